@@ -1,0 +1,239 @@
+"""What happened becomes state: requests arrive, chunks were granted, tokens came out, KV ran short, requests end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from niyama.compiled import compiled
+from niyama.estimators import ORACLE, estimate, learn
+from niyama.queues import NONE, push, queue_index
+from niyama.requests import DECODING, FINISHED
+from niyama.requests import QUEUED as IN_QUEUE
+from niyama.rules import Job
+from niyama.scheduler import (
+    ALPHA,
+    IMPORTANT_INTERACTIVE_TOKENS,
+    KV_BLOCK_TOKENS,
+    KV_FREE_BLOCKS,
+    KV_HELD_TOKENS,
+    KV_TOTAL_BLOCKS,
+    PREEMPTIONS,
+    PREFILL_RATE,
+    PREFILLING,
+    QUEUED,
+    QUEUED_PREFILL_TOKENS,
+    RUNNING,
+    RUNNING_CONTEXT,
+)
+
+ARTIFACT_BATCH_TOKEN_S = 0.4  # the artifact's synthetic deadline per output token of a batch request
+PREFILL_RATE_WEIGHT = 0.995
+
+
+@compiled
+def prefill_left(t, r):
+    """Prompt tokens still to compute before the next output token."""
+    return t.target_tokens[r] - t.computed_tokens[r]
+
+
+@compiled
+def blocks_for(tokens):
+    """KV blocks that hold `tokens` tokens."""
+    return (tokens + KV_BLOCK_TOKENS - 1) // KV_BLOCK_TOKENS
+
+
+@compiled
+def kv_blocks_wanted(s, t, p, r):
+    """Blocks to reserve on admission: the whole prompt and the policy's share of the estimated output."""
+    output = p.kv_reserve * max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
+    return min(s.count[KV_TOTAL_BLOCKS], blocks_for(int(t.target_tokens[r] + np.ceil(output))))
+
+
+@compiled
+def rekey(s, t, rules, r):
+    """Compute the request's rank afresh."""
+    decode_left = max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
+    job = Job(
+        t.arrival_s[r],
+        t.deadline_s[r],
+        np.int64(t.target_tokens[r]),
+        np.int64(prefill_left(t, r)),
+        decode_left,
+        t.interactive[r],
+    )
+    t.key[r] = rules.rank(job, s.gauge[ALPHA])
+
+
+@compiled
+def requeue(s, t, r):
+    """Put a request that is in no queue where its importance and relegation say, under the key it has."""
+    push(s.queues, t, queue_index(t.important[r], t.relegated[r]), r)
+
+
+@compiled
+def enqueue(s, t, p, rules, r):
+    """A request arrived, or lost its KV and must be prefilled again."""
+    if p.estimator != ORACLE and t.emitted_tokens[r] == 0:
+        t.decode_estimate[r] = estimate(s.history, t.app[r], p.estimator, p.estimator_value, p.estimator_prior)
+    t.state[r] = IN_QUEUE
+    s.count[QUEUED] += 1
+    if not t.relegated[r]:
+        count_prefill(s, t, r, prefill_left(t, r))
+    rekey(s, t, rules, r)
+    requeue(s, t, r)
+
+
+@compiled
+def count_prefill(s, t, r, tokens):
+    """Keep the totals of queued, not relegated prefill work."""
+    s.count[QUEUED_PREFILL_TOKENS] += tokens
+    if t.important[r] and t.interactive[r]:
+        s.count[IMPORTANT_INTERACTIVE_TOKENS] += tokens
+
+
+@compiled
+def commit_chunk(s, t, p, rules, r, tokens, now_s):
+    """`tokens` prompt tokens of planned request `r` were computed by `now_s`; True when an output token came out."""
+    if t.kv_blocks[r] == 0 and tokens > 0:
+        t.kv_blocks[r] = kv_blocks_wanted(s, t, p, r)
+        s.count[KV_FREE_BLOCKS] -= t.kv_blocks[r]
+        s.prefilling[s.count[PREFILLING]] = r
+        s.count[PREFILLING] += 1
+    t.computed_tokens[r] += tokens
+    s.count[KV_HELD_TOKENS] += tokens
+    if not t.relegated[r]:
+        count_prefill(s, t, r, -tokens)
+    if prefill_left(t, r) > 0:
+        rekey(s, t, rules, r)
+        requeue(s, t, r)
+        return False
+    _remove(s.prefilling, s.count, PREFILLING, r)
+    t.state[r] = DECODING
+    s.count[QUEUED] -= 1
+    s.running[s.count[RUNNING]] = r
+    s.count[RUNNING] += 1
+    s.count[RUNNING_CONTEXT] += t.computed_tokens[r]
+    if t.emitted_tokens[r] == 0:
+        set_pace(t, p, r, now_s)
+    t.emitted_tokens[r] += 1
+    return True
+
+
+@compiled
+def set_pace(t, p, r, first_token_s):
+    """Fix the deadlines of the tokens to come: token k + 1 is due at pace_s + k * pace_step_s.
+
+    Eq 2 for interactive requests; a batch request spreads its estimated output over the time left. A request that
+    is late already has no deadline left to protect, and does not throttle the others. `artifact_deadlines`: from
+    the later of first token and first deadline, one TBT looser; batch requests at 0.4 s per token.
+    """
+    deadline_s, step_s = t.deadline_s[r], t.tbt_s[r]
+    if p.artifact_deadlines:
+        if not t.interactive[r]:
+            step_s = ARTIFACT_BATCH_TOKEN_S
+            deadline_s -= step_s * t.decode_estimate[r]
+        t.pace_s[r], t.pace_step_s[r] = max(first_token_s, deadline_s) + step_s, step_s
+    elif t.relegated[r] or first_token_s > deadline_s:
+        t.pace_s[r], t.pace_step_s[r] = np.inf, 0.0
+    elif t.interactive[r]:
+        t.pace_s[r], t.pace_step_s[r] = deadline_s, step_s
+    else:
+        t.pace_s[r] = first_token_s
+        t.pace_step_s[r] = (deadline_s - first_token_s) / max(1.0, t.decode_estimate[r] - 1.0)
+
+
+@compiled
+def commit_decodes(s, t, steps):
+    """Every decoding request got its next `steps` tokens, one per iteration."""
+    n = s.count[RUNNING]
+    for i in range(n):
+        r = s.running[i]
+        t.emitted_tokens[r] += steps
+        t.computed_tokens[r] += steps
+    s.count[RUNNING_CONTEXT] += n * steps
+    s.count[KV_HELD_TOKENS] += n * steps
+
+
+@compiled
+def observe_step(s, prefill_tokens, duration_s):
+    """Keep the running prefill rate that the artifact's relegation test uses."""
+    if prefill_tokens > 0:
+        rate = prefill_tokens / duration_s
+        s.gauge[PREFILL_RATE] = PREFILL_RATE_WEIGHT * s.gauge[PREFILL_RATE] + (1.0 - PREFILL_RATE_WEIGHT) * rate
+
+
+@compiled
+def finish(s, t, r):
+    """The host says decoding request `r` has ended: free its KV and learn its output length."""
+    learn(s.history, t.app[r], t.emitted_tokens[r])
+    _remove(s.running, s.count, RUNNING, r)
+    s.count[RUNNING_CONTEXT] -= t.computed_tokens[r]
+    _free(s, t, r)
+    t.state[r] = FINISHED
+
+
+@compiled
+def secure_decode_blocks(s, t, p, rules):
+    """Give every decode the KV for its next token, dropping the KV of the lowest-ranked holders if need be."""
+    i = 0
+    while i < s.count[RUNNING]:
+        r = s.running[i]
+        if t.computed_tokens[r] < t.kv_blocks[r] * KV_BLOCK_TOKENS:
+            i += 1
+        elif s.count[KV_FREE_BLOCKS] > 0:
+            s.count[KV_FREE_BLOCKS] -= 1
+            t.kv_blocks[r] += 1
+        else:
+            preempt(s, t, p, rules, _victim(s, t))
+            i = 0  # the list has changed; those already served are passed at once
+
+
+@compiled
+def _victim(s, t):
+    """The KV holder to give up: relegated before not, low importance before important, then the highest key."""
+    worst = s.running[0]
+    for i in range(s.count[RUNNING] + s.count[PREFILLING]):
+        r = s.running[i] if i < s.count[RUNNING] else s.prefilling[i - s.count[RUNNING]]
+        a, b = queue_index(t.important[r], t.relegated[r]), queue_index(t.important[worst], t.relegated[worst])
+        if a > b or (a == b and (t.key[r] > t.key[worst] or (t.key[r] == t.key[worst] and r > worst))):
+            worst = r
+    return worst
+
+
+@compiled
+def preempt(s, t, p, rules, r):
+    """Drop the request's KV; it is prefilled again, with the output it had (recompute)."""
+    t.preemptions[r] += 1
+    s.count[PREEMPTIONS] += 1
+    if t.state[r] == DECODING:
+        _remove(s.running, s.count, RUNNING, r)
+        s.count[RUNNING_CONTEXT] -= t.computed_tokens[r]
+        t.target_tokens[r] = t.computed_tokens[r] + 1
+        _free(s, t, r)
+    else:
+        _remove(s.prefilling, s.count, PREFILLING, r)
+        s.count[QUEUED] -= 1
+        if not t.relegated[r]:
+            count_prefill(s, t, r, -prefill_left(t, r))
+        t.queue[r] = NONE
+        _free(s, t, r)
+    enqueue(s, t, p, rules, r)
+
+
+@compiled
+def _free(s, t, r):
+    """Give back all KV of `r`."""
+    s.count[KV_FREE_BLOCKS] += t.kv_blocks[r]
+    s.count[KV_HELD_TOKENS] -= t.computed_tokens[r]
+    t.kv_blocks[r] = 0
+    t.computed_tokens[r] = 0
+
+
+@compiled
+def _remove(ids, count, which, r):
+    """Take `r` out of an unordered list; a list that does not hold it stays as it is."""
+    for i in range(count[which]):
+        if ids[i] == r:
+            count[which] -= 1
+            ids[i] = ids[count[which]]
+            return

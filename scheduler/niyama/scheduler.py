@@ -1,0 +1,58 @@
+"""The scheduler's own state: queues, who is running, counters and the plan being made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from niyama.estimators import HISTORY_COLUMNS
+from niyama.queues import Queues, new_queues
+
+KV_BLOCK_TOKENS = 16
+
+# indices of Scheduler.count
+RUNNING = 0  # decoding requests
+PREFILLING = 1  # requests with part of their prompt in KV
+PLANNED = 2  # prefill chunks in the plan
+KV_FREE_BLOCKS = 3  # neither held nor reserved
+KV_HELD_TOKENS = 4
+KV_TOTAL_BLOCKS = 5
+QUEUED_PREFILL_TOKENS = 6  # of requests not relegated
+IMPORTANT_INTERACTIVE_TOKENS = 7  # the part of those that important interactive requests wait for
+RELEGATIONS = 8
+UN_RELEGATIONS = 9
+PREEMPTIONS = 10
+QUEUED = 11  # requests waiting, relegated ones included
+RUNNING_CONTEXT = 12  # tokens of KV the decodes attend to
+COUNTERS = 13
+
+# indices of Scheduler.gauge
+ALPHA = 0  # s per token, in force
+PREFILL_RATE = 1  # tokens/s, running average (artifact: starts at 8500, weight 0.995)
+MIN_SLACK_S = 2  # least decode slack of the last plan
+PREDICTED_S = 3  # predicted duration of the last plan
+GAUGES = 4
+
+
+class Scheduler(NamedTuple):
+    """Mutable arrays, written by `niyama.plan` and `niyama.commit` only."""
+
+    queues: Queues
+    running: np.ndarray  # int32[max_running + 1]; ids, the first count[RUNNING] valid
+    prefilling: np.ndarray  # int32[max_running + 1]
+    plan_ids: np.ndarray  # int32[max_running + 1]
+    plan_tokens: np.ndarray  # int32[max_running + 1]
+    count: np.ndarray  # int64[COUNTERS]
+    gauge: np.ndarray  # float64[GAUGES]
+    history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
+
+
+def new_scheduler(capacity: int, max_running: int, apps: int, kv_tokens: int, alpha: float) -> Scheduler:
+    """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks)."""
+    ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
+    count = np.zeros(COUNTERS, np.int64)
+    count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // KV_BLOCK_TOKENS
+    gauge = np.zeros(GAUGES)
+    gauge[ALPHA], gauge[PREFILL_RATE] = alpha, 8500.0
+    return Scheduler(new_queues(capacity), *ids, count, gauge, np.zeros((apps, HISTORY_COLUMNS)))

@@ -1,0 +1,7 @@
+"""The simulator: plan, execute by a latency model, commit."""
+
+from niyama.sim.replica import LOG_COLUMNS
+from niyama.sim.run import Requests, Run, simulate
+from niyama.sim.system import LEAST_WORK, ROUND_ROBIN, Pool, System, shared
+
+__all__ = ["LEAST_WORK", "LOG_COLUMNS", "ROUND_ROBIN", "Pool", "Requests", "Run", "System", "shared", "simulate"]

@@ -1,0 +1,188 @@
+"""One simulated replica: plan -> execute -> commit, iteration by iteration, compiled.
+
+The true output lengths live here, in the host; the scheduler is told only that a request has ended.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from niyama.commit import commit_chunk, commit_decodes, enqueue, finish, observe_step, secure_decode_blocks
+from niyama.compiled import compiled
+from niyama.latency.model import empty_batch, seconds
+from niyama.plan import plan
+from niyama.scheduler import (
+    KV_BLOCK_TOKENS,
+    KV_FREE_BLOCKS,
+    MIN_SLACK_S,
+    PLANNED,
+    PREDICTED_S,
+    QUEUED,
+    RUNNING,
+    RUNNING_CONTEXT,
+)
+
+# indices of World.progress
+NEXT_ARRIVAL, FINISHED, ITERATIONS, LOGGED = 0, 1, 2, 3
+
+
+class World(NamedTuple):
+    """What the host knows and records; n requests, sorted by arrival. Times in seconds."""
+
+    arrival_s: np.ndarray  # float64[n]
+    output_tokens: np.ndarray  # int32[n]; the truth
+    token_start: np.ndarray  # int64[n + 1]; request r owns token_s[token_start[r]:token_start[r + 1]]
+    token_s: np.ndarray  # float64[sum of outputs]; end of the iteration that made each token
+    first_scheduled_s: np.ndarray  # float64[n]; nan until scheduled
+    clock_s: np.ndarray  # float64[1]
+    progress: np.ndarray  # int64[4]
+    log: np.ndarray  # float64[rows, LOG_COLUMNS]; no rows: no log
+    noise: np.ndarray  # float64[2]: standard deviation of log step time, seed
+
+
+LOG_COLUMNS = (
+    "start_s",
+    "duration_s",
+    "predicted_s",
+    "decodes",
+    "decode_context_tokens",
+    "prefill_tokens",
+    "prefill_requests",
+    "queued",
+    "kv_free_blocks",
+    "min_slack_s",
+)
+
+
+@compiled
+def advance(w, s, t, p, rules, predictor, executor, most_iterations):
+    """Run until all requests have finished, the log is full or `most_iterations` more have passed."""
+    n = len(w.arrival_s)
+    now_s = w.clock_s[0]
+    stop = w.progress[ITERATIONS] + most_iterations
+    rows = len(w.log)
+    while w.progress[FINISHED] < n and w.progress[ITERATIONS] < stop and not (0 < rows <= w.progress[LOGGED]):
+        if s.count[QUEUED] + s.count[RUNNING] == 0:
+            now_s = max(now_s, w.arrival_s[w.progress[NEXT_ARRIVAL]])
+        _admit(w, s, t, p, rules, now_s)
+        secure_decode_blocks(s, t, p, rules)
+        if s.count[QUEUED] == 0 and rows == 0:
+            now_s = _decode_only_stretch(w, s, t, executor, now_s, stop)
+            continue
+        batch = plan(s, t, p, rules, predictor, now_s)
+        duration_s = seconds(executor, batch) * _noise(w)
+        if rows > 0:
+            _write_log(w, s, batch, now_s, duration_s)
+        _mark_scheduled(w, s, now_s)
+        now_s += duration_s
+        _commit(w, s, t, p, rules, batch, duration_s, now_s)
+        w.progress[ITERATIONS] += 1
+    w.clock_s[0] = now_s
+
+
+@compiled
+def _admit(w, s, t, p, rules, now_s):
+    while w.progress[NEXT_ARRIVAL] < len(w.arrival_s) and w.arrival_s[w.progress[NEXT_ARRIVAL]] <= now_s:
+        enqueue(s, t, p, rules, w.progress[NEXT_ARRIVAL])
+        w.progress[NEXT_ARRIVAL] += 1
+
+
+@compiled
+def _commit(w, s, t, p, rules, batch, duration_s, now_s):
+    """Everything planned was granted: decodes first, then the chunks in plan order."""
+    for i in range(s.count[RUNNING]):
+        r = s.running[i]
+        w.token_s[w.token_start[r] + t.emitted_tokens[r]] = now_s
+    commit_decodes(s, t, 1)
+    for i in range(s.count[PLANNED]):
+        r = s.plan_ids[i]
+        if commit_chunk(s, t, p, rules, r, s.plan_tokens[i], now_s):
+            w.token_s[w.token_start[r] + t.emitted_tokens[r] - 1] = now_s
+    observe_step(s, batch.prefill_tokens, duration_s)
+    _end_finished(w, s, t)
+
+
+@compiled
+def _end_finished(w, s, t):
+    i = 0
+    while i < s.count[RUNNING]:
+        r = s.running[i]
+        if t.emitted_tokens[r] == w.output_tokens[r]:
+            finish(s, t, r)  # the last of the list takes this place
+            w.progress[FINISHED] += 1
+        else:
+            i += 1
+
+
+@compiled
+def _decode_only_stretch(w, s, t, executor, now_s, stop):
+    """Iterations with nothing queued, up to the next arrival or the next end: they need no plan.
+
+    A shortcut with the same results as the long way (tested), as far as the KV for the tokens is secured already.
+    """
+    n = s.count[RUNNING]
+    most = stop - w.progress[ITERATIONS]
+    for i in range(n):
+        r = s.running[i]
+        room = t.kv_blocks[r] * KV_BLOCK_TOKENS - t.computed_tokens[r]
+        most = min(most, w.output_tokens[r] - t.emitted_tokens[r], room)
+    next_arrival_s = np.inf
+    if w.progress[NEXT_ARRIVAL] < len(w.arrival_s):
+        next_arrival_s = w.arrival_s[w.progress[NEXT_ARRIVAL]]
+    steps = 0
+    while steps < most and now_s < next_arrival_s:
+        now_s += seconds(executor, empty_batch(n, s.count[RUNNING_CONTEXT] + n * steps)) * _noise(w)
+        for i in range(n):
+            r = s.running[i]
+            w.token_s[w.token_start[r] + t.emitted_tokens[r] + steps] = now_s
+        w.progress[ITERATIONS] += 1
+        steps += 1
+    commit_decodes(s, t, steps)
+    _end_finished(w, s, t)
+    return now_s
+
+
+@compiled
+def _noise(w):
+    """Factor on a step's time: log-normal with mean 1, drawn from the iteration's number and the seed alone."""
+    sigma = w.noise[0]
+    if sigma == 0.0:
+        return 1.0
+    a = _uniform(w.noise[1], 2 * w.progress[ITERATIONS])
+    b = _uniform(w.noise[1], 2 * w.progress[ITERATIONS] + 1)
+    normal = np.sqrt(-2.0 * np.log(a)) * np.cos(2.0 * np.pi * b)
+    return np.exp(sigma * normal - 0.5 * sigma * sigma)
+
+
+@compiled
+def _uniform(seed, counter):
+    """A number in (0, 1) from a seed and a counter, by a multiply-and-fold hash on 31-bit integers."""
+    x = (int(seed) * 1000003 + counter * 69069 + 12345) & 0x7FFFFFFF
+    for _ in range(4):
+        x = ((x ^ (x >> 15)) * 48271 + 11) & 0x7FFFFFFF
+    return (x + 0.5) / 2147483648.0
+
+
+@compiled
+def _mark_scheduled(w, s, now_s):
+    for i in range(s.count[PLANNED]):
+        if np.isnan(w.first_scheduled_s[s.plan_ids[i]]):
+            w.first_scheduled_s[s.plan_ids[i]] = now_s
+
+
+@compiled
+def _write_log(w, s, batch, now_s, duration_s):
+    row = w.log[w.progress[LOGGED]]
+    row[0] = now_s
+    row[1] = duration_s
+    row[2] = s.gauge[PREDICTED_S]
+    row[3] = batch.decodes
+    row[4] = batch.decode_context
+    row[5] = batch.prefill_tokens
+    row[6] = s.count[PLANNED]
+    row[7] = s.count[QUEUED]
+    row[8] = s.count[KV_FREE_BLOCKS]
+    row[9] = s.gauge[MIN_SLACK_S]
+    w.progress[LOGGED] += 1

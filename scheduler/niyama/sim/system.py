@@ -1,0 +1,104 @@
+"""A system is a list of pools of replicas: "siloed" is a list longer than one, "shared" a list of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from niyama.compiled import compiled
+from niyama.latency import ModelCard
+from niyama.latency.model import empty_batch, seconds, with_prefill
+from niyama.policies import Policy
+
+ROUND_ROBIN, LEAST_WORK = "round-robin", "least-work"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Replicas with one policy that serve the QoS classes named in `classes`, or all when that is None."""
+
+    policy: Policy
+    replicas: int = 1
+    classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.replicas, int) and self.replicas >= 1):
+            raise ValueError(f"pool {self.policy.name!r}: replicas is {self.replicas!r}; it must be an integer >= 1")
+
+
+@dataclass(frozen=True)
+class System:
+    """Pools and the router before them. routing: `round-robin`, or `least-work` by the router's own estimate."""
+
+    name: str
+    pools: tuple[Pool, ...]
+    routing: str = field(default=ROUND_ROBIN)
+
+    def __post_init__(self) -> None:
+        if not self.pools:
+            raise ValueError(f"system {self.name!r}: pools is empty; give it at least one")
+        if self.routing not in (ROUND_ROBIN, LEAST_WORK):
+            raise ValueError(f"system {self.name!r}: routing is {self.routing!r}; use {ROUND_ROBIN} or {LEAST_WORK}")
+
+    @property
+    def replicas(self) -> int:
+        return sum(pool.replicas for pool in self.pools)
+
+    def pool_of(self, class_name: str) -> int:
+        """Index of the pool that serves the class: the first that names it or takes all. ValueError when none does."""
+        for i, pool in enumerate(self.pools):
+            if pool.classes is None or class_name in pool.classes:
+                return i
+        raise ValueError(f"system {self.name!r}: no pool serves class {class_name!r}; name it in a pool's classes")
+
+
+def shared(policy: Policy, replicas: int = 1, routing: str = ROUND_ROBIN) -> System:
+    """One pool for everybody."""
+    return System(policy.name, (Pool(policy, replicas),), routing)
+
+
+def route(
+    system: System,
+    class_names: tuple[str, ...],
+    class_index: np.ndarray,
+    arrival_s: np.ndarray,
+    prompt_tokens: np.ndarray,
+    predictor: ModelCard,
+) -> np.ndarray:
+    """int32[n]: the replica of each request, numbered through all pools. Nothing here sees an output length."""
+    pool_of_class = np.array([system.pool_of(name) for name in class_names])
+    pool_index = pool_of_class[class_index]
+    replica = np.empty(len(arrival_s), np.int32)
+    first = 0
+    for i, pool in enumerate(system.pools):
+        rows = np.flatnonzero(pool_index == i)
+        if system.routing == ROUND_ROBIN:
+            replica[rows] = first + np.arange(len(rows)) % pool.replicas
+        else:
+            rate = _prefill_seconds_per_token(predictor, pool.policy.max_chunk_tokens)
+            replica[rows] = first + _least_work(arrival_s[rows], prompt_tokens[rows] * rate, pool.replicas)
+        first += pool.replicas
+    return replica
+
+
+def _prefill_seconds_per_token(card: ModelCard, chunk_tokens: int) -> float:
+    return seconds(card.build(), with_prefill(empty_batch(0, 0), 0, chunk_tokens)) / chunk_tokens
+
+
+@compiled
+def _assign_least_work(arrival_s, work_s, free_at_s, replica):
+    for i in range(len(arrival_s)):
+        best = 0
+        for k in range(1, len(free_at_s)):
+            if free_at_s[k] < free_at_s[best]:
+                best = k
+        replica[i] = best
+        free_at_s[best] = max(free_at_s[best], arrival_s[i]) + work_s[i]
+
+
+def _least_work(arrival_s: np.ndarray, work_s: np.ndarray, replicas: int) -> np.ndarray:
+    """Each request to the replica whose assigned prefill work would be done first; no feedback from the engines."""
+    replica = np.zeros(len(arrival_s), np.int32)
+    _assign_least_work(np.ascontiguousarray(arrival_s), np.ascontiguousarray(work_s), np.zeros(replicas), replica)
+    return replica

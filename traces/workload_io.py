@@ -1,0 +1,108 @@
+"""Workloads on disk: parquet (exact, with its specification) and Mooncake-style JSONL (for other tools)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from traces import checks
+from traces.errors import TraceError
+from traces.files import whole_file
+from traces.workload import Workload, parse_spec
+
+_KEY = b"niyama.workload"
+_FORMAT = 1
+_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "qos_class", "important")
+_FACTS = ("trace_name", "trace_source", "trace_sha256", "trace_rows_dropped")
+
+
+def write_workload(workload: Workload, path: Path | str) -> None:
+    """Write parquet at `path`: one row per request, all else as JSON under the key `niyama.workload`."""
+    about = {name: getattr(workload, name) for name in _FACTS}
+    about["format"] = _FORMAT
+    about["class_names"] = workload.class_names
+    about["spec"] = None if workload.spec is None else workload.spec.model_dump(mode="json")
+    table = pa.table({name: getattr(workload, name) for name in _COLUMNS})
+    with whole_file(Path(path)) as scratch:
+        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(about)}), scratch)
+
+
+def read_workload(path: Path | str) -> Workload:
+    """The workload that `write_workload` wrote, bit for bit. Raises TraceError for any other file."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise TraceError(f"{path} is not a readable parquet file ({error}); write it again") from None
+    about = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+    if about.get("format") != _FORMAT:
+        raise TraceError(f"{path}: workload format is {about.get('format')!r}, not {_FORMAT}; write it again")
+    return Workload(
+        **{name: table[name].to_numpy() for name in _COLUMNS},
+        class_names=tuple(about["class_names"]),
+        spec=None if about["spec"] is None else parse_spec(about["spec"]),
+        **{name: about[name] for name in _FACTS},
+    )
+
+
+def write_jsonl(workload: Workload, path: Path | str) -> None:
+    """Write one JSON object per request, for tools that read Mooncake traces.
+
+    Fields: timestamp (ms, to the nanosecond), input_length and output_length (tokens), qos_class (its name),
+    important.
+    """
+    names = workload.class_names
+    columns = (getattr(workload, name).tolist() for name in _COLUMNS)
+    with whole_file(Path(path)) as scratch, scratch.open("w", encoding="utf-8") as stream:
+        for arrival_s, prompt, output, qos_class, important in zip(*columns, strict=True):
+            row = {
+                "timestamp": round(arrival_s * 1e3, 6),
+                "input_length": prompt,
+                "output_length": output,
+                "qos_class": names[qos_class],
+                "important": important,
+            }
+            stream.write(json.dumps(row) + "\n")
+
+
+def read_jsonl(path: Path | str, class_names: Sequence[str], *, trace_name: str) -> Workload:
+    """A workload from JSONL as `write_jsonl` writes it; times are kept as they are, so the file must be
+    sorted.
+
+    `class_names` fixes the order of the classes; `trace_name` is recorded as the origin. Raises TraceError
+    naming file, line, field, value and fix for the first bad line.
+    """
+    path, names = Path(path), tuple(class_names)
+    class_fix = f"write one of {', '.join(names)}"
+    tests = {
+        "timestamp": (
+            lambda value: checks.is_seconds(value) and value >= 0,
+            "write a finite number of ms >= 0",
+        ),
+        "input_length": (checks.is_count, checks.COUNT_FIX),
+        "output_length": (checks.is_count, checks.COUNT_FIX),
+        "qos_class": (lambda value: isinstance(value, str) and value in names, class_fix),
+        "important": (lambda value: isinstance(value, bool), "write true or false"),
+    }
+    rows = [
+        tuple(checks.json_cell(path, line, row, field, *test) for field, test in tests.items())
+        for line, row in checks.json_rows(path)
+    ]
+    if not rows:
+        raise TraceError(f"{path}: has no rows; write the workload again")
+    time_ms, prompt, output, qos_class, important = zip(*rows, strict=True)
+    return Workload(
+        arrival_s=np.array(time_ms, np.float64) / 1e3,
+        prompt_tokens=np.array(prompt, np.int32),
+        output_tokens=np.array(output, np.int32),
+        qos_class=np.array([names.index(name) for name in qos_class], np.int16),
+        important=np.array(important, np.bool_),
+        class_names=names,
+        spec=None,
+        trace_name=trace_name,
+        trace_source="local",
+    )
