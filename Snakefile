@@ -1,0 +1,23 @@
+# The pipeline: traces -> experiments -> tables -> figures -> report.
+#   snakemake --cores all                                    the paper's figures
+#   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke
+#                                                            the same in a minute, too short to quote
+# Rules only run `python -m artifact ...`: paste the line that a rule prints to run it by hand.
+from pathlib import Path
+
+from artifact.config import load_experiments
+
+EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
+RESULTS = config.get("results", "results")
+CONFIG = load_experiments(Path(EXPERIMENTS))
+
+
+include: "workflows/rules/traces.smk"
+include: "workflows/rules/experiments.smk"
+include: "workflows/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report.html",

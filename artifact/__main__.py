@@ -1,0 +1,112 @@
+"""`python -m artifact COMMAND`: one command per verb; `--help` on each says what it takes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifact import commands
+from artifact.config import LATENCY
+from artifact.tables import ResultError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a mistake of the user's is one line on stderr and exit status 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, ResultError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m artifact", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    _point_commands(verbs)
+    _pipeline_commands(verbs)
+    return parser
+
+
+def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser, requests: int) -> None:
+    """The fields of a RunSpec that a single point or a capacity search takes."""
+    parser.add_argument("--trace", required=True, help="trace name (`python -m traces list`), or its -synth twin")
+    parser.add_argument("--system", required=True, help="system name, or FILE.py:NAME of your own policy")
+    parser.add_argument("--requests", type=int, default=requests, help=f"requests that arrive (default {requests})")
+    parser.add_argument("--latency", default=LATENCY, help=f"latency model that executes (default {LATENCY})")
+    parser.add_argument("--predictor", help="latency model that predicts (default: the executor's own, an oracle)")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the log of step times")
+    parser.add_argument("--replicas", help="replicas per pool, such as 4 or 7,3,3 (default one each)")
+    parser.add_argument("--routing", default="round-robin", help="round-robin or least-work")
+    parser.add_argument(
+        "--arrivals", default="poisson", help='poisson, trace, or JSON such as {"kind": "gamma", "cv": 3}'
+    )
+    parser.add_argument("--classes", type=Path, help="YAML list of QoS classes (default: the paper's Table 3)")
+    parser.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _point_commands(verbs) -> None:
+    simulate = _verb(verbs, "simulate", commands.simulate, "Simulate one system at one load.")
+    simulate.add_argument("--load", type=float, required=True, help="requests/s to the whole system")
+    simulate.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    simulate.add_argument("--out", type=Path, help="folder for requests.parquet and iterations.parquet")
+    _run_options(simulate, 39_000)
+    capacity = _verb(verbs, "capacity", commands.capacity, "Find the load at which the worst class crosses 1 %%.")
+    capacity.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")
+    capacity.add_argument("--step", type=float, default=0.05, help="grid of loads, requests/s (default 0.05)")
+    _run_options(capacity, 39_000)
+    bench = _verb(verbs, "bench", commands.bench, "Measure the simulator and the decision kernel.")
+    bench.add_argument("--requests", type=int, default=10_000)
+    bench.add_argument("--repeats", type=int, default=5)
+    bench.add_argument("--dynosim", default="auto", help="auto (own environment), off, or a python that has it")
+    bench.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _pipeline_commands(verbs) -> None:
+    compile_ = _verb(verbs, "compile", commands.compile_kernel, "Compile the kernel into its cache.")
+    compile_.add_argument("--out", type=Path, required=True, help="file that says so")
+    trace = _verb(verbs, "trace", commands.prepare_trace, "Get a trace and describe it.")
+    trace.add_argument("name")
+    trace.add_argument("--out", type=Path, required=True)
+    for name, run, text in (
+        ("capacities", commands.capacities, "Capacities of all systems on one trace."),
+        ("sweep", commands.sweep, "All systems at all loads on one trace."),
+        ("cluster", commands.cluster, "Fleets on one trace."),
+    ):
+        step = _verb(verbs, name, run, text)
+        step.add_argument("--config", type=Path, required=True)
+        step.add_argument("--trace", required=True)
+        step.add_argument("--latency", required=True)
+        step.add_argument("--out", type=Path, required=True)
+        if name == "capacities":
+            step.add_argument("--run-length", choices=("paper", "long"), required=True)
+            step.add_argument("--guesses", type=Path, help="capacities of shorter runs to start from")
+    merge = _verb(verbs, "merge", commands.merge, "Join tables of one kind.")
+    merge.add_argument("tables", type=Path, nargs="+")
+    merge.add_argument("--out", type=Path, required=True)
+    figure = _verb(verbs, "figure", commands.figure, "Draw one figure from the tables.")
+    figure.add_argument("name")
+    figure.add_argument("--results", type=Path, default=Path("results"))
+    figure.add_argument("--stamp", type=Path, help="file listing what was drawn")
+    report = _verb(verbs, "report", commands.report, "Write the HTML report.")
+    report.add_argument("--results", type=Path, default=Path("results"))
+    timings = _verb(verbs, "timings", commands.timings, "Say how long each part of the pipeline took.")
+    timings.add_argument("results", type=Path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

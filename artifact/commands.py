@@ -1,0 +1,243 @@
+"""What each command does. Only this module and `__main__` print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from artifact import capacity as capacities_of
+from artifact import cluster as clusters
+from artifact import metrics, pipeline, tables
+from artifact import sweep as sweeps
+from artifact.config import ConfigError, RunSpec, load_classes, load_experiments, parse
+from artifact.runs import BACKEND, run
+
+
+def _spec(options: argparse.Namespace, **more: Any) -> RunSpec:
+    """The RunSpec of the command line."""
+    values: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("trace", "system", "requests", "latency", "predictor", "noise", "routing", "low_importance_share")
+    }
+    if options.classes is not None:
+        values["classes"] = load_classes(options.classes)
+    if options.replicas is not None:
+        values["replicas"] = _integers("--replicas", options.replicas)
+    values["arrivals"] = _arrivals(options.arrivals)
+    return parse(RunSpec, {**values, **more}, "command line")
+
+
+def _integers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{flag} is {text!r}; write whole numbers such as 7,3,3") from None
+
+
+def _arrivals(text: str) -> str | dict[str, Any]:
+    if not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--arrivals is {text!r}, which is not JSON ({error.msg})") from None
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """One point."""
+    spec = _spec(options, load_qps=options.load, seed=options.seed)
+    done = run(spec, log=options.out is not None, progress=_progress(spec.requests))
+    rows = sweeps.summary_rows(done)
+    answer = point(done, rows)
+    if options.out is not None:
+        pipeline.write_run(options.out, done)
+    if options.json:
+        print(json.dumps(answer, indent=1))
+    else:
+        print_point(answer)
+
+
+def point(done, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The answer of `simulate`: the run, its metrics, and each group's."""
+    by_group = {row["group"]: row for row in rows}
+    shared = {**sweeps.identity(done), **metrics.run_metrics(done.requests, done.run)}
+    own = {name: {k: v for k, v in row.items() if k not in shared and k != "group"} for name, row in by_group.items()}
+    names = [c.name for c in done.spec.classes]
+    return {
+        **shared,
+        "kernel_s": done.kernel_s,
+        "iterations_per_s": done.run.iterations / done.kernel_s,
+        "requests_per_s": done.spec.requests / done.kernel_s,
+        **own["all"],
+        "classes": {name: own[name] for name in names if name in own},
+        "groups": {name: row for name, row in own.items() if name not in names and name != "all"},
+    }
+
+
+def print_point(answer: dict[str, Any]) -> None:
+    """For people."""
+    print(
+        f"{answer['system']} on {answer['trace']} at {answer['load_qps']:g} QPS: {answer['requests']} requests, "
+        f"{answer['duration_s'] / 3600:.2f} h, seed {answer['seed']}\n"
+        f"backend {answer['backend']}, latency {answer['latency']}, predictor {answer['predictor']}\n"
+    )
+    print(
+        f"{'group':10s} {'violated':>9s} {'(no TBT)':>9s} {'TTFT p50':>9s} {'p99':>8s} {'TTLT p50':>9s} {'p99':>8s}"
+        f" {'gap p99':>8s} {'late tok':>9s} {'relegated':>9s}"
+    )
+    for name, row in {"all": answer, **answer["classes"], **answer["groups"]}.items():
+        late = row["late_token_share"]
+        print(
+            f"{name:10s} {row['violation_rate']:9.2%} {row['violation_rate_without_tbt']:9.2%}"
+            f" {row['ttft_p50_s']:8.2f}s {row['ttft_p99_s']:7.1f}s {row['ttlt_p50_s']:8.2f}s {row['ttlt_p99_s']:7.1f}s"
+            f" {row['max_gap_p99_s'] * 1e3:6.0f}ms {'-' if late is None else format(late, '.2%'):>9s}"
+            f" {row['relegated_share']:9.2%}"
+        )
+    print(
+        f"\nbacklog grows by {answer['backlog_slope_qps']:+.3f} requests/s, drained {answer['drain_s']:.0f} s after the"
+        f" last arrival\n{answer['iterations']} iterations at {answer['iterations_per_s']:,.0f}/s, "
+        f"{answer['requests_per_s']:,.0f} requests/s"
+    )
+
+
+def capacity(options: argparse.Namespace) -> None:
+    """A capacity with its bracket and interval, under both criteria."""
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds is {options.seeds}; give at least 1")
+    if not options.step > 0:
+        raise ConfigError(f"--step is {options.step}; give a positive number of requests/s")
+    spec = _spec(options, load_qps=1.0)
+    rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=_announce())
+    by_criterion = {row["criterion"]: row for row in rows}
+    strict, paper = (by_criterion[name] for name in capacities_of.CRITERIA)
+    answer = {"backend": BACKEND, **strict, "without_tbt": {k: paper[k] for k in strict if paper[k] != strict[k]}}
+    answer["capacity_without_tbt_qps"] = paper["capacity_qps"]
+    if options.json:
+        print(json.dumps(answer, indent=1))
+        return
+    print(f"{strict['system']} on {strict['trace']}, N = {strict['requests']}, {strict['seeds']} seeds")
+    print(f"backend {BACKEND}, latency {strict['latency']}, predictor {strict['predictor']}")
+    for title, row in (("all SLOs", strict), ("TTFT and TTLT only", paper)):
+        print(f"  {title:20s} {describe_capacity(row)}")
+    print(f"  fluid bound          {strict['fluid_bound_qps']:.3f} QPS (a finite run can exceed it)")
+
+
+def describe_capacity(row: dict[str, Any]) -> str:
+    """One capacity in words."""
+    bracket = f"holds at {row['passes_qps']}, fails at {row['fails_qps']} QPS"
+    if row["capacity_qps"] is None:
+        return f"no crossing of {metrics.THRESHOLD:.0%} seen in every seed ({bracket})"
+    low, high = row["interval_low_qps"], row["interval_high_qps"]
+    interval = "" if low is None else f", 95 % interval {low:.3f} to {high:.3f}"
+    return f"{row['capacity_qps']:.3f} QPS{interval} ({bracket})"
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Speed of simulator and kernel."""
+    from artifact import bench as benchmark
+
+    found = benchmark.bench(requests=options.requests, repeats=options.repeats, dynosim=options.dynosim)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        benchmark.print_bench(found)
+
+
+def compile_kernel(options: argparse.Namespace) -> None:
+    """Compile once, so that jobs side by side need not."""
+    start = time.perf_counter()
+    pipeline.warm_up()
+    print(f"kernel ready in {time.perf_counter() - start:.1f} s")
+    tables.write_text(options.out, "compiled\n")
+
+
+def prepare_trace(options: argparse.Namespace) -> None:
+    """Get a trace; write what it is."""
+    about = pipeline.describe_trace(options.name)
+    tables.write_text(options.out, json.dumps(about, indent=1) + "\n")
+    print(f"{about['trace']}: {about['source']}, {about['rows']} rows")
+
+
+def capacities(options: argparse.Namespace) -> None:
+    """Capacities of an experiment on one trace."""
+    config = load_experiments(options.config)
+    experiment = config.long_capacity if options.run_length == "long" else config.capacity
+    guesses = tables.read_table(options.guesses).to_pylist() if options.guesses else []
+    rows = pipeline.capacities(
+        experiment, options.trace, options.latency, options.run_length, guesses, on_run=_announce()
+    )
+    _write(options, rows)
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """A load sweep on one trace."""
+    specs = pipeline.sweep_specs(load_experiments(options.config).sweep, options.trace, options.latency)
+    _write(options, sweeps.sweep(specs, _announce(len(specs))))
+
+
+def cluster(options: argparse.Namespace) -> None:
+    """Fleets on one trace."""
+    experiment = load_experiments(options.config).cluster
+    _write(options, clusters.cluster(experiment, options.trace, options.latency, _announce()))
+
+
+def _write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    tables.write_table(
+        options.out, rows, backend=BACKEND, latency=options.latency, trace=pipeline.describe_trace(options.trace)
+    )
+
+
+def merge(options: argparse.Namespace) -> None:
+    """Join tables."""
+    pipeline.merge(options.tables, options.out)
+
+
+def figure(options: argparse.Namespace) -> None:
+    """Draw one figure in all its variants."""
+    from artifact.render import render
+
+    paths = render(options.name, options.results)
+    if options.stamp is not None:
+        tables.write_text(options.stamp, "".join(f"{Path(p).name}\n" for p in paths))
+    print("\n".join(str(p) for p in paths))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the report."""
+    from artifact.report import write_report
+
+    print(write_report(options.results))
+
+
+def timings(options: argparse.Namespace) -> None:
+    """How long each part took, from the benchmark files Snakemake keeps."""
+    print(pipeline.timings_text(options.results))
+
+
+def _progress(total: int) -> Callable[[int], None] | None:
+    """A counter on a terminal; silence elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda done: print(f"\r{done:,} of {total:,} requests", end="\n" if done >= total else "", file=sys.stderr)
+
+
+def _announce(total: int | None = None) -> Callable[[RunSpec], None]:
+    """Say which run comes next: on a terminal in place, in a log every 25th."""
+    started, count = time.perf_counter(), 0
+
+    def tell(spec: RunSpec) -> None:
+        nonlocal count
+        count += 1
+        out_of = f" of {total}" if total else ""
+        text = f"run {count}{out_of}, {time.perf_counter() - started:.0f} s: {spec.system} at {spec.load_qps:g} QPS"
+        if sys.stderr.isatty():
+            print(f"\r{text:78s}", end="", file=sys.stderr, flush=True)
+        elif count % 25 == 1:
+            print(text, file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,151 @@
+"""The steps of the pipeline, each a function from files and a configuration to rows or a file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from artifact.capacity import CRITERIA, find_capacity, silo_capacity
+from artifact.config import CapacityExperiment, ConfigError, RunSpec, SweepExperiment
+from artifact.runs import BACKEND, Result, run, trace
+from artifact.systems import SILO
+from artifact.tables import provenance, read_table, write_table
+from niyama.sim import LOG_COLUMNS
+from traces import describe
+
+
+def warm_up() -> None:
+    """Run something small, so that the kernel is compiled and in the cache."""
+    run(RunSpec(trace="azure-code-2023-synth", system="niyama", load_qps=1.0, requests=10))
+
+
+def describe_trace(name: str) -> dict[str, Any]:
+    """Where the trace came from and its percentiles, for provenance."""
+    source = trace(name)
+    return {
+        "trace": source.name,
+        "source": source.source,
+        "sha256": source.sha256,
+        "rows": len(source),
+        "citation": source.citation,
+        "licence": source.licence,
+        "notes": list(source.notes),
+        "lengths": describe(source),
+    }
+
+
+def capacities(
+    experiment: CapacityExperiment,
+    trace_name: str,
+    latency: str,
+    run_length: str,
+    guesses: list[dict[str, Any]],
+    on_run: Callable[[RunSpec], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Capacity rows of all systems of the experiment; searches start at earlier answers where there are some."""
+    if trace_name not in experiment.requests:
+        raise ConfigError(f"requests has no entry for trace {trace_name!r}; add one")
+    rows = []
+    for system in experiment.systems:
+        spec = RunSpec(
+            trace=trace_name,
+            system=system,
+            load_qps=1.0,
+            requests=experiment.requests[trace_name],
+            latency=latency,
+        )
+        guess = next(
+            (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1]), None
+        )
+        search = silo_capacity if system == SILO else find_capacity
+        found = search(spec, experiment.seeds, experiment.step_qps, guess, on_run=on_run)
+        rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]
+    return rows
+
+
+def sweep_specs(experiment: SweepExperiment, trace_name: str, latency: str) -> list[RunSpec]:
+    """Every run of a load sweep on one trace and latency model."""
+    return [
+        RunSpec(
+            trace=trace_name,
+            system=system,
+            load_qps=float(load),
+            requests=experiment.requests,
+            seed=seed,
+            latency=latency,
+        )
+        for system in experiment.systems
+        for load in experiment.loads_qps
+        for seed in range(experiment.seeds)
+    ]
+
+
+def merge(paths: list[Path], out: Path) -> None:
+    """Join tables of one kind; each one's provenance goes along."""
+    parts = [read_table(path) for path in paths]
+    sources = {}
+    for part in parts:
+        about = provenance(part)
+        if "trace" in about:
+            sources[about["trace"]["trace"]] = about["trace"]
+    write_table(out, pa.concat_tables(parts, promote_options="permissive"), backend=BACKEND, traces=sources)
+
+
+def write_run(folder: Path, result: Result) -> None:
+    """requests.parquet and iterations.parquet of one run: raw times, nothing derived.
+
+    token_times_s are absolute seconds of the run's clock, as float64: float32 would round gaps to 4 ms by the end
+    of a long run.
+    """
+    requests, done = result.requests, result.run
+    names = np.array([c.name for c in requests.classes])
+    columns = {
+        "arrival_s": requests.arrival_s,
+        "prompt_tokens": requests.prompt_tokens,
+        "output_tokens": requests.output_tokens,
+        "qos_class": names[requests.class_index],
+        "important": requests.important,
+        "replica": done.replica,
+        "first_scheduled_s": done.first_scheduled_s,
+        "token_times_s": pa.LargeListArray.from_arrays(done.token_start, done.token_s),
+        "finished_s": done.token_s[done.token_start[1:] - 1],
+        "status": np.full(len(requests), "finished"),
+        "relegations": done.relegations,
+        "preemptions": done.preemptions,
+    }
+    about = {"spec": result.spec.model_dump(mode="json"), "backend": BACKEND, "trace": result.trace_name}
+    write_table(folder / "requests.parquet", pa.table(columns), **about)
+    log = {"replica": done.log[:, 0].astype(np.int32)}
+    log |= {name: done.log[:, i + 1] for i, name in enumerate(LOG_COLUMNS)}
+    write_table(folder / "iterations.parquet", pa.table(log), **about)
+
+
+def timings(results: Path) -> list[dict[str, Any]]:
+    """Seconds per rule, from the files Snakemake's `benchmark:` keeps under results/benchmarks/RULE/."""
+    rows = []
+    for folder in sorted((results / "benchmarks").glob("*")):
+        jobs = [_seconds(path) for path in sorted(folder.glob("*.tsv"))]
+        rows.append({"part": folder.name, "jobs": len(jobs), "seconds": round(sum(jobs), 1), "longest_s": max(jobs)})
+    return rows
+
+
+def _seconds(path: Path) -> float:
+    with path.open() as file:
+        return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+
+
+def timings_text(results: Path) -> str:
+    """The timings as lines; job seconds add up over cores."""
+    rows = timings(results)
+    if not rows:
+        raise ConfigError(f"{results}: has no benchmarks folder; run `make reproduce` first")
+    lines = [
+        f"{r['part']:12s} {r['jobs']:3d} jobs {r['seconds']:8.1f} s (longest {r['longest_s']:.1f} s)" for r in rows
+    ]
+    total = sum(r["seconds"] for r in rows)
+    return "\n".join([*lines, f"{'total':12s} {sum(r['jobs'] for r in rows):3d} jobs {total:8.1f} s over all cores"])

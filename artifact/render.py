@@ -1,0 +1,59 @@
+"""Tables in, figures out: results/tables/*.parquet -> results/figures/NAME-VARIANT.{png,pdf} and NAME.{md,csv}."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from artifact.tables import provenance, read_table, write_text
+from figures import FIGURES, style
+
+
+def figure_module(name: str) -> ModuleType:
+    """The module of figures/ called `name`; a ValueError lists the known ones."""
+    if name not in FIGURES:
+        close = get_close_matches(name, FIGURES, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"figure {name!r} is unknown{hint}; use one of {', '.join(FIGURES)}")
+    return import_module(f"figures.{name}")
+
+
+def load_tables(names: Iterable[str], folder: Path) -> dict[str, pd.DataFrame]:
+    """Tables of `folder` as DataFrames whose `attrs` hold their provenance. ResultError when one is missing."""
+    frames = {}
+    for name in dict.fromkeys(names):
+        table = read_table(folder / f"{name}.parquet")
+        frames[name] = table.to_pandas()
+        frames[name].attrs = provenance(table)
+    return frames
+
+
+def render(figure_name: str, results_dir: Path) -> list[Path]:
+    """Draw every variant of a figure that the tables hold, and write its table if it has one; the paths written.
+
+    Raises ValueError for an unknown figure or a table without a column it needs, ResultError for a missing table.
+    """
+    module = figure_module(figure_name)
+    tables = load_tables(module.INPUTS, results_dir / "tables")
+    folder = results_dir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for variant in module.variants(tables):
+        paths += style.save(module.draw(tables, variant), folder / f"{figure_name}-{variant.slug}")
+    if hasattr(module, "table"):
+        numbers, text = folder / f"{figure_name}.csv", folder / f"{figure_name}.md"
+        write_text(numbers, module.table(tables).to_csv(index=False, float_format="%.6g"))
+        write_text(text, markdown(module.text_table(tables)))
+        paths += [numbers, text]
+    return paths
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table of text as GitHub's Markdown."""
+    rows = [frame.columns, ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in rows)

@@ -1,0 +1,58 @@
+"""From a RunSpec to raw times: load the trace, build the workload, simulate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from artifact.config import RunSpec
+from artifact.systems import build_system
+from niyama import load_card
+from niyama.sim import Requests, Run, System, simulate
+from traces import Trace, Workload, build, load_trace, local_dir_from_env
+
+BACKEND = "sim"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `kernel_s` is the wall time of the simulation proper, without set-up or metrics."""
+
+    spec: RunSpec
+    system: System
+    trace_name: str
+    requests: Requests
+    run: Run
+    kernel_s: float
+
+
+@cache
+def trace(name: str, cache_dir: Path = Path("data")) -> Trace:
+    """A trace by name: local folder of NIYAMA_TRACES, cache, download, or its synthetic twin."""
+    return load_trace(name, local_dir=local_dir_from_env(), cache_dir=cache_dir)
+
+
+def to_requests(spec: RunSpec, workload: Workload) -> Requests:
+    """A workload with the SLOs of its classes."""
+    return Requests(
+        tuple(c.qos() for c in spec.classes),
+        workload.qos_class,
+        workload.arrival_s,
+        workload.prompt_tokens,
+        workload.output_tokens,
+        workload.important,
+    )
+
+
+def run(spec: RunSpec, *, log: bool = False, progress: Callable[[int], None] | None = None) -> Result:
+    """Simulate one run. ValueError (ConfigError, TraceError) on anything that makes no sense."""
+    executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
+    system = build_system(spec.system, spec.classes, spec.replicas, spec.routing)
+    source = trace(spec.trace)
+    requests = to_requests(spec, build(spec.workload_spec(), source))
+    start = time.perf_counter()
+    done = simulate(system, requests, executor, predictor, noise=spec.noise, seed=spec.seed, log=log, progress=progress)
+    return Result(spec, system, source.name, requests, done, time.perf_counter() - start)

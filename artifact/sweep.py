@@ -1,0 +1,48 @@
+"""Load sweep: every system at every load and seed; one row per run and group of requests."""
+
+from __future__ import annotations
+
+from artifact import metrics
+from artifact.config import RunSpec
+from artifact.runs import BACKEND, Result, run
+
+
+def identity(result: Result) -> dict[str, object]:
+    """The columns that say which run a row is about."""
+    spec = result.spec
+    return {
+        "backend": BACKEND,
+        "trace": result.trace_name,
+        "system": spec.system,
+        "latency": spec.latency,
+        "predictor": spec.predictor_label,
+        "load_qps": float(spec.load_qps),
+        "requests": spec.requests,
+        "seed": spec.seed,
+        "replicas": result.system.replicas,
+    }
+
+
+def summary_rows(result: Result) -> list[dict[str, object]]:
+    """The run's metrics, one row per group."""
+    columns = metrics.request_columns(result.requests, result.run)
+    whole = metrics.run_metrics(result.requests, result.run)
+    return [
+        {
+            **identity(result),
+            "group": name,
+            **metrics.summarise(result.requests, result.run, columns, mask),
+            **whole,
+        }
+        for name, mask in metrics.groups(result.requests)
+    ]
+
+
+def sweep(specs: list[RunSpec], on_run=None) -> list[dict[str, object]]:
+    """Rows of all runs, in the order given."""
+    rows = []
+    for spec in specs:
+        if on_run is not None:
+            on_run(spec)
+        rows.extend(summary_rows(run(spec)))
+    return rows

@@ -1,0 +1,140 @@
+"""The daily commands as a user types them: their JSON, and one clear line for every mistake."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from artifact.__main__ import main
+
+POINT = ["--trace", "azure-code-2023-synth", "--requests", "400"]
+
+
+def run(capsys, *arguments):
+    status = main([str(a) for a in arguments])
+    return status, *capsys.readouterr()
+
+
+def test_simulate_json_has_the_nouns(capsys):
+    status, out, _ = run(capsys, "simulate", *POINT, "--system", "niyama", "--load", 3.5, "--json")
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["backend"] == "sim" and answer["latency"] == "a100-llama3-8b-linear"
+    assert answer["predictor"] == "a100-llama3-8b-linear (oracle)"
+    assert answer["trace"] == "azure-code-2023-synth" and answer["requests"] == 400
+    assert set(answer["classes"]) == {"Q1", "Q2", "Q3"}
+    for group in (answer, *answer["classes"].values()):
+        assert 0 <= group["violation_rate"] <= 1
+        assert group["ttft_p50_s"] <= group["ttft_p99_s"] and group["max_gap_p99_s"] >= 0
+    for key in ("backlog_slope_qps", "drain_s", "iterations_per_s", "requests_per_s", "relegated_share", "seed"):
+        assert key in answer
+
+
+def test_simulate_is_the_same_for_the_same_seed(capsys):
+    def answer(seed):
+        _, out, _ = run(capsys, "simulate", *POINT, "--system", "niyama", "--load", 5, "--seed", seed, "--json")
+        timed = {"kernel_s", "iterations_per_s", "requests_per_s"}
+        return {k: v for k, v in json.loads(out).items() if k not in timed}
+
+    assert answer(1) == answer(1) != answer(2)
+
+
+def test_simulate_for_people_names_backend_and_models(capsys):
+    status, out, _ = run(capsys, "simulate", *POINT, "--system", "sarathi-silo", "--load", 3, "--replicas", "2,1,1")
+    assert status == 0 and "backend sim, latency a100-llama3-8b-linear" in out and "Q3" in out
+
+
+def test_simulate_writes_raw_tables(capsys, tmp_path):
+    run(capsys, "simulate", *POINT, "--system", "niyama", "--load", 3, "--out", tmp_path)
+    requests = pq.read_table(tmp_path / "requests.parquet").to_pylist()
+    assert len(requests) == 400
+    for row in requests:
+        assert len(row["token_times_s"]) == row["output_tokens"]
+        assert row["arrival_s"] <= row["first_scheduled_s"] < row["token_times_s"][0]
+    iterations = pq.read_table(tmp_path / "iterations.parquet")
+    assert sum(iterations["prefill_tokens"].to_pylist()) == sum(r["prompt_tokens"] for r in requests)
+
+
+def test_capacity_json(capsys):
+    arguments = ["--system", "sarathi-fcfs", "--seeds", 2, "--step", 0.25, "--json"]
+    status, out, _ = run(capsys, "capacity", "--trace", "azure-code-2023-synth", "--requests", 1500, *arguments)
+    answer = json.loads(out)
+    assert status == 0 and answer["passes_qps"] <= answer["capacity_qps"] <= answer["fails_qps"]
+    assert answer["interval_low_qps"] <= answer["capacity_qps"] <= answer["interval_high_qps"]
+    assert answer["capacity_without_tbt_qps"] >= answer["capacity_qps"]
+
+
+def test_capacity_is_null_when_no_crossing_is_seen(capsys):
+    """Two requests never violate anything, whatever the load."""
+    arguments = ["--system", "niyama", "--requests", 2, "--seeds", 1, "--step", 1, "--json"]
+    status, out, _ = run(capsys, "capacity", "--trace", "azure-conv-2023-synth", *arguments)
+    answer = json.loads(out)
+    assert status == 0 and answer["capacity_qps"] is None and answer["fails_qps"] is None
+
+
+def test_a_policy_from_a_file(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from niyama import Policy\nfrom niyama.rules import rank_rule\n\n"
+        "@rank_rule\ndef longest_first(job, alpha):\n    return -float(job.prefill_left)\n\n"
+        "mine = Policy('mine', rank=longest_first)\n"
+    )
+    status, out, _ = run(capsys, "simulate", *POINT, "--system", f"{path}:mine", "--load", 3, "--json")
+    assert status == 0 and json.loads(out)["system"].endswith(":mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--system", "nyiama", "--load", 3], ["system 'nyiama' is unknown", "did you mean 'niyama'"]),
+        (["--system", "niyama", "--load", -1], ["load_qps is -1.0", "greater than 0"]),
+        (["--system", "niyama", "--load", "nan"], ["load_qps is nan", "finite"]),
+        (["--system", "niyama", "--load", 3, "--seed", -1], ["seed is -1"]),
+        (["--system", "niyama", "--load", 3, "--latency", "h100"], ["latency model 'h100' is unknown"]),
+        (["--system", "niyama", "--load", 3, "--noise", "-1"], ["noise is -1.0"]),
+        (["--system", "niyama", "--load", 3, "--replicas", "2,2"], ["replicas is (2, 2)", "1 pool"]),
+        (["--system", "niyama", "--load", 3, "--replicas", "two"], ["--replicas is 'two'"]),
+        (["--system", "niyama", "--load", 3, "--routing", "random"], ["routing is 'random'", "least-work"]),
+        (["--system", "nothere.py:x", "--load", 3], ["no file 'nothere.py'"]),
+        (["--system", "niyama", "--load", 3, "--arrivals", "{kind"], ["not JSON"]),
+        (["--system", "niyama", "--load", 3, "--trace", "azure-cod"], ["azure-cod", "azure-code-2023"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_field_value_and_fix(capsys, arguments, words):
+    status, out, err = run(capsys, "simulate", *POINT, *arguments)
+    assert status == 2 and out == ""
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in err
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        ("- {name: a, share: 1.0, ttft_s: -6, tbt_s: 0.05}", ["ttft_s is -6", "positive"]),
+        ("- {name: a, share: 1.0, ttft_s: .nan, tbt_s: 0.05}", ["ttft_s is nan"]),
+        ("- {name: a, share: 1.0, ttft_s: 6}", ["set ttft_s and tbt_s"]),
+        ("- {name: a, share: 0.5, ttlt_s: 6}", ["shares", "sum to 1"]),
+        ("- {name: a, share: 1.0, ttlt_s: 6, colour: red}", ["colour is not a known field"]),
+        ("{}", ["must be a list of classes"]),
+        ("- [", ["not valid YAML"]),
+    ],
+)
+def test_bad_classes_name_the_field(capsys, tmp_path, yaml, words):
+    path = tmp_path / "classes.yaml"
+    path.write_text(yaml)
+    status, _, err = run(capsys, "simulate", *POINT, "--system", "niyama", "--load", 3, "--classes", path)
+    assert status == 2
+    for word in words:
+        assert word in err
+
+
+def test_prompt_larger_than_kv_is_refused_before_anything_runs(capsys, monkeypatch):
+    from artifact import runs
+    from niyama.latency import load_card as real
+
+    small = lambda name: real(name).__class__(**{**vars(real(name)), "kv_tokens": 4096})  # noqa: E731
+    monkeypatch.setattr(runs, "load_card", small)
+    status, _, err = run(capsys, "simulate", *POINT, "--system", "niyama", "--load", 3)
+    assert status == 2 and "more than the KV cache holds (4096 tokens)" in err

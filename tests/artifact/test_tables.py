@@ -1,0 +1,57 @@
+"""Results tables: whole or absent, the same bytes for the same content, and clear when damaged."""
+
+import pytest
+
+from artifact.pipeline import merge, timings_text
+from artifact.tables import ResultError, provenance, read_table, write_table
+
+ROWS = [{"system": "niyama", "capacity_qps": 4.5}, {"system": "sarathi-edf", "capacity_qps": None}]
+
+
+def test_round_trip_and_provenance(tmp_path):
+    write_table(tmp_path / "t.parquet", ROWS, backend="sim")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.to_pylist() == ROWS
+    assert provenance(table) == {"schema_version": 1, "backend": "sim"}
+
+
+def test_same_rows_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_table(tmp_path / name, ROWS, backend="sim")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS)
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="nothere"):
+        write_table(path, (_fail() for _ in range(2)))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def _fail():
+    raise RuntimeError("nothere")
+
+
+def test_missing_truncated_and_foreign_files_say_what_to_do(tmp_path):
+    with pytest.raises(ResultError, match="is missing; run `snakemake"):
+        read_table(tmp_path / "none.parquet")
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ResultError, match="cannot be read"):
+        read_table(path)
+
+
+def test_merge_keeps_rows_and_sources(tmp_path):
+    for name in ("a", "b"):
+        write_table(tmp_path / name, ROWS, trace={"trace": name, "source": "local"})
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
+    table = read_table(tmp_path / "all")
+    assert table.to_pylist() == ROWS + ROWS and set(provenance(table)["traces"]) == {"a", "b"}
+
+
+def test_timings_of_an_empty_folder_name_the_command(tmp_path):
+    with pytest.raises(ValueError, match="make reproduce"):
+        timings_text(tmp_path)

@@ -1,0 +1,97 @@
+"""The whole pipeline, end to end, with the smoke configuration: traces to report, and again from the middle."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from artifact.config import ConfigError, load_experiments
+from artifact.tables import provenance, read_table
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "workflows" / "config").glob("*.yaml"))
+TABLES = ("capacity", "summary", "cluster")
+
+
+def snakemake(results: Path, *arguments: str, experiments: str = "workflows/config/smoke.yaml"):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
+    command += ["--config", f"experiments={experiments}", f"results={results}"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
+def digests(results: Path) -> dict[str, str]:
+    files = [results / "tables" / f"{name}.parquet" for name in TABLES]
+    files += sorted((results / "figures").glob("*.png"))
+    return {str(f.relative_to(results)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.mark.timeout(900)
+def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
+    results = tmp_path / "results"
+    first = snakemake(results)
+    assert first.returncode == 0, first.stderr[-3000:]
+    report = (results / "report.html").read_text()
+    assert "niyama" in report and "a100-llama3-8b-roofline" in report
+    before = digests(results)
+    assert len(before) > len(TABLES)
+
+    capacity = read_table(results / "tables" / "capacity.parquet")
+    assert provenance(capacity)["backend"] == "sim"
+    assert {row["run_length"] for row in capacity.to_pylist()} == {"paper", "long"}
+    summary = read_table(results / "tables" / "summary.parquet").to_pylist()
+    assert {row["load_qps"] for row in summary} == {2.0, 4.0, 6.0}
+
+    assert "Nothing to be done" in (again := snakemake(results)).stderr + again.stdout
+    lost = next((results / "capacity" / "paper").rglob("*.parquet"))
+    lost.unlink()
+    for name in TABLES:
+        (results / "tables" / f"{name}.parquet").unlink()
+    kept = next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns
+    second = snakemake(results)
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert digests(results) == before
+    assert next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns == kept  # what was finished stayed
+
+
+def test_a_bad_configuration_stops_before_any_job(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text((ROOT / "workflows/config/smoke.yaml").read_text().replace("step_qps: 0.2", "step_qps: -0.2"))
+    done = snakemake(tmp_path / "results", experiments=str(path))
+    assert done.returncode != 0 and "step_qps is -0.2" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_committed_configuration_is_valid(path):
+    load_experiments(path)
+
+
+def test_an_unknown_key_is_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text((ROOT / "workflows/config/smoke.yaml").read_text() + "\nsedes: 3\n")
+    with pytest.raises(ConfigError, match="sedes is not a known field"):
+        load_experiments(path)
+
+
+def test_paper_configuration_uses_the_papers_request_counts():
+    """The counts of the authors' scripts (Fig 7, 10, 11) and of Table 4, at five seeds or more."""
+    paper = load_experiments(ROOT / "workflows/config/paper.yaml")
+    assert paper.capacity.requests["azure-code-2023"] == 39_000
+    assert paper.capacity.requests["azure-conv-2023"] == 42_000
+    assert paper.capacity.requests["sharegpt-8k"] == 18_000
+    assert paper.sweep.requests == 75_000 and paper.cluster.requests == 360_000
+    assert min(paper.capacity.seeds, paper.sweep.seeds, paper.cluster.seeds) >= 5
+    assert min(paper.long_capacity.requests.values()) >= 120_000
+
+
+def test_trace_step_says_where_the_trace_came_from(tmp_path):
+    out = tmp_path / "t.json"
+    command = [sys.executable, "-m", "artifact", "trace", "azure-code-2023-synth", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    about = json.loads(out.read_text())
+    assert about["source"] == "synthetic" and about["trace"].endswith("-synth")

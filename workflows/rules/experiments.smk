@@ -1,0 +1,86 @@
+# One job per experiment, trace and latency model; each writes one table.
+READY = [f"{RESULTS}/kernel.txt", f"{RESULTS}/traces/{{trace}}.json", EXPERIMENTS]
+
+
+rule capacity:
+    input:
+        READY,
+    output:
+        f"{RESULTS}/capacity/paper/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/capacity/{{trace}}-{{latency}}.tsv"
+    priority: 2
+    shell:
+        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        " --run-length paper --out {output}"
+
+
+rule long_capacity:
+    # starts from the shorter runs' answers
+    input:
+        READY,
+        guesses=rules.capacity.output,
+    output:
+        f"{RESULTS}/capacity/long/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/long_capacity/{{trace}}-{{latency}}.tsv"
+    priority: 1
+    shell:
+        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        " --run-length long --guesses {input.guesses} --out {output}"
+
+
+rule sweep:
+    input:
+        READY,
+    output:
+        f"{RESULTS}/sweep/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/sweep/{{trace}}-{{latency}}.tsv"
+    shell:
+        "python -m artifact sweep --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        " --out {output}"
+
+
+rule cluster:
+    input:
+        READY,
+    output:
+        f"{RESULTS}/cluster/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/cluster/{{trace}}-{{latency}}.tsv"
+    priority: 3
+    shell:
+        "python -m artifact cluster --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        " --out {output}"
+
+
+rule tables:
+    input:
+        capacity=[
+            f"{RESULTS}/capacity/{length}/{trace}/{latency}.parquet"
+            for length, experiment in (
+                ("paper", CONFIG.capacity),
+                ("long", CONFIG.long_capacity),
+            )
+            for trace in experiment.requests
+            for latency in CONFIG.latencies
+        ],
+        summary=expand(
+            f"{RESULTS}/sweep/{{trace}}/{{latency}}.parquet",
+            trace=CONFIG.sweep.traces,
+            latency=CONFIG.latencies,
+        ),
+        cluster=expand(
+            f"{RESULTS}/cluster/{{trace}}/{{latency}}.parquet",
+            trace=CONFIG.cluster.traces,
+            latency=CONFIG.latencies,
+        ),
+    output:
+        capacity=f"{RESULTS}/tables/capacity.parquet",
+        summary=f"{RESULTS}/tables/summary.parquet",
+        cluster=f"{RESULTS}/tables/cluster.parquet",
+    shell:
+        "python -m artifact merge {input.capacity} --out {output.capacity}"
+        " && python -m artifact merge {input.summary} --out {output.summary}"
+        " && python -m artifact merge {input.cluster} --out {output.cluster}"

@@ -1,0 +1,21 @@
+# Traces, and the compiled kernel. Workloads (trace x arrivals x classes x seed) are built in memory by each run, from
+# its seed: a file per run would only copy what 20 ms rebuild.
+
+
+rule kernel:
+    # once, so that jobs side by side do not all compile
+    output:
+        f"{RESULTS}/kernel.txt",
+    benchmark:
+        f"{RESULTS}/benchmarks/kernel/kernel.tsv"
+    shell:
+        "python -m artifact compile --out {output}"
+
+
+rule trace:
+    output:
+        f"{RESULTS}/traces/{{trace}}.json",
+    benchmark:
+        f"{RESULTS}/benchmarks/trace/{{trace}}.tsv"
+    shell:
+        "python -m artifact trace {wildcards.trace} --out {output}"
