@@ -102,7 +102,7 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> str:
         f"Reproduction of Niyama / QoServe (arXiv 2503.22562; ASPLOS'26, doi 10.1145/3779212.3790206). "
         f"Backend: {backend}. Capacity is the load at which the worst class has 1 % of its requests violated."
     )
-    html += _paragraph(headline.CAPTION)
+    html += _paragraph(headline.caption(tables))
     for latency in tables["capacity"]["latency"].unique():
         html += f"<h3>Goodput, {_text(latency)}</h3>\n" + _table(headline.goodputs(tables, latency))
     return html + "<h3>GPUs</h3>\n" + _table(headline.gpus(tables))
@@ -171,7 +171,7 @@ def _runs(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Run lengths and seeds of each experiment."""
     capacity = tables["capacity"]
     rows = []
-    for length, own in capacity.groupby("run_length", sort=False):
+    for length, own in sorted(capacity.groupby("run_length"), reverse=True, key=lambda pair: pair[0]):
         rows.append({"experiment": f"capacity, {length} runs", **_counts(own, own["seeds"])})
     for name in ("summary", "cluster"):
         rows.append({"experiment": name, **_counts(tables[name], [tables[name]["seed"].nunique()])})

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifact import bench_dynosim
-from artifact.bench import Snapshot, bench, decision_state, decisions, print_bench
+from artifact.bench import Snapshot, bench, decision_state, decisions, dynosim, print_bench
 from niyama import BUILT_IN
 from niyama.plan import plan
 from niyama.scheduler import PLANNED, QUEUED, RUNNING
@@ -86,11 +85,11 @@ def test_more_queued_requests_relegate_at_least_as_many():
 
 def test_dynosim_is_skipped_with_a_reason(found, tmp_path, monkeypatch):
     assert found["dynosim"]["skipped"] == "switched off" and found["dynosim"]["pairs"] == []
-    with pytest.raises(bench_dynosim.PeerUnavailable, match="does not import"):
-        bench_dynosim.find_peer(str(tmp_path / "no-python"), tmp_path)
-    monkeypatch.setattr(bench_dynosim, "_install", lambda python: None)
-    with pytest.raises(bench_dynosim.PeerUnavailable) as reason:
-        bench_dynosim.find_peer("auto", tmp_path)
+    with pytest.raises(dynosim.PeerUnavailable, match="does not import"):
+        dynosim.find_peer(str(tmp_path / "no-python"), tmp_path)
+    monkeypatch.setattr(dynosim, "_install", lambda python: None)
+    with pytest.raises(dynosim.PeerUnavailable) as reason:
+        dynosim.find_peer("auto", tmp_path)
     assert str(tmp_path) not in str(reason.value)
 
 
@@ -98,13 +97,13 @@ def test_a_driver_that_dies_is_a_reason(tmp_path):
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    with pytest.raises(bench_dynosim.PeerUnavailable, match="stopped"):
-        bench_dynosim.Peer(broken)
+    with pytest.raises(dynosim.PeerUnavailable, match="stopped"):
+        dynosim.Peer(broken)
 
 
 def test_a_driver_without_dynosim_says_what_is_wrong():
-    with pytest.raises(bench_dynosim.PeerUnavailable, match="refused"):
-        bench_dynosim.Peer(Path(sys.executable))
+    with pytest.raises(dynosim.PeerUnavailable, match="refused"):
+        dynosim.Peer(Path(sys.executable))
 
 
 def test_it_can_be_read(found, capsys):

@@ -1,12 +1,13 @@
-# A figure is a module of figures/; its module and the style are inputs, so editing one redraws it.
-FIGURES = ["fig1_table4", "fig7", "fig10", "fig11", "fig_tbt"]
+# A figure is a module of figures/; the modules it is drawn with are inputs, so editing one redraws it.
+from figures import FIGURES
 
 
 rule figure:
     input:
         tables=rules.tables.output,
         module="figures/{figure}.py",
-        style=["figures/style.py", "figures/paper_values.yaml"],
+        drawn_with=expand("figures/{part}.py", part=["style", "frames", "load_lines", "paper"]),
+        paper="figures/paper_values.yaml",
     output:
         f"{RESULTS}/figures/{{figure}}.txt",
     benchmark:
@@ -19,7 +20,10 @@ rule report:
     input:
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=FIGURES),
         tables=rules.tables.output,
+        text=expand("figures/{part}.py", part=["headline", "differences"]),
     output:
         f"{RESULTS}/report.html",
+    benchmark:
+        f"{RESULTS}/benchmarks/report/report.tsv"
     shell:
         "python -m artifact report --results {RESULTS}"

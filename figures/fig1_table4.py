@@ -1,0 +1,179 @@
+"""Fig 1 and Table 4: GPUs that each scheme needs for 35 requests/s, and how fleets of given sizes do, beside the paper.
+
+A fleet is planned as the fewest replicas whose worst class, averaged over seeds, has at most 1 % violations.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from figures import paper, style
+from figures.frames import (
+    CRITERION_ALL,
+    CRITERION_PAPER,
+    RUN_COLUMNS,
+    Tables,
+    Variant,
+    estimate,
+    require,
+    traces_and_latencies,
+)
+
+INPUTS = ("cluster",)
+SILO = "sarathi-silo"
+PERCENTILES = {"Q1": "ttft_p99_s", "Q2": "ttlt_p99_s", "Q3": "ttlt_p99_s"}
+COLUMNS = (
+    *RUN_COLUMNS,
+    "fleet",
+    "sizing",
+    "replicas",
+    CRITERION_PAPER,
+    CRITERION_ALL,
+    *dict.fromkeys(PERCENTILES.values()),
+)
+
+
+def variants(tables: Tables) -> list[Variant]:
+    """One per trace and latency model."""
+    return traces_and_latencies(require(tables, "cluster", COLUMNS))
+
+
+def caption(tables: Tables, variant: Variant) -> str:
+    """What the figure shows."""
+    rows = variant.rows(require(tables, "cluster", COLUMNS))
+    table4 = paper.values()["table4"]
+    stars = (
+        f" Stars: the paper ({table4['requests']:,} requests)." if rows["load_qps"].max() == table4["load_qps"] else ""
+    )
+    return (
+        f"Fig 1: GPUs needed for {rows['load_qps'].max():g} requests/s on {style.trace_label(variant.trace)}, latency "
+        f"model {variant.latency}. The silo's pools are planned one by one, each on its class's share of the load; "
+        "shared fleets are planned as a whole; all with TTFT and TTLT only, as in the paper. Percentages: fewer GPUs "
+        f"than the silo.{stars}"
+    )
+
+
+def planned(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per planned fleet: system, fleet, replicas; silo first, then in the usual order."""
+    rows = frame[frame["sizing"] == "planned"].drop_duplicates(["system"])[["system", "fleet", "replicas"]]
+    order = [SILO, *(name for name in style.SYSTEMS if name != SILO)]
+    return rows.set_index("system").loc[style.in_order(rows["system"], order)].reset_index()
+
+
+def table(tables: Tables) -> pd.DataFrame:
+    """One row per fleet: GPUs, p99 per class (s) and violations (share) with intervals, and the paper's row."""
+    frame = require(tables, "cluster", COLUMNS)
+    keys = ["trace", "latency", "system", "fleet", "sizing"]
+    rows = []
+    for key, own in frame.groupby(keys, sort=False):
+        row = {**dict(zip(keys, key, strict=True)), "gpus": int(own["replicas"].iloc[0])}
+        row |= {"load_qps": float(own["load_qps"].iloc[0]), "requests": int(own["requests"].iloc[0])}
+        row["seeds"] = own["seed"].nunique()
+        for group, column in PERCENTILES.items():
+            row |= _columns(f"{group}_p99_s", own.loc[own["group"] == group, column])
+        for criterion in (CRITERION_PAPER, CRITERION_ALL):
+            row |= _columns(criterion, own.loc[own["group"] == "all", criterion])
+        found = paper.fleet(row["trace"], row["system"], row["latency"], row["fleet"], row["load_qps"])
+        printed = found or {}
+        row |= {f"paper_{group}_p99_s": printed.get(group, math.nan) for group in PERCENTILES}
+        row["paper_violation_rate"] = printed.get("violation_rate", math.nan)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _columns(name: str, values: pd.Series) -> dict[str, float]:
+    """Mean, low and high of a column; nan where there is none."""
+    found = estimate(values)
+    triple = (found.mean, found.low, found.high) if found else (None, None, None)
+    return {f"{name}{end}": math.nan if v is None else v for end, v in zip(("", "_low", "_high"), triple, strict=True)}
+
+
+def text_table(tables: Tables) -> pd.DataFrame:
+    """The table for people: mean and interval, and the paper's number, in one row per fleet."""
+    rows = table(tables)
+    text = pd.DataFrame(
+        {
+            "trace": rows["trace"].map(style.trace_label),
+            "latency": rows["latency"],
+            "fleet": [f"{style.look(s).label} ({f})" for s, f in zip(rows["system"], rows["fleet"], strict=True)],
+            "sizing": rows["sizing"],
+            "GPUs": rows["gpus"].map(str),
+        }
+    )
+    for group, column in PERCENTILES.items():
+        title = f"{group} p99 {column[:4].upper()} (s)"
+        text[title] = _measured(rows, f"{group}_p99_s")
+        text[f"paper {group}"] = rows[f"paper_{group}_p99_s"].map(style.number_text)
+    text["violated (%)"] = _measured(rows, CRITERION_PAPER, 100)
+    text["with token deadlines (%)"] = _measured(rows, CRITERION_ALL, 100)
+    text["paper (%)"] = [style.number_text(v * 100) for v in rows["paper_violation_rate"]]
+    return text
+
+
+def _measured(rows: pd.DataFrame, name: str, scale: float = 1.0) -> list[str]:
+    numbers = rows[[name, f"{name}_low", f"{name}_high"]].clip(lower=0.0) * scale
+    return ["–" if pd.isna(mean) else style.interval_text(mean, low, high) for mean, low, high in numbers.to_numpy()]
+
+
+def draw(tables: Tables, variant: Variant) -> Figure:
+    """One bar per planned fleet; the silo's is stacked by pool."""
+    frame = variant.rows(require(tables, "cluster", COLUMNS))
+    bars = planned(frame)
+    with style.styled():
+        figure = style.new_figure(style.SINGLE_IN, 3.5)
+        ax = figure.subplots()
+        silo = bars.loc[bars["system"] == SILO, "replicas"]
+        load_qps = float(frame["load_qps"].iloc[0])
+        stars = [paper.planned_gpus(variant.trace, s, variant.latency, load_qps) for s in bars["system"]]
+        top = max([*bars["replicas"], *(star.value for star in stars if star)], default=1)
+        for x, bar in enumerate(bars.itertuples()):
+            _bar(ax, x, bar, None if silo.empty else int(silo.iloc[0]), top)
+            if stars[x]:
+                ax.plot(x + 0.42, stars[x].value, **style.paper_style(), clip_on=False)
+                ax.annotate(f"{stars[x].value}", (x + 0.42, stars[x].value), (0, 4), textcoords="offset points",
+                            ha="center", va="bottom", fontsize=style.SMALL_PT)  # fmt: skip
+        labels = [style.look(system).label.replace("-", "-\n", 1).replace(" ", "\n", 1) for system in bars["system"]]
+        ax.set_xticks(range(len(bars)), labels)
+        ax.tick_params(axis="x", length=0)
+        ax.set_ylim(0, top * 1.22)
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylabel(f"GPUs for {load_qps:g} QPS", labelpad=2)
+        style.tidy(ax)
+        _legend(figure, bars, any(stars))
+        style.footer(figure, frame, {frame["seed"].nunique()}, "planned on the mean over seeds, no interval")
+    return figure
+
+
+def _bar(ax: Axes, x: int, bar, silo: int | None, top: float) -> None:
+    """A fleet: its pools when it has several, its total, and how many fewer GPUs than the silo's."""
+    if bar.system == SILO:
+        base = 0
+        for name, size in zip(style.POOLS, map(int, bar.fleet.split("-")), strict=False):
+            ax.bar(x, size, 0.62, bottom=base, color=style.POOLS[name], edgecolor="white", lw=0.5)
+            ax.text(x, base + size / 2, str(size), ha="center", va="center", fontsize=style.SMALL_PT,
+                    color="white" if name == "Q1" else style.INK)  # fmt: skip
+            base += size
+    else:
+        ax.bar(x, bar.replicas, 0.62, color=style.look(bar.system).colour)
+    text = f"{bar.replicas}"
+    if silo and bar.system != SILO:
+        change = 100 * (1 - bar.replicas / silo)
+        text += f"\n{'−' if change >= 0 else '+'}{abs(change):.0f} %"
+    weight = "bold" if style.look(bar.system).emphasised else "normal"
+    ax.text(x, bar.replicas + top * 0.02, text, ha="center", va="bottom", fontsize=style.SMALL_PT, fontweight=weight)
+
+
+def _legend(figure: Figure, bars: pd.DataFrame, stars: bool) -> None:
+    handles = (
+        [Patch(color=c, label=f"silo {name}") for name, c in style.POOLS.items()] if SILO in set(bars["system"]) else []
+    )
+    if stars:
+        handles.append(style.paper_handle())
+    if handles:
+        style.legend_above(figure, handles, 4)

@@ -1,0 +1,133 @@
+"""What figures need from tables: checked columns, the variants present, and means with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+Tables = Mapping[str, pd.DataFrame]
+
+CRITERION_PAPER = "violation_rate_without_tbt"  # TTFT and TTLT only: what the authors' scripts measure
+CRITERION_ALL = "violation_rate"  # token deadlines (Eq 2) counted too
+CAPACITY_COLUMNS = (
+    "trace",
+    "system",
+    "latency",
+    "predictor",
+    "requests",
+    "seeds",
+    "criterion",
+    "run_length",
+    "capacity_qps_per_replica",
+    "interval_low_qps",
+    "interval_high_qps",
+    "passes_qps",
+    "fails_qps",
+    "fluid_bound_qps",
+    "replicas",
+    "seed_capacity_qps",
+)
+RUN_COLUMNS = ("trace", "system", "latency", "predictor", "load_qps", "requests", "seed", "group")
+
+
+class FigureError(ValueError):
+    """A table or a column that a figure needs is not there; says which."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One drawing of a figure: a latency model and, unless the figure shows all of them, a trace."""
+
+    latency: str
+    trace: str | None = None
+
+    @property
+    def slug(self) -> str:
+        """Its part of a file name."""
+        return f"{self.trace}-{self.latency}" if self.trace else self.latency
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of `frame` that belong to it."""
+        mask = frame["latency"] == self.latency
+        if self.trace is not None:
+            mask &= frame["trace"] == self.trace
+        return frame[mask]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval. `low` and `high` are None for a single seed."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        low, high = (None if v is None else v * factor for v in (self.low, self.high))
+        return Estimate(self.mean * factor, low, high)
+
+
+def require(tables: Tables, name: str, columns: Iterable[str]) -> pd.DataFrame:
+    """The table called `name`, which must have these columns and at least one row. Raises FigureError."""
+    if name not in tables:
+        have = ", ".join(sorted(tables)) or "none"
+        raise FigureError(f"table {name!r} is missing (given: {have}); run the step that writes {name}.parquet")
+    missing = [column for column in columns if column not in tables[name].columns]
+    if missing:
+        raise FigureError(f"table {name!r} has no column {', '.join(map(repr, missing))}; it is of another version")
+    if tables[name].empty:
+        raise FigureError(f"table {name!r} has no rows")
+    return tables[name]
+
+
+def latencies(frame: pd.DataFrame) -> list[Variant]:
+    """One variant per latency model, in table order."""
+    return [Variant(str(latency)) for latency in frame["latency"].unique()]
+
+
+def traces_and_latencies(frame: pd.DataFrame) -> list[Variant]:
+    """One variant per pair of trace and latency model, in table order."""
+    pairs = frame[["latency", "trace"]].drop_duplicates()
+    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+
+
+def floats(values: Any) -> np.ndarray:
+    """A list from a table as floats; null becomes nan."""
+    return np.array([math.nan if value is None else value for value in values], dtype=float)
+
+
+def estimate(values: Any) -> Estimate | None:
+    """Mean and 95 % Student-t interval; None when there are no values or any is null."""
+    numbers = floats(values)
+    if len(numbers) == 0 or np.isnan(numbers).any():
+        return None
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return Estimate(mean)
+    half = float(stats.t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def estimate_of_log(values: Any) -> Estimate | None:
+    """Geometric mean and the interval of the mean logarithm: for positive values on a logarithmic axis."""
+    numbers = floats(values)
+    found = estimate(np.log(numbers, out=np.full(len(numbers), np.nan), where=numbers > 0))
+    if found is None:
+        return None
+    low, high = (None if v is None else math.exp(v) for v in (found.low, found.high))
+    return Estimate(math.exp(found.mean), low, high)
+
+
+def by_load(frame: pd.DataFrame, column: str, how=estimate) -> Iterator[tuple[float, Estimate]]:
+    """Load and estimate over seeds, by rising load; loads without a value are left out."""
+    for load, rows in frame.groupby("load_qps", sort=True):
+        found = how(rows[column])
+        if found is not None:
+            yield float(load), found

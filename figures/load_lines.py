@@ -1,0 +1,59 @@
+"""What the figures over load share: a system's line with its band, an SLO line, and the axes around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import style
+from figures.frames import by_load, estimate
+
+
+def line(
+    ax: Axes,
+    rows: pd.DataFrame,
+    system: str,
+    column: str,
+    *,
+    how: Callable = estimate,
+    scale: float = 1.0,
+    limits: tuple[float, float] | None = None,
+    **changes: object,
+) -> None:
+    """One system's mean over seeds against load, times `scale`, and its interval clipped to `limits` as a band."""
+    points = [(load, found.scaled(scale)) for load, found in by_load(rows, column, how)]
+    if not points:
+        return
+    ax.plot([load for load, _ in points], [e.mean for _, e in points], **{**style.line_style(system), **changes})
+    banded = [(load, e.low, e.high) for load, e in points if e.low is not None]
+    if banded:
+        loads, lows, highs = np.array(banded).T
+        lows, highs = np.clip([lows, highs], *(limits or (-np.inf, np.inf)))
+        ax.fill_between(loads, lows, highs, color=style.look(system).colour, alpha=0.18, lw=0, zorder=2)
+
+
+def deadline(ax: Axes, value: float, text: str) -> None:
+    """The SLO as a dashed line, named at its left end; makes room for the name on a logarithmic axis."""
+    ax.set_ylim(top=max(ax.get_ylim()[1], 3 * value))
+    ax.axhline(value, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=2.5)
+    near = {"xytext": (2, 1.5), "textcoords": "offset points", "va": "bottom", "zorder": 7}
+    ax.annotate(text, (0, value), xycoords=("axes fraction", "data"), **near, fontsize=style.SMALL_PT)
+
+
+def handles(systems: list[str]) -> list[Line2D]:
+    """Legend entries of systems."""
+    return [Line2D([], [], label=style.look(s).label, **style.line_style(s)) for s in systems]
+
+
+def finish(figure: Figure, panels: np.ndarray, unit: str, systems: list[str], extra: tuple[Line2D, ...] = ()) -> None:
+    """Axis titles on the outer panels of a grid, and the legend."""
+    for ax in panels[-1]:
+        ax.set_xlabel("load (QPS)", labelpad=2)
+    for ax in panels[:, 0]:
+        ax.set_ylabel(unit, labelpad=2)
+    style.legend_above(figure, [*handles(systems), *extra], 5)

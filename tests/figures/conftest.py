@@ -1,0 +1,35 @@
+"""The made-up tables as fixtures, and as Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, summary_rows
+
+from artifact.tables import write_table
+
+
+@pytest.fixture
+def rows() -> dict[str, list[dict]]:
+    """Rows of the three tables."""
+    return {"capacity": capacity_rows(), "summary": summary_rows(), "cluster": cluster_rows()}
+
+
+@pytest.fixture
+def frames(rows) -> dict[str, pd.DataFrame]:
+    """The three tables as figures get them."""
+    return {name: pd.DataFrame(table) for name, table in rows.items()}
+
+
+@pytest.fixture
+def results(rows, tmp_path) -> Path:
+    """A results folder with the three tables as the pipeline writes them."""
+    traces = {
+        CODE: {"trace": CODE, "source": "local", "rows": 8819, "citation": "https://example.org/trace"},
+        CODE_TWIN: {"trace": CODE_TWIN, "source": "synthetic", "rows": 50000, "notes": ["fidelity good"]},
+    }
+    for name, table in rows.items():
+        write_table(tmp_path / "tables" / f"{name}.parquet", table, backend="sim", traces=traces)
+    return tmp_path

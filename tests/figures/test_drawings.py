@@ -1,0 +1,226 @@
+"""Every figure draws what the tables say, and says what is missing instead of drawing it."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from figure_tables import CODE, CODE_TWIN, LINEAR, SYSTEMS, capacity_row, capacity_rows, cluster_rows, summary_rows
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from figures import FIGURES, fig1_table4, fig7, fig7_ratios, fig10, fig11, fig_tbt, style
+from figures.frames import FigureError, Variant, estimate, estimate_of_log
+
+CRITERION = "violation_rate_without_tbt"
+
+
+def bars(ax) -> dict[str, float]:
+    """Colour and length of each horizontal bar of a panel."""
+    return {to_hex(patch.get_facecolor()): patch.get_width() for patch in ax.patches}
+
+
+def marked(ax, marker: str) -> list[tuple[float, float]]:
+    """Points drawn with a marker and no line."""
+    return [
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0]))
+        for line in ax.lines
+        if line.get_marker() == marker and line.get_linestyle() == "None"
+    ]
+
+
+def line_of(ax, system: str, thin: bool = False):
+    """The line of a system in a panel over load."""
+    colour = style.look(system).colour
+    own = [line for line in ax.lines if line.get_color() == colour and (line.get_marker() in (None, "None")) == thin]
+    return own[0]
+
+
+def words(figure: Figure) -> str:
+    """All text of a figure."""
+    return "\n".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws_every_variant_with_its_provenance(name, frames):
+    module = importlib.import_module(f"figures.{name}")
+    variants = module.variants(frames)
+    assert variants
+    for variant in variants:
+        figure = module.draw(frames, variant)
+        assert isinstance(figure, Figure)
+        footer = " ".join(figure.get_supxlabel().split())
+        assert "Backend: simulation" in footer and variant.latency in footer and "oracle" in footer and "N = " in footer
+        assert variant.latency in module.caption(frames, variant)
+        assert min(text.get_fontsize() for text in figure.findobj(lambda a: hasattr(a, "get_fontsize"))) >= 7
+
+
+def test_fig7_bars_are_the_capacities_of_the_table(frames):
+    figure = fig7.draw(frames, Variant(LINEAR))
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["Azure code 2023", "Azure code 2024 (synthetic)"]
+    for ax in figure.axes:
+        found = bars(ax)
+        for system, base in SYSTEMS.items():
+            assert found[style.look(system).colour.lower()] == pytest.approx(base + 0.01)
+        hollow = sorted(x for x, _ in marked(ax, "D"))
+        assert hollow == pytest.approx(sorted(base + 0.01 - 0.5 for base in SYSTEMS.values()))
+        assert sorted(x for x, _ in marked(ax, "*")) == [1.5, 2.6, 3.8, 3.8]
+        bound = [line for line in ax.lines if list(line.get_xdata()) == [4.5, 4.5]]
+        assert len(bound) == 1
+    assert "N = 9,000 (long: 40,000)" in words(figure)
+
+
+def test_fig7_draws_no_bar_without_a_crossing(frames):
+    rows = capacity_rows(traces=(CODE,), latencies=(LINEAR,), systems={"sarathi-fcfs": 1.5})
+    rows.append(capacity_row(CODE, "niyama", LINEAR, "paper", CRITERION, [None, None]))
+    rows.append(capacity_row(CODE, "sarathi-edf", LINEAR, "paper", CRITERION, [2.0, None]))
+    tables = {"capacity": pd.DataFrame(rows)}
+    figure = fig7.draw(tables, Variant(LINEAR))
+    assert len(figure.axes[0].patches) == 1
+    assert "> 8" in words(figure) and "none in 1/2 seeds" in words(figure)
+    remarks = fig7.table(tables).set_index("system")["remark"]
+    assert remarks["niyama"] == "no crossing up to 8"
+    assert remarks["sarathi-edf"] == "no crossing in 1 of 2 seeds"
+    assert remarks["sarathi-fcfs"] == ""
+
+
+def test_fig7_with_one_seed_one_trace_and_an_unknown_system():
+    systems = {"sarathi-fcfs": 1.5, "my_policy.py:POLICY": 2.0}
+    rows = capacity_rows(traces=("azure-conv-2023-synth",), latencies=(LINEAR,), seeds=1, systems=systems)
+    figure = fig7.draw({"capacity": pd.DataFrame(rows)}, Variant(LINEAR))
+    assert figure.get_figwidth() == style.SINGLE_IN
+    assert "my_policy.py:POLICY" in words(figure) and "Azure conv 2023 (synthetic)" in words(figure)
+    assert "a single seed has no interval" in " ".join(figure.get_supxlabel().split())
+    assert [x for x, _ in marked(figure.axes[0], "*")] == [2.8]
+
+
+def test_only_long_runs_are_drawn_as_bars():
+    frame = pd.DataFrame(capacity_rows(traces=(CODE,), latencies=(LINEAR,)))
+    table = fig7.table({"capacity": frame[frame["run_length"] == "long"]}).set_index("system")
+    assert table.loc["niyama", "capacity_qps"] == pytest.approx(4.0 - 0.2 + 0.01)
+
+
+def test_ratios_pair_the_seeds(frames):
+    rows = fig7_ratios.table(frames)
+    keys = {"latency": LINEAR, "run_length": "paper", "trace": CODE, "numerator": "niyama", "criterion": CRITERION}
+    own = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)].set_index("baseline")
+    per_seed = np.array([4.0, 4.01, 4.02]) / np.array([1.5, 1.51, 1.52])
+    wanted = estimate(per_seed)
+    assert own.loc["FCFS", ["ratio", "interval_low", "interval_high"]].tolist() == pytest.approx(
+        [wanted.mean, wanted.low, wanted.high]
+    )
+    assert own.loc["FCFS", "paper_ratio"] == pytest.approx(3.8 / 1.5)
+    assert own.loc["EDF", "paper_ratio"] == pytest.approx(3.8 / 2.6)
+    figure = fig7_ratios.draw(frames, Variant(LINEAR))
+    assert len(figure.axes) == 4
+    drawn = [float(line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert wanted.mean == pytest.approx(drawn[0])
+
+
+def test_ratio_without_a_crossing_is_said_and_not_drawn():
+    rows = [
+        capacity_row(CODE, "niyama", LINEAR, "paper", CRITERION, [None, 4.0]),
+        capacity_row(CODE, "sarathi-edf", LINEAR, "paper", CRITERION, [2.0, 2.0]),
+    ]
+    tables = {"capacity": pd.DataFrame(rows)}
+    assert math.isnan(fig7_ratios.table(tables)["ratio"].iloc[0])
+    assert fig7_ratios.text_table(tables)["Niyama"].tolist() == ["no crossing"]
+    assert "no crossing" in words(fig7_ratios.draw(tables, Variant(LINEAR)))
+
+
+def test_ratios_need_a_numerator_and_a_baseline():
+    tables = {"capacity": pd.DataFrame(capacity_rows(systems={"niyama": 4.0}))}
+    assert fig7_ratios.variants(tables) == []
+    assert fig7_ratios.text_table(tables).empty
+
+
+def test_fig10_lines_are_geometric_means(frames):
+    figure = fig10.draw(frames, Variant(LINEAR, CODE))
+    assert [ax.get_title() for ax in figure.axes] == [
+        f"{group}, {q}" for q in ("p50", "p95") for group in ("Q1 TTFT", "Q2 TTLT", "Q3 TTLT")
+    ]
+    frame = frames["summary"]
+    own = frame[(frame["group"] == "Q2") & (frame["system"] == "niyama")]
+    line = line_of(figure.axes[4], "niyama")
+    assert list(line.get_xdata()) == [2.0, 4.0, 6.0]
+    for load, value in zip(line.get_xdata(), line.get_ydata(), strict=True):
+        assert value == pytest.approx(estimate_of_log(own.loc[own["load_qps"] == load, "ttlt_p95_s"]).mean)
+    assert all(len(ax.collections) == len(SYSTEMS) for ax in figure.axes)
+    slos = [line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_linestyle() == "--"]
+    assert slos == [6.0, 600.0, 1800.0] * 2
+    assert all(ax.get_yscale() == "log" for ax in figure.axes)
+
+
+def test_one_seed_has_no_band():
+    tables = {"summary": pd.DataFrame(summary_rows(seeds=1))}
+    for module in (fig10, fig11, fig_tbt):
+        figure = module.draw(tables, Variant(LINEAR, CODE))
+        assert all(not ax.collections for ax in figure.axes)
+        assert "a single seed has no interval" in " ".join(figure.get_supxlabel().split())
+
+
+def test_fig11_lines_are_percentages_with_and_without_token_deadlines(frames):
+    figure = fig11.draw(frames, Variant(LINEAR, CODE))
+    frame = frames["summary"]
+    for ax, group in zip(figure.axes, fig11.GROUPS, strict=True):
+        assert len(ax.lines) == len(SYSTEMS) + 2
+        own = (
+            frame[(frame["group"] == group) & (frame["system"] == "qoserve-artifact")]
+            .groupby("load_qps")
+            .mean(numeric_only=True)
+        )
+        solid, thin = line_of(ax, "qoserve-artifact"), line_of(ax, "qoserve-artifact", thin=True)
+        assert list(solid.get_ydata()) == pytest.approx(list(own["violation_rate_without_tbt"] * 100))
+        assert list(thin.get_ydata()) == pytest.approx(list(own["violation_rate"] * 100))
+
+
+def test_fig_tbt_is_about_q1_in_percent_and_milliseconds(frames):
+    figure = fig_tbt.draw(frames, Variant(LINEAR, CODE))
+    frame = frames["summary"]
+    own = frame[(frame["group"] == "Q1") & (frame["system"] == "niyama") & (frame["load_qps"] == 4.0)]
+    late, over, gap = (line_of(ax, "niyama").get_ydata()[1] for ax in figure.axes)
+    assert late == pytest.approx(100 * own["late_token_share"].mean())
+    assert over == pytest.approx(100 * own["gap_over_tbt_share"].mean())
+    assert gap == pytest.approx(1e3 * estimate_of_log(own["max_gap_p99_s"]).mean)
+    assert "TBT 50 ms" in words(figure)
+
+
+def test_fig1_stacks_the_silo_and_counts_gpus(frames):
+    figure = fig1_table4.draw(frames, Variant(LINEAR, CODE_TWIN))
+    heights = [patch.get_height() for patch in figure.axes[0].patches]
+    assert heights == [6, 4, 2, 14, 9]
+    text = words(figure)
+    assert "−25 %" in text and "+17 %" in text
+    assert [y for _, y in marked(figure.axes[0], "*")] == [13, 10]
+
+
+def test_table4_holds_the_papers_rows_only_at_its_load(frames):
+    table = fig1_table4.table(frames).set_index(["system", "fleet"])
+    assert table.loc[("sarathi-silo", "7-3-3"), "paper_Q1_p99_s"] == 3.09
+    assert table.loc[("niyama", "10"), "paper_violation_rate"] == 0.0
+    assert math.isnan(table.loc[("niyama", "9"), "paper_Q1_p99_s"])
+    assert table.loc[("niyama", "10"), "Q2_p99_s"] == pytest.approx((3 + 6) / 2)
+    other = {"cluster": pd.DataFrame(cluster_rows(load_qps=8.0))}
+    assert fig1_table4.table(other)["paper_Q1_p99_s"].isna().all()
+    assert not marked(fig1_table4.draw(other, Variant(LINEAR, CODE_TWIN)).axes[0], "*")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_missing_table_or_column_is_one_clear_error(name, frames):
+    module = importlib.import_module(f"figures.{name}")
+    (table,) = module.INPUTS
+    with pytest.raises(FigureError, match=f"table '{table}' is missing"):
+        module.variants({})
+    with pytest.raises(FigureError, match=f"table '{table}' has no column 'predictor'"):
+        module.variants({table: frames[table].drop(columns="predictor")})
+    with pytest.raises(FigureError, match=f"table '{table}' has no rows"):
+        module.variants({table: frames[table].iloc[:0]})
+
+
+def test_every_system_has_its_own_colour_and_marker():
+    looks = list(style.SYSTEMS.values())
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+    assert [look.label for look in looks if look.emphasised] == ["Niyama"]

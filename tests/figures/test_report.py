@@ -1,0 +1,123 @@
+"""Files of figures and the report: complete, self-contained, and the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from figure_tables import LINEAR
+
+from artifact.render import figure_module, load_tables, markdown, render
+from artifact.report import write_report
+from artifact.tables import ResultError, read_table, write_table
+from figures import FIGURES, differences, style
+from figures.frames import Variant
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def without_images(html: str) -> str:
+    return re.sub(r"base64,[^\"]*", "", html)
+
+
+def test_render_writes_pictures_and_tables(results):
+    paths = render("fig1_table4", results)
+    names = [path.name for path in paths]
+    stem = "fig1_table4-azure-code-2024-week-synth-a100-llama3-8b-linear"
+    assert names == [f"{stem}.png", f"{stem}.pdf", "fig1_table4.csv", "fig1_table4.md"]
+    assert sorted(path.name for path in (results / "figures").iterdir()) == sorted(names)
+    numbers = pd.read_csv(paths[2], dtype={"fleet": str})
+    assert numbers.set_index("fleet").loc["7-3-3", "paper_Q3_p99_s"] == 171.11
+    assert paths[3].read_text().splitlines()[1].startswith("| --- |")
+
+
+def test_pictures_are_the_same_bytes_in_another_process(results):
+    before = {path.name: path.read_bytes() for path in render("fig7", results)}
+    code = f"import sys; sys.path.insert(0, '.'); from pathlib import Path; from artifact.render import render; \
+render('fig7', Path({str(results)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, env={"SOURCE_DATE_EPOCH": "1"})
+    after = {path.name: path.read_bytes() for path in (results / "figures").iterdir()}
+    assert after == before
+
+
+def test_saving_twice_gives_the_same_bytes(results):
+    module = figure_module("fig11")
+    tables = load_tables(module.INPUTS, results / "tables")
+    figure = module.draw(tables, module.variants(tables)[0])
+    for kind in ("png", "pdf"):
+        assert style.image_bytes(figure, kind) == style.image_bytes(figure, kind)
+        assert b"CreationDate" not in style.image_bytes(figure, kind)
+
+
+def test_an_unknown_figure_names_the_known_ones(results):
+    with pytest.raises(ValueError, match=r"figure 'fig12' is unknown \(did you mean 'fig1"):
+        render("fig12", results)
+
+
+def test_a_missing_table_is_one_clear_error(tmp_path):
+    with pytest.raises(ResultError, match=r"capacity\.parquet: is missing"):
+        render("fig7", tmp_path)
+
+
+def test_a_column_that_is_gone_is_one_clear_error(results):
+    path = results / "tables" / "capacity.parquet"
+    write_table(path, read_table(path).drop_columns(["fluid_bound_qps"]))
+    with pytest.raises(ValueError, match="table 'capacity' has no column 'fluid_bound_qps'"):
+        write_report(results)
+
+
+def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 60)  # as complete, and drawn sooner
+    path = write_report(results)
+    html = path.read_text()
+    for name in FIGURES:
+        module = figure_module(name)
+        for variant in module.variants(load_tables(module.INPUTS, results / "tables")):
+            assert f'<figure id="{name}-{variant.slug}"' in html
+    page = without_images(html)
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', html))
+    for needed in ("oracle", "example.org/trace", "synthetic", "numba", "mean abs 5.2 %", "N = 9,000 to N = 40,000"):
+        assert needed in page
+    assert "1.51 / 1.31 / 1.50" in page and "Timings" not in page
+    assert not list(results.glob("**/.*.part"))
+
+
+def test_the_report_is_the_same_bytes_every_time(results, monkeypatch):
+    monkeypatch.setattr("artifact.report.FIGURES", ("fig1_table4", "fig_tbt"))
+    monkeypatch.setattr(style, "DPI", 60)
+    first = write_report(results).read_bytes()
+    assert write_report(results).read_bytes() == first
+
+
+def test_timings_are_shown_when_there_are_some(results, monkeypatch):
+    monkeypatch.setattr("artifact.report.FIGURES", ())
+    rows = [{"part": "capacity", "jobs": 4, "seconds": 61.5}, {"part": "sweep", "jobs": 2, "seconds": 30.0}]
+    (results / "timings.json").write_text(json.dumps(rows))
+    assert "In all 92 s" in write_report(results).read_text()
+    (results / "timings.json").write_text('{"part": 3}')
+    with pytest.raises(ResultError, match="is not a list of parts"):
+        write_report(results)
+
+
+def test_notes_take_their_numbers_from_the_tables(frames):
+    notes = dict(differences.notes(frames))
+    assert "9 instead of 12 (25 % fewer" in notes["GPUs"]
+    assert "Niyama by −12 % and of QoServe artifact by −13 %" in notes["Token deadlines"]
+    assert "azure-code-2024-week-synth" in notes["Traces"]
+    only = {name: frame[frame["latency"] == LINEAR] for name, frame in frames.items()}
+    assert "Latency model" not in dict(differences.notes(only))
+
+
+def test_markdown_escapes_bars():
+    assert markdown(pd.DataFrame({"a|b": ["x|y"]})) == "| a\\|b |\n| --- |\n| x\\|y |\n"
+
+
+def test_variant_names_the_file():
+    assert Variant("model", "trace").slug == "trace-model"
+    assert Variant("model").slug == "model"
