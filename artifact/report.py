@@ -6,7 +6,6 @@ Nothing in it is loaded from elsewhere and nothing says when it was made: the sa
 from __future__ import annotations
 
 import base64
-import json
 import platform
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -16,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from artifact.render import figure_module, load_tables
-from artifact.tables import ResultError, write_text
+from artifact.tables import write_text
 from figures import FIGURES, differences, headline, style
 from niyama import load_card
 
@@ -59,9 +58,6 @@ def write_report(results_dir: Path) -> Path:
     parts = {"Summary": _summary(tables), "What differs from the paper": _notes(tables)}
     parts |= {TITLES.get(name, name): _figure(name, tables) for name in FIGURES}
     parts["Provenance"] = _provenance(tables)
-    timings = _timings(results_dir / "timings.json")
-    if timings:
-        parts["Timings"] = timings
     path = results_dir / "report.html"
     write_text(path, _page(parts))
     return path
@@ -199,15 +195,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _timings(path: Path) -> str:
-    """The optional list of {part, seconds, ...}; empty when there is none."""
-    if not path.is_file():
-        return ""
-    try:
-        rows = json.loads(path.read_text())
-        total = sum(row["seconds"] for row in rows)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ResultError(f"{path}: is not a list of parts with seconds ({error}); delete it and run again") from None
-    return _table(pd.DataFrame(rows)) + _paragraph(f"In all {total:,.0f} s, added up over cores.") if rows else ""

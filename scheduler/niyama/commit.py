@@ -16,6 +16,7 @@ from niyama.scheduler import (
     KV_BLOCK_TOKENS,
     KV_FREE_BLOCKS,
     KV_HELD_TOKENS,
+    KV_SHORT,
     KV_TOTAL_BLOCKS,
     PREEMPTIONS,
     PREFILL_RATE,
@@ -46,21 +47,15 @@ def blocks_for(tokens):
 def kv_blocks_wanted(s, t, p, r):
     """Blocks to reserve on admission: the whole prompt and the policy's share of the estimated output."""
     output = p.kv_reserve * max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    return min(s.count[KV_TOTAL_BLOCKS], blocks_for(int(t.target_tokens[r] + np.ceil(output))))
+    total_tokens = s.count[KV_TOTAL_BLOCKS] * KV_BLOCK_TOKENS
+    return blocks_for(int(min(float(total_tokens), t.target_tokens[r] + np.ceil(output))))
 
 
 @compiled
 def rekey(s, t, rules, r):
     """Compute the request's rank afresh."""
-    decode_left = max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    job = Job(
-        t.arrival_s[r],
-        t.deadline_s[r],
-        np.int64(t.target_tokens[r]),
-        np.int64(prefill_left(t, r)),
-        decode_left,
-        t.interactive[r],
-    )
+    left, decode_left = np.int64(prefill_left(t, r)), max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
+    job = Job(t.arrival_s[r], t.deadline_s[r], np.int64(t.target_tokens[r]), left, decode_left, t.interactive[r])
     t.key[r] = rules.rank(job, s.gauge[ALPHA])
 
 
@@ -116,6 +111,7 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
     if t.emitted_tokens[r] == 0:
         set_pace(t, p, r, now_s)
     t.emitted_tokens[r] += 1
+    _note_shortage(s, t, r)
     return True
 
 
@@ -123,9 +119,9 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
 def set_pace(t, p, r, first_token_s):
     """Fix the deadlines of the tokens to come: token k + 1 is due at pace_s + k * pace_step_s.
 
-    Eq 2 for interactive requests; a batch request spreads its estimated output over the time left. A request that
-    is late already has no deadline left to protect, and does not throttle the others. `artifact_deadlines`: from
-    the later of first token and first deadline, one TBT looser; batch requests at 0.4 s per token.
+    Eq 2 for interactive requests; a batch request spreads its estimated output over the time left. A late request has
+    no deadline left to protect, and does not throttle the others. `artifact_deadlines`: from the later of first token
+    and first deadline, one TBT looser; batch requests at 0.4 s per token.
     """
     deadline_s, step_s = t.deadline_s[r], t.tbt_s[r]
     if p.artifact_deadlines:
@@ -143,15 +139,20 @@ def set_pace(t, p, r, first_token_s):
 
 
 @compiled
-def commit_decodes(s, t, steps):
-    """Every decoding request got its next `steps` tokens, one per iteration."""
-    n = s.count[RUNNING]
-    for i in range(n):
-        r = s.running[i]
-        t.emitted_tokens[r] += steps
-        t.computed_tokens[r] += steps
-    s.count[RUNNING_CONTEXT] += n * steps
-    s.count[KV_HELD_TOKENS] += n * steps
+def commit_decode(s, t, r, tokens):
+    """Decoding request `r` got its next `tokens` tokens, one per iteration."""
+    t.emitted_tokens[r] += tokens
+    t.computed_tokens[r] += tokens
+    s.count[RUNNING_CONTEXT] += tokens
+    s.count[KV_HELD_TOKENS] += tokens
+    _note_shortage(s, t, r)
+
+
+@compiled
+def _note_shortage(s, t, r):
+    """Remember that some decode has no KV for its next token, so that others need not be looked through for it."""
+    if t.computed_tokens[r] >= t.kv_blocks[r] * KV_BLOCK_TOKENS:
+        s.count[KV_SHORT] = 1
 
 
 @compiled
@@ -175,7 +176,8 @@ def finish(s, t, r):
 @compiled
 def secure_decode_blocks(s, t, p, rules):
     """Give every decode the KV for its next token, dropping the KV of the lowest-ranked holders if need be."""
-    i = 0
+    i = 0 if s.count[KV_SHORT] == 1 else s.count[RUNNING]
+    s.count[KV_SHORT] = 0
     while i < s.count[RUNNING]:
         r = s.running[i]
         if t.computed_tokens[r] < t.kv_blocks[r] * KV_BLOCK_TOKENS:
@@ -203,21 +205,26 @@ def _victim(s, t):
 @compiled
 def preempt(s, t, p, rules, r):
     """Drop the request's KV; it is prefilled again, with the output it had (recompute)."""
-    t.preemptions[r] += 1
-    s.count[PREEMPTIONS] += 1
     if t.state[r] == DECODING:
         _remove(s.running, s.count, RUNNING, r)
         s.count[RUNNING_CONTEXT] -= t.computed_tokens[r]
         t.target_tokens[r] = t.computed_tokens[r] + 1
-        _free(s, t, r)
     else:
-        _remove(s.prefilling, s.count, PREFILLING, r)
         s.count[QUEUED] -= 1
         if not t.relegated[r]:
             count_prefill(s, t, r, -prefill_left(t, r))
         t.queue[r] = NONE
-        _free(s, t, r)
+    drop_prefill(s, t, r)
     enqueue(s, t, p, rules, r)
+
+
+@compiled
+def drop_prefill(s, t, r):
+    """Drop the KV of a request that does not decode, or no longer."""
+    t.preemptions[r] += 1
+    s.count[PREEMPTIONS] += 1
+    _remove(s.prefilling, s.count, PREFILLING, r)
+    _free(s, t, r)
 
 
 @compiled

@@ -1,14 +1,14 @@
 """Decode-length estimates from an application's own past outputs (paper section 3.4); never the true length.
 
 HISTORY: mean + `value` standard deviations (the paper: 2). CONSTANT: `value` tokens (the artifact: 15).
-QUANTILE: the `value` quantile of past lengths, from a histogram of 64 logarithmic bins (edges 19 % apart).
+QUANTILE: the `value` quantile of past lengths, from a histogram of 64 logarithmic bins (edges 19 % apart, to 65,536).
 ORACLE: what the host wrote into `decode_estimate` beforehand; named so wherever results are shown.
 Until an application has finished a request, HISTORY and QUANTILE answer `prior` tokens.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from niyama.compiled import compiled
 
@@ -27,7 +27,7 @@ def learn(history, app, tokens):
     delta = tokens - row[_MEAN]
     row[_MEAN] += delta / row[_COUNT]
     row[_SQUARES] += delta * (tokens - row[_MEAN])
-    row[_FIRST_BIN + min(BINS - 1, int(BINS_PER_DOUBLING * np.log2(max(tokens, 1))))] += 1.0
+    row[_FIRST_BIN + min(BINS - 1, int(BINS_PER_DOUBLING * math.log2(max(tokens, 1))))] += 1.0
 
 
 @compiled
@@ -39,7 +39,7 @@ def estimate(history, app, kind, value, prior):
     if row[_COUNT] == 0.0:
         return max(1.0, prior)
     if kind == HISTORY:
-        return max(1.0, row[_MEAN] + value * np.sqrt(row[_SQUARES] / row[_COUNT]))
+        return max(1.0, row[_MEAN] + value * math.sqrt(row[_SQUARES] / row[_COUNT]))
     wanted = value * row[_COUNT]
     seen = 0.0
     for b in range(BINS):

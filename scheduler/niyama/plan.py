@@ -1,14 +1,14 @@
 """One iteration's plan: all decodes, plus the prefill chunks chosen here (Alg. 1 of the paper and what it leaves open).
 
 `plan` is the composition loop; what it decides is decided by the policy's three rules. It proposes: queues lose the
-planned requests, everything else changes when the host reports what was granted (`niyama.commit`).
+planned requests, relegated ones their KV; the rest changes when the host reports what was granted (`niyama.commit`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from niyama.commit import kv_blocks_wanted, prefill_left, rekey, requeue
+from niyama.commit import count_prefill, drop_prefill, kv_blocks_wanted, prefill_left, rekey, requeue
 from niyama.compiled import compiled
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, RELEGATED_IMPORTANT, RELEGATED_LOW, pop, rebuild, waiting
@@ -95,8 +95,7 @@ def outlook(s, t, p, model, r, now_s, full_step_s):
     While a batch request decodes, the prompts queued now are prefilled beside it: they lengthen its steps by at most
     their own prefill time, and by at most full chunks. BESIDE of that is counted.
     """
-    left = prefill_left(t, r)
-    decodes, context = s.count[RUNNING], s.count[RUNNING_CONTEXT]
+    left, decodes, context = prefill_left(t, r), s.count[RUNNING], s.count[RUNNING_CONTEXT]
     if left <= p.max_chunk_tokens:
         prefill_s = seconds(model, with_prefill(empty_batch(decodes, context), t.computed_tokens[r], left))
     else:
@@ -132,21 +131,20 @@ def stands_in_the_way(s, t, p, rules, model, r, now_s, full_step_s):
 
 
 @compiled
-def relegate(s, t, r):
-    """Move a request that is in no queue to its relegated queue."""
-    _count_backlog(s, t, r, -1)
+def relegate(s, t, rules, r):
+    """Move a request that is in no queue to its relegated queue.
+
+    A started prompt loses its KV: it may wait for hours, and in lasting overload such prompts would fill the cache
+    and shut out the others (seen: all of it within three hours at 1.6 times capacity).
+    """
+    count_prefill(s, t, r, -prefill_left(t, r))
     t.relegated[r] = True
     t.relegations[r] += 1
     s.count[RELEGATIONS] += 1
+    if t.kv_blocks[r] > 0:
+        drop_prefill(s, t, r)
+        rekey(s, t, rules, r)
     requeue(s, t, r)
-
-
-@compiled
-def _count_backlog(s, t, r, sign):
-    tokens = sign * prefill_left(t, r)
-    s.count[QUEUED_PREFILL_TOKENS] += tokens
-    if t.important[r] and t.interactive[r]:
-        s.count[IMPORTANT_INTERACTIVE_TOKENS] += tokens
 
 
 @compiled
@@ -155,10 +153,10 @@ def _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
     if rules.doomed(outlook(s, t, p, model, r, now_s, full_step_s)):
         if p.make_room and t.important[r]:
             while waiting(s.queues, t, LOW):
-                relegate(s, t, pop(s.queues, t, LOW))
+                relegate(s, t, rules, pop(s.queues, t, LOW))
     elif not (p.make_room and stands_in_the_way(s, t, p, rules, model, r, now_s, full_step_s)):
         return False
-    relegate(s, t, r)
+    relegate(s, t, rules, r)
     return True
 
 
@@ -168,7 +166,7 @@ def _return_if_feasible(s, t, p, rules, model, r, now_s, full_step_s):
     if p.un_relegate and not rules.doomed(outlook(s, t, p, model, r, now_s, full_step_s)):
         t.relegated[r] = False
         s.count[UN_RELEGATIONS] += 1
-        _count_backlog(s, t, r, 1)
+        count_prefill(s, t, r, prefill_left(t, r))
 
 
 @compiled
@@ -177,8 +175,7 @@ def _first_queue(s, t):
     important, low = waiting(s.queues, t, IMPORTANT), waiting(s.queues, t, LOW)
     if important and low:
         a, b = s.queues.ids[IMPORTANT, 0], s.queues.ids[LOW, 0]
-        low = t.key[b] < t.key[a] or (t.key[b] == t.key[a] and b < a)
-        return LOW if low else IMPORTANT
+        important = t.key[a] < t.key[b] or (t.key[a] == t.key[b] and a < b)
     if important or low:
         return IMPORTANT if important else LOW
     return RELEGATED_IMPORTANT if waiting(s.queues, t, RELEGATED_IMPORTANT) else RELEGATED_LOW
@@ -217,8 +214,7 @@ def _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
 @compiled
 def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s):
     """Take requests in order until the budget is used up, or KV or slots for new ones run out."""
-    kv_left = s.count[KV_FREE_BLOCKS]
-    slots = p.max_running - s.count[RUNNING] - s.count[PREFILLING]
+    taken, slots_taken = 0, 0  # by new requests of this plan; a relegation on the way may free some of the rest
     while rules.prefill_budget(model, batch, limits, 0, slack_s) > 0:
         q = _first_queue(s, t)
         if not waiting(s.queues, t, q):
@@ -231,13 +227,14 @@ def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0
         tokens = min(prefill_left(t, r), rules.prefill_budget(model, batch, limits, t.computed_tokens[r], slack_s))
-        no_room = new and (blocks > kv_left or slots == 0)
+        slots = p.max_running - s.count[RUNNING] - s.count[PREFILLING] - slots_taken
+        no_room = new and (blocks > s.count[KV_FREE_BLOCKS] - taken or slots == 0)
         if tokens < 1 or no_room:
             requeue(s, t, r)
             return _fill_with_started(s, t, rules, model, batch, limits, slack_s) if no_room else batch
         if new:
-            kv_left -= blocks
-            slots -= 1
+            taken += blocks
+            slots_taken += 1
         batch = _add(s, t, r, batch, tokens)
     return batch
 

@@ -45,15 +45,22 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """A scheduling policy. Raises ValueError naming the field when a number makes no sense.
+    """A scheduling policy: three rules (`niyama.rules`) and their numbers. Raises ValueError naming a senseless field.
 
+    max_chunk_tokens, min_chunk_tokens: bounds of an iteration's prefill; `fixed_chunk` counts decodes within the
+    first, `grid_chunk` has sizes of its own. Below kv_low_tokens of free KV chunks are at most kv_low_chunk_tokens.
+    max_running: most requests that hold KV at a time.
     alpha_low, alpha_high: s per token of remaining work; equal means fixed. When they differ alpha adapts to load:
     it goes high when the queued prompts need more than `load_high_s` seconds of prefill, and low again below
     `load_low_s` (the paper names the idea and the low value, 1 ms/token, but no rule; this one is ours).
     margin: predicted step times are multiplied by it before they are held against the slack (the artifact's 1.2).
+    protect_started: selective preemption's rule 2, keep a started prompt that one more iteration's delay dooms.
+    make_room: hints, low importance is relegated first (section 3.4). un_relegate: a relegated request that can still
+    meet its deadline when its turn comes is an ordinary one again.
     kv_reserve: share of the estimated output for which KV is reserved, beside the prompt, on admission.
     artifact_deadlines: token deadlines as in the authors' code: one TBT looser, shifted by a late first token,
     and a synthetic 0.4 s per token for batch requests, instead of Eq 2.
+    estimator, estimator_value, estimator_prior: decode-length estimate (`niyama.estimators`), in tokens.
     """
 
     name: str
@@ -100,6 +107,7 @@ class Policy:
             raise ValueError(f"policy {self.name!r}: {field} is {getattr(self, field)!r}; it must be {wanted}")
 
     def rules(self) -> Rules:
+        """The three rules as the kernel takes them."""
         return Rules(self.rank, self.prefill_budget, self.doomed)
 
     def params(self) -> Params:

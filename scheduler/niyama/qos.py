@@ -36,6 +36,7 @@ class QoSClass:
 
     @property
     def interactive(self) -> bool:
+        """Whether tokens are awaited one by one, rather than the whole output."""
         return self.ttft_s is not None
 
     @property

@@ -54,9 +54,11 @@ JOB_TYPE = types.NamedTuple([_F, _F, _I, _I, _F, _B], Job)
 OUTLOOK_TYPE = types.NamedTuple([_F, _F, _F, _I, _B, _F], Outlook)
 LIMITS_TYPE = types.NamedTuple([_I, _I, _F, _I, _I, _I], Limits)
 
-rank_rule = function_pointer(_F(JOB_TYPE, _F))
+# Decorators for rules, a user's own too.
+rank_rule = function_pointer(_F(JOB_TYPE, _F))  # (job, alpha) -> key, lower first; never nan
+# (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
 budget_rule = function_pointer(_I(MODEL_TYPE, BATCH_TYPE, LIMITS_TYPE, _I, _F))
-doomed_rule = function_pointer(_B(OUTLOOK_TYPE))
+doomed_rule = function_pointer(_B(OUTLOOK_TYPE))  # (outlook) -> whether to relegate
 
 
 @compiled
@@ -138,6 +140,7 @@ def grid_chunk(model, batch, limits, prefix, slack_s):
     """The artifact's search over total tokens 128, 256, 512, ... 2048, 2552; the smallest when slack has run out.
 
     Bisects as the artifact does, so where its latency model dips it may land on a smaller grid point than the best.
+    The sizes are the artifact's: of `limits` only the margin and kv_low_tokens count.
     """
     if batch.prefill_tokens > 0:
         prefix = batch.top_prefix

@@ -25,7 +25,8 @@ UN_RELEGATIONS = 9
 PREEMPTIONS = 10
 QUEUED = 11  # requests waiting, relegated ones included
 RUNNING_CONTEXT = 12  # tokens of KV the decodes attend to
-COUNTERS = 13
+KV_SHORT = 13  # 1 when some decode may lack the KV for its next token
+COUNTERS = 14
 
 # indices of Scheduler.gauge
 ALPHA = 0  # s per token, in force

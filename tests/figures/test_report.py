@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -93,16 +92,6 @@ def test_the_report_is_the_same_bytes_every_time(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
     first = write_report(results).read_bytes()
     assert write_report(results).read_bytes() == first
-
-
-def test_timings_are_shown_when_there_are_some(results, monkeypatch):
-    monkeypatch.setattr("artifact.report.FIGURES", ())
-    rows = [{"part": "capacity", "jobs": 4, "seconds": 61.5}, {"part": "sweep", "jobs": 2, "seconds": 30.0}]
-    (results / "timings.json").write_text(json.dumps(rows))
-    assert "In all 92 s" in write_report(results).read_text()
-    (results / "timings.json").write_text('{"part": 3}')
-    with pytest.raises(ResultError, match="is not a list of parts"):
-        write_report(results)
 
 
 def test_notes_take_their_numbers_from_the_tables(frames):

@@ -34,6 +34,10 @@ class ModelCard:
         wanted = COEFFICIENTS[KINDS[self.kind]]
         if len(self.coefficients) != wanted or not np.all(np.isfinite(self.coefficients)):
             raise ValueError(f"latency model {self.name!r}: coefficients must be {wanted} finite numbers")
+        c, roofline = self.coefficients, KINDS[self.kind] == ROOFLINE
+        if (min(c) < 0 or c[0] + c[2] <= 0) if roofline else min(c[0], c[6], c[1] + c[2], c[7] + c[8]) <= 0:
+            wanted = "none negative, overhead + floor positive" if roofline else "intercepts and token slopes positive"
+            raise ValueError(f"latency model {self.name!r}: coefficients are {c}; make {wanted}: a step takes time")
 
     def build(self) -> LatencyModel:
         """A fresh instance: an executor and a predictor never share one."""

@@ -58,20 +58,24 @@ def with_prefill(batch, prefix, tokens):
 
 @compiled
 def seconds(model, batch):
-    """Duration of one iteration in seconds; an empty batch costs nothing only to those who never run it."""
+    """Duration of one iteration in seconds, above 0; an empty batch costs nothing only to those who never run it.
+
+    The two-bin model never goes below its bin's intercept: from some 360 decodes on, its negative decode coefficient
+    above 512 tokens would let time run backwards.
+    """
     c = model.coef
     total = batch.decodes + batch.prefill_tokens
     if model.kind == ROOFLINE:
         return c[0] + max(c[1] * total, c[2]) + c[3] * batch.prefill_work + c[4] * batch.decode_context
     b = 0 if total <= BIN_EDGE_TOKENS else 6
-    return (
-        c[b]
-        + c[b + 1] * total
+    variable_s = (
+        c[b + 1] * total
         + c[b + 2] * batch.prefill_tokens
         + c[b + 3] * batch.decodes
         + c[b + 4] * batch.decode_context
         + c[b + 5] * batch.top_prefix
     )
+    return c[b] + max(0.0, variable_s)
 
 
 @compiled
@@ -81,54 +85,53 @@ def fit_tokens(model, batch, prefix, slack_s, limit):
     Conservative: no smaller chunk may be slower than `slack_s` either, so the dip of the two-bin model
     above 512 tokens is not exploited.
     """
-    if limit <= 0 or (seconds(model, with_prefill(batch, prefix, limit)) <= slack_s and model.kind == ROOFLINE):
+    if limit <= 0 or (model.kind == ROOFLINE and seconds(model, with_prefill(batch, prefix, limit)) <= slack_s):
         return max(limit, 0)
     if model.kind == ROOFLINE:
         tokens = _fit_roofline(model.coef, batch, prefix, slack_s)
     else:
-        tokens = _fit_two_bins(model, batch, prefix, slack_s)
-    return max(0, min(limit, tokens))
+        tokens = _fit_two_bins(model.coef, batch, prefix, slack_s)
+    return int(max(0.0, min(float(limit), tokens)))  # bounded first: a huge slack is more tokens than an int64 holds
 
 
 @compiled
 def _fit_roofline(c, batch, prefix, slack_s):
-    """Inverse of max(linear, floor) + quadratic attention: the smaller of the two branches' inverses."""
+    """Inverse of max(linear, floor) + quadratic attention, rounded down: the smaller of the two branches' inverses."""
     left_s = slack_s - c[0] - c[3] * batch.prefill_work - c[4] * batch.decode_context
     total = batch.decodes + batch.prefill_tokens
     by_floor = _positive_root(0.5 * c[3], c[3] * prefix, left_s - c[2])
     by_compute = _positive_root(0.5 * c[3], c[3] * prefix + c[1], left_s - c[1] * total)
-    return int(np.floor(min(by_floor, by_compute) + 1e-9))
+    return np.floor(min(by_floor, by_compute) + 1e-9)
 
 
 @compiled
 def _positive_root(a, b, y):
-    """Largest x with a*x^2 + b*x <= y for a > 0, b >= 0; 0 when there is none."""
+    """Largest x with a*x^2 + b*x <= y for a, b >= 0; 0 when there is none."""
     if y <= 0.0:
         return 0.0
     # the form with y on top keeps its digits when a is tiny
-    return 2.0 * y / (b + np.sqrt(b * b + 4.0 * a * y))
+    below = b + np.sqrt(b * b + 4.0 * a * y)
+    return 2.0 * y / below if below > 0.0 else np.inf
 
 
 @compiled
-def _fit_two_bins(model, batch, prefix, slack_s):
-    c = model.coef
+def _fit_two_bins(c, batch, prefix, slack_s):
+    """Inverse of the two lines, rounded down: the second counts only when the whole first bin fits."""
     total = batch.decodes + batch.prefill_tokens
     top_prefix = prefix if batch.prefill_tokens == 0 else batch.top_prefix
     small = max(0, BIN_EDGE_TOKENS - total)
-    tokens = 0
     if small > 0:
-        base_s = seconds(model, Batch(batch.decodes, batch.decode_context, batch.prefill_tokens, 0.0, top_prefix))
-        tokens = int(np.floor((slack_s - base_s) / (c[1] + c[2]) + 1e-9))
+        tokens = _fit_line(c[:6], batch, total, top_prefix, slack_s)
         if tokens < small:
             return tokens
-    # seconds() of the bin above 512 tokens, extended down to no added token
-    base_s = (
-        c[6]
-        + c[7] * total
-        + c[8] * batch.prefill_tokens
-        + c[9] * batch.decodes
-        + c[10] * batch.decode_context
-        + c[11] * top_prefix
-    )
-    above = int(np.floor((slack_s - base_s) / (c[7] + c[8]) + 1e-9))
-    return max(small, above)
+    return max(float(small), _fit_line(c[6:], batch, total, top_prefix, slack_s))
+
+
+@compiled
+def _fit_line(c, batch, total, top_prefix, slack_s):
+    """Most whole tokens beside `batch` in one bin of the two-bin model, were the bin without an end."""
+    if slack_s < c[0]:
+        return 0.0
+    base_s = c[1] * total + c[2] * batch.prefill_tokens + c[3] * batch.decodes
+    base_s += c[0] + c[4] * batch.decode_context + c[5] * top_prefix
+    return np.floor((slack_s - base_s) / (c[1] + c[2]) + 1e-9)

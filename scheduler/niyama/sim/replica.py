@@ -5,11 +5,12 @@ The true output lengths live here, in the host; the scheduler is told only that 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from niyama.commit import commit_chunk, commit_decodes, enqueue, finish, observe_step, secure_decode_blocks
+from niyama.commit import commit_chunk, commit_decode, enqueue, finish, observe_step, secure_decode_blocks
 from niyama.compiled import compiled
 from niyama.latency.model import empty_batch, seconds
 from niyama.plan import plan
@@ -33,7 +34,7 @@ class World(NamedTuple):
 
     arrival_s: np.ndarray  # float64[n]
     output_tokens: np.ndarray  # int32[n]; the truth
-    token_start: np.ndarray  # int64[n + 1]; request r owns token_s[token_start[r]:token_start[r + 1]]
+    token_start: np.ndarray  # int64[n]; output token k (0-based) of request r is token_s[token_start[r] + k]
     token_s: np.ndarray  # float64[sum of outputs]; end of the iteration that made each token
     first_scheduled_s: np.ndarray  # float64[n]; nan until scheduled
     clock_s: np.ndarray  # float64[1]
@@ -58,7 +59,10 @@ LOG_COLUMNS = (
 
 @compiled
 def advance(w, s, t, p, rules, predictor, executor, most_iterations):
-    """Run until all requests have finished, the log is full or `most_iterations` more have passed."""
+    """Run until all requests have finished, the log is full or `most_iterations` more have passed.
+
+    Also stops, before the iteration counts, where the policy plans nothing although requests wait and none decodes.
+    """
     n = len(w.arrival_s)
     now_s = w.clock_s[0]
     stop = w.progress[ITERATIONS] + most_iterations
@@ -72,6 +76,8 @@ def advance(w, s, t, p, rules, predictor, executor, most_iterations):
             now_s = _decode_only_stretch(w, s, t, executor, now_s, stop)
             continue
         batch = plan(s, t, p, rules, predictor, now_s)
+        if batch.decodes + batch.prefill_tokens == 0:
+            break
         duration_s = seconds(executor, batch) * _noise(w)
         if rows > 0:
             _write_log(w, s, batch, now_s, duration_s)
@@ -92,16 +98,20 @@ def _admit(w, s, t, p, rules, now_s):
 @compiled
 def _commit(w, s, t, p, rules, batch, duration_s, now_s):
     """Everything planned was granted: decodes first, then the chunks in plan order."""
+    ended = False
     for i in range(s.count[RUNNING]):
         r = s.running[i]
         w.token_s[w.token_start[r] + t.emitted_tokens[r]] = now_s
-    commit_decodes(s, t, 1)
+        commit_decode(s, t, r, 1)
+        ended |= t.emitted_tokens[r] == w.output_tokens[r]
     for i in range(s.count[PLANNED]):
         r = s.plan_ids[i]
         if commit_chunk(s, t, p, rules, r, s.plan_tokens[i], now_s):
             w.token_s[w.token_start[r] + t.emitted_tokens[r] - 1] = now_s
+            ended |= t.emitted_tokens[r] == w.output_tokens[r]
     observe_step(s, batch.prefill_tokens, duration_s)
-    _end_finished(w, s, t)
+    if ended:
+        _end_finished(w, s, t)
 
 
 @compiled
@@ -139,7 +149,8 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
             w.token_s[w.token_start[r] + t.emitted_tokens[r] + steps] = now_s
         w.progress[ITERATIONS] += 1
         steps += 1
-    commit_decodes(s, t, steps)
+    for i in range(n):
+        commit_decode(s, t, s.running[i], steps)
     _end_finished(w, s, t)
     return now_s
 
@@ -152,8 +163,8 @@ def _noise(w):
         return 1.0
     a = _uniform(w.noise[1], 2 * w.progress[ITERATIONS])
     b = _uniform(w.noise[1], 2 * w.progress[ITERATIONS] + 1)
-    normal = np.sqrt(-2.0 * np.log(a)) * np.cos(2.0 * np.pi * b)
-    return np.exp(sigma * normal - 0.5 * sigma * sigma)
+    normal = math.sqrt(-2.0 * math.log(a)) * math.cos(2.0 * math.pi * b)
+    return math.exp(sigma * normal - 0.5 * sigma * sigma)  # math, not numpy: the same digits compiled or not
 
 
 @compiled

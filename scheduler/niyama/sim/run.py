@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,13 +11,14 @@ from niyama.latency import ModelCard
 from niyama.policies import Policy
 from niyama.qos import QoSClass
 from niyama.requests import RequestTable, fill, new_table
-from niyama.scheduler import KV_BLOCK_TOKENS, UN_RELEGATIONS, Scheduler, new_scheduler
+from niyama.scheduler import KV_BLOCK_TOKENS, QUEUED, UN_RELEGATIONS, Scheduler, new_scheduler
 from niyama.sim.replica import FINISHED, ITERATIONS, LOG_COLUMNS, LOGGED, World, advance
 from niyama.sim.system import System, route
 
 ORACLE_ESTIMATOR = "oracle"
 SLICE_ITERATIONS = 2_000_000
 LOG_ROWS = 65_536
+SEED_STRIDE = 1009  # noise streams of one seed; more than a system has replicas
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,19 @@ class Requests:
         return len(self.arrival_s)
 
     def check(self, kv_tokens: int) -> None:
-        """ValueError naming the first row that cannot be served at all."""
+        """ValueError naming the first row, or the column, that a replica with `kv_tokens` of KV cannot serve."""
+        for column in ("class_index", "prompt_tokens", "output_tokens", "important", "app"):
+            values = getattr(self, column)
+            if values is not None and len(values) != len(self):
+                raise ValueError(f"requests: {column} has {len(values)} rows and arrival_s {len(self)}; give one each")
+        index, classes = self.class_index, len(self.classes)
         for column, bad, wanted in (
             ("output_tokens", self.output_tokens < 1, "at least 1"),
             ("prompt_tokens", self.prompt_tokens < 1, "at least 1"),
             ("arrival_s", ~np.isfinite(self.arrival_s), "a finite number of seconds"),
             ("arrival_s", np.diff(self.arrival_s, prepend=-np.inf) < 0, "not before the one above it; sort the rows"),
+            ("class_index", (index < 0) | (index >= classes), f"the index of one of the {classes} classes"),
+            ("app", np.False_ if self.app is None else self.app < 0, "0 or more"),
         ):
             if np.any(bad):
                 row = int(np.argmax(bad))
@@ -61,8 +69,9 @@ class Requests:
 
 @dataclass(frozen=True)
 class Run:
-    """Raw times of a simulated run, in request order; nothing derived.
+    """Raw times of a simulated run of n requests, in request order, in seconds; nothing derived.
 
+    replica, relegations, preemptions: int32[n]; first_scheduled_s: float64[n]; still_relegated: bool[n], at its end.
     token_s: float64[sum of outputs]; request r owns token_s[token_start[r]:token_start[r + 1]].
     log: per iteration, columns LOG_COLUMNS plus the replica in front; empty unless asked for.
     """
@@ -94,48 +103,40 @@ def simulate(
 
     executor, predictor: latency model cards; each replica gets its own instances. noise: standard deviation of the
     log of step times. progress: called now and then with the number of requests finished so far.
-    Raises ValueError for requests that cannot be served and for classes without a pool.
+    Raises ValueError for requests that cannot be served, for classes without a pool and for a policy that stalls.
     """
     kv_tokens = executor.kv_tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
     requests.check(kv_tokens)
     if not (np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise is {noise}; it must be finite and not negative")
     names = tuple(c.name for c in requests.classes)
-    index, arrival_s = requests.class_index, requests.arrival_s
-    replica = route(system, names, index, arrival_s, requests.prompt_tokens, predictor)
-    n = len(requests)
-    start = np.concatenate([[0], np.cumsum(requests.output_tokens, dtype=np.int64)])
-    first = np.full(n, np.nan)
-    token_s = np.zeros(start[-1])
-    columns = {name: np.zeros(n, np.int32) for name in ("relegations", "relegated", "preemptions")}
-    iterations = un_relegations = done = 0
-    logs = [np.zeros((0, 1 + len(LOG_COLUMNS)))]
-    policies = [pool.policy for pool in system.pools for _ in range(pool.replicas)]
-    for k, policy in enumerate(policies):
-        rows = np.flatnonzero(replica == k)
-        world, table, scheduler = _set_up(requests, rows, start, token_s, policy, kv_tokens, noise, seed + k, log)
+    replica = route(system, names, requests.class_index, requests.arrival_s, requests.prompt_tokens, predictor)
+    run, logs, iterations, un_relegations, done = _blank_run(requests, replica), [], 0, 0, 0
+    for k, policy in enumerate(pool.policy for pool in system.pools for _ in range(pool.replicas)):
+        rows, stream = np.flatnonzero(replica == k), seed * SEED_STRIDE + k
+        world, table, scheduler = _set_up(
+            requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise, stream, log
+        )
         for chunk in _run_replica(world, scheduler, table, policy, predictor, executor):
             logs.append(np.column_stack([np.full(len(chunk), float(k)), chunk]))
             if progress is not None:
                 progress(done + int(world.progress[FINISHED]))
-        first[rows] = world.first_scheduled_s
-        for name, column in columns.items():
-            column[rows] = getattr(table, name)[: len(rows)]
+        run.first_scheduled_s[rows] = world.first_scheduled_s
+        run.relegations[rows], run.still_relegated[rows] = table.relegations, table.relegated
+        run.preemptions[rows] = table.preemptions
         done += len(rows)
         iterations += int(world.progress[ITERATIONS])
         un_relegations += int(scheduler.count[UN_RELEGATIONS])
-    return Run(
-        replica,
-        first,
-        start,
-        token_s,
-        columns["relegations"],
-        columns["relegated"].astype(bool),
-        columns["preemptions"],
-        iterations,
-        un_relegations,
-        np.concatenate(logs),
-    )
+    return replace(run, iterations=iterations, un_relegations=un_relegations, log=np.concatenate([run.log, *logs]))
+
+
+def _blank_run(requests: Requests, replica: np.ndarray) -> Run:
+    """A run of which only the routing and the place of each token are known."""
+    n = len(requests)
+    start = np.concatenate([[0], np.cumsum(requests.output_tokens, dtype=np.int64)])
+    relegations, preemptions = np.zeros(n, np.int32), np.zeros(n, np.int32)
+    tokens, log = np.zeros(start[-1]), np.zeros((0, 1 + len(LOG_COLUMNS)))
+    return Run(replica, np.full(n, np.nan), start, tokens, relegations, np.zeros(n, bool), preemptions, 0, 0, log)
 
 
 def _set_up(
@@ -150,27 +151,13 @@ def _set_up(
     log: bool,
 ) -> tuple[World, RequestTable, Scheduler]:
     """The host's world, the request table and the scheduler of one replica that serves `rows`."""
-    index = requests.class_index[rows]
-    app = index if requests.app is None else requests.app[rows]
-    table = new_table(len(rows))
-    interactive = np.array([c.interactive for c in requests.classes])[index]
-    fill(
-        table,
-        arrival_s=requests.arrival_s[rows],
-        prompt_tokens=requests.prompt_tokens[rows],
-        deadline_slo_s=np.array([c.deadline_slo_s for c in requests.classes])[index],
-        tbt_s=np.array([c.tbt_s or 0.0 for c in requests.classes])[index],
-        interactive=interactive,
-        important=requests.important[rows],
-        app=app,
-    )
-    outputs = requests.output_tokens[rows].astype(np.int32)
+    table, outputs = _filled_table(requests, rows), requests.output_tokens[rows].astype(np.int32)
     if policy.estimator == ORACLE_ESTIMATOR:
         table.decode_estimate[:] = outputs
-    apps = int(app.max()) + 1 if len(app) else 1
+    apps = int(table.app.max(initial=0)) + 1
     scheduler = new_scheduler(len(rows), policy.max_running, apps, kv_tokens, policy.alpha_low)
     world = World(
-        requests.arrival_s[rows],
+        requests.arrival_s[rows].astype(np.float64),
         outputs,
         start[rows],
         token_s,
@@ -178,16 +165,45 @@ def _set_up(
         np.zeros(1),
         np.zeros(4, np.int64),
         np.zeros((LOG_ROWS if log else 0, len(LOG_COLUMNS))),
-        np.array([noise, float(seed)]),
+        np.array([noise, float(seed % 2**31)]),  # the generator's seeds have 31 bits
     )
     return world, table, scheduler
 
 
-def _run_replica(world, scheduler, table, policy, predictor, executor):
-    """Yield the iteration log slice by slice until every request has finished."""
+def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
+    """A request table that holds `rows` of the requests, all still to arrive."""
+    table, classes, index = new_table(len(rows)), requests.classes, requests.class_index[rows]
+    fill(
+        table,
+        arrival_s=requests.arrival_s[rows],
+        prompt_tokens=requests.prompt_tokens[rows],
+        deadline_slo_s=np.array([c.deadline_slo_s for c in classes])[index],
+        tbt_s=np.array([c.tbt_s or 0.0 for c in classes])[index],
+        interactive=np.array([c.interactive for c in classes])[index],
+        important=requests.important[rows],
+        app=index if requests.app is None else requests.app[rows],
+    )
+    return table
+
+
+def _run_replica(
+    world: World,
+    scheduler: Scheduler,
+    table: RequestTable,
+    policy: Policy,
+    predictor: ModelCard,
+    executor: ModelCard,
+) -> Iterator[np.ndarray]:
+    """Yield the iteration log slice by slice until every request has finished; ValueError when the policy stalls."""
     params, rules = policy.params(), policy.rules()
     models = predictor.build(), executor.build()
     while world.progress[FINISHED] < len(world.arrival_s):
+        before = world.progress[ITERATIONS]
         advance(world, scheduler, table, params, rules, *models, SLICE_ITERATIONS)
+        if world.progress[ITERATIONS] == before:
+            raise ValueError(
+                f"policy {policy.name!r} plans nothing at {world.clock_s[0]} s: {scheduler.count[QUEUED]} requests "
+                "wait and none decodes; its prefill_budget must then be at least 1 token and its rank never nan"
+            )
         yield world.log[: world.progress[LOGGED]].copy()
         world.progress[LOGGED] = 0

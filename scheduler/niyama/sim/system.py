@@ -43,6 +43,7 @@ class System:
 
     @property
     def replicas(self) -> int:
+        """Number of replicas over all pools."""
         return sum(pool.replicas for pool in self.pools)
 
     def pool_of(self, class_name: str) -> int:

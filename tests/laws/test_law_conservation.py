@@ -1,0 +1,106 @@
+"""Nothing is lost and nothing appears from nowhere: requests, tokens, KV blocks and the scheduler's counters."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from odd_workloads import COLUMN, POLICIES, cases, steps
+
+from niyama.requests import DECODING, FINISHED, QUEUED
+from niyama.scheduler import (
+    IMPORTANT_INTERACTIVE_TOKENS,
+    KV_BLOCK_TOKENS,
+    KV_FREE_BLOCKS,
+    KV_HELD_TOKENS,
+    KV_TOTAL_BLOCKS,
+    PREEMPTIONS,
+    PREFILLING,
+    QUEUED_PREFILL_TOKENS,
+    RELEGATIONS,
+    RUNNING,
+    RUNNING_CONTEXT,
+    UN_RELEGATIONS,
+)
+from niyama.scheduler import QUEUED as QUEUED_COUNT
+
+every_policy = pytest.mark.parametrize("name", POLICIES)
+
+
+@every_policy
+@settings(max_examples=40)
+@given(case=cases())
+def test_every_request_finishes_with_exactly_its_output_tokens(name, case):
+    """One terminal state per accepted request, relegated ones included: all of its tokens, each at a real time."""
+    run = case.run(case.policy(name))
+    assert np.all(run.token_s > 0.0)
+    assert np.all(np.isfinite(run.token_s))
+    assert not np.any(np.isnan(run.first_scheduled_s))
+    np.testing.assert_array_equal(np.diff(run.token_start), case.requests.output_tokens)
+
+
+@every_policy
+@settings(max_examples=40)
+@given(case=cases())
+def test_tokens_run_equal_tokens_asked_for(name, case):
+    """The log's prefill and decode tokens add up to the workload's, plus what preempted requests computed again."""
+    run, requests = case.run(case.policy(name)), case.requests
+    prefilled, decoded = run.log[:, COLUMN["prefill_tokens"]].sum(), run.log[:, COLUMN["decodes"]].sum()
+    prompts, decodes = requests.prompt_tokens.sum(), (requests.output_tokens - 1).sum()
+    if run.preemptions.sum() == 0:
+        assert (prefilled, decoded) == (prompts, decodes)
+    assert prefilled >= prompts
+    assert decodes - run.preemptions.sum() <= decoded <= decodes  # a preempted decode gets a token from its prefill
+    assert np.all(run.log[:, COLUMN["prefill_requests"]] <= run.log[:, COLUMN["prefill_tokens"]])
+
+
+@every_policy
+@settings(max_examples=16)
+@given(case=cases(most=20))
+def test_kv_and_counters_agree_with_the_table_after_every_iteration(name, case):
+    """Held and free blocks make the whole, never negative, and each counter is what the table adds up to."""
+    policy = case.policy(name)
+    for _, table, scheduler in steps(case, policy):
+        assert_kv_is_conserved(table, scheduler.count)
+        assert_counters_match(table, scheduler)
+        assert_progress_in_range(case.requests, table)
+        assert scheduler.count[RUNNING] + scheduler.count[PREFILLING] <= policy.max_running
+    assert scheduler.count[KV_FREE_BLOCKS] == scheduler.count[KV_TOTAL_BLOCKS]
+    assert (
+        scheduler.count[KV_HELD_TOKENS] == scheduler.count[QUEUED_COUNT] == scheduler.count[QUEUED_PREFILL_TOKENS] == 0
+    )
+    assert np.all(table.state == FINISHED)
+
+
+def assert_kv_is_conserved(table, count):
+    assert table.kv_blocks.sum() + count[KV_FREE_BLOCKS] == count[KV_TOTAL_BLOCKS]
+    assert count[KV_FREE_BLOCKS] >= 0
+    assert np.all(table.kv_blocks >= 0)
+    assert np.all(table.computed_tokens <= table.kv_blocks * KV_BLOCK_TOKENS)
+    assert count[KV_HELD_TOKENS] == table.computed_tokens.sum()
+
+
+def assert_counters_match(table, scheduler):
+    count = scheduler.count
+    queued, decoding = table.state == QUEUED, table.state == DECODING
+    left = table.target_tokens - table.computed_tokens
+    ordinary = queued & ~table.relegated
+    assert count[QUEUED_COUNT] == queued.sum()
+    assert count[QUEUED_PREFILL_TOKENS] == left[ordinary].sum()
+    assert count[IMPORTANT_INTERACTIVE_TOKENS] == left[ordinary & table.important & table.interactive].sum()
+    assert count[RUNNING_CONTEXT] == table.computed_tokens[decoding].sum()
+    assert sorted(scheduler.running[: count[RUNNING]]) == list(np.flatnonzero(decoding))
+    holders = np.flatnonzero(queued & (table.kv_blocks > 0))
+    assert sorted(scheduler.prefilling[: count[PREFILLING]]) == list(holders)
+    assert count[RELEGATIONS] == table.relegations.sum()
+    assert count[RELEGATIONS] - count[UN_RELEGATIONS] == table.relegated.sum()
+    assert count[PREEMPTIONS] == table.preemptions.sum()
+
+
+def assert_progress_in_range(requests, table):
+    """0 <= computed <= target while queued; target and context follow from the prompt and the tokens put out."""
+    queued, decoding = table.state == QUEUED, table.state == DECODING
+    assert np.all(table.computed_tokens >= 0)
+    assert np.all(table.computed_tokens[queued] < table.target_tokens[queued])
+    written = requests.prompt_tokens + table.emitted_tokens
+    np.testing.assert_array_equal(table.target_tokens[queued], written[queued])
+    np.testing.assert_array_equal(table.computed_tokens[decoding], written[decoding] - 1)
+    assert np.all(table.emitted_tokens <= requests.output_tokens)

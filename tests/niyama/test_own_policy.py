@@ -1,0 +1,50 @@
+"""A researcher's policy: one decorated function, through the same compiled kernel."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numba import config
+from plain import ROOFLINE
+
+from niyama import PAPER_CLASSES, Policy, load_policy
+from niyama.rules import rank_rule
+from niyama.sim import Requests, shared, simulate
+from niyama.sim.replica import advance
+
+REQUESTS = Requests(
+    PAPER_CLASSES,
+    np.array([2, 1, 0, 0]),
+    np.zeros(4),
+    np.array([3000, 2600, 2700, 2500]),
+    np.ones(4, int),
+    np.ones(4, bool),
+)
+
+
+def test_a_new_policy_runs_without_compiling_the_kernel_again():
+    """Last arrived first: a rank in three lines, a policy in one, no edit to any loop."""
+    simulate(shared(load_policy("niyama")), REQUESTS, ROOFLINE, ROOFLINE)
+    before = None if config.DISABLE_JIT else len(advance.signatures)
+
+    @rank_rule
+    def longest_prompt_first(job, alpha):
+        return -float(job.prompt_tokens)
+
+    policy = Policy("longest-prompt-first", rank=longest_prompt_first)
+    run = simulate(shared(policy), REQUESTS, ROOFLINE, ROOFLINE)
+    assert list(np.argsort(run.token_s)) == [0, 2, 1, 3]
+    assert before is None or len(advance.signatures) == before
+
+
+@pytest.mark.parametrize("disabled", ["0", "1"])
+def test_a_rule_may_be_typed_at_a_prompt(disabled):
+    """A function without a file cannot be cached; it is compiled for the session."""
+    lines = (
+        "from niyama.rules import rank_rule\n@rank_rule\ndef mine(job, alpha):\n    return job.arrival_s\nprint('ok')"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
+    done = subprocess.run([sys.executable, "-"], input=lines, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
