@@ -11,7 +11,7 @@ import numpy as np
 
 from artifact.config import LATENCY
 from niyama import PAPER_CLASSES, Policy, load_card
-from niyama.commit import commit_chunk, commit_decode, enqueue, observe_step, requeue
+from niyama.commit import commit_chunk, commit_decode, count_decodes, enqueue, observe_step, requeue
 from niyama.compiled import compiled
 from niyama.plan import plan
 from niyama.queues import IMPORTANT, pop
@@ -41,8 +41,10 @@ def _timed_step(s, t, p, rules, model, now_s, stamps):
     """A plan, and the commit of all of it: every decode its token, every chunk as planned."""
     _clock(_MONOTONIC, stamps.ctypes.data)
     batch = plan(s, t, p, rules, model, now_s)
+    short = False
     for i in range(s.count[RUNNING]):
-        commit_decode(s, t, s.running[i], 1)
+        short |= commit_decode(t, s.running[i], 1)
+    count_decodes(s, s.count[RUNNING], short)
     for i in range(s.count[PLANNED]):
         commit_chunk(s, t, p, rules, s.plan_ids[i], s.plan_tokens[i], now_s + s.gauge[PREDICTED_S])
     observe_step(s, batch.prefill_tokens, s.gauge[PREDICTED_S])
@@ -164,6 +166,6 @@ def _python_us(state: Any, now_s: float, kept: Snapshot, times: int) -> tuple[np
         start = time.perf_counter_ns()
         plan(*state, now_s)
         middle = time.perf_counter_ns()
-        commit_decode(scheduler, table, scheduler.running[0], 1)
+        commit_decode(table, scheduler.running[0], 1)
         found[:, i] = middle - start, time.perf_counter_ns() - middle
     return found[0, 1:] / 1e3, found[1, 1:] / 1e3

@@ -111,7 +111,8 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
     if t.emitted_tokens[r] == 0:
         set_pace(t, p, r, now_s)
     t.emitted_tokens[r] += 1
-    _note_shortage(s, t, r)
+    if t.computed_tokens[r] >= t.kv_blocks[r] * KV_BLOCK_TOKENS:
+        s.count[KV_SHORT] = 1
     return True
 
 
@@ -139,19 +140,22 @@ def set_pace(t, p, r, first_token_s):
 
 
 @compiled
-def commit_decode(s, t, r, tokens):
-    """Decoding request `r` got its next `tokens` tokens, one per iteration."""
+def commit_decode(t, r, tokens):
+    """Decoding request `r` got its next `tokens` tokens, one per iteration; True when its KV is used up.
+
+    `count_decodes` must follow, once for all of them.
+    """
     t.emitted_tokens[r] += tokens
     t.computed_tokens[r] += tokens
-    s.count[RUNNING_CONTEXT] += tokens
-    s.count[KV_HELD_TOKENS] += tokens
-    _note_shortage(s, t, r)
+    return t.computed_tokens[r] >= t.kv_blocks[r] * KV_BLOCK_TOKENS
 
 
 @compiled
-def _note_shortage(s, t, r):
-    """Remember that some decode has no KV for its next token, so that others need not be looked through for it."""
-    if t.computed_tokens[r] >= t.kv_blocks[r] * KV_BLOCK_TOKENS:
+def count_decodes(s, tokens, short):
+    """Keep the totals: the decodes got `tokens` tokens together; `short`: some lack the KV for their next one."""
+    s.count[RUNNING_CONTEXT] += tokens
+    s.count[KV_HELD_TOKENS] += tokens
+    if short:
         s.count[KV_SHORT] = 1
 
 

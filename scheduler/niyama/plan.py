@@ -222,7 +222,7 @@ def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
         r = pop(s.queues, t, q)
         if t.relegated[r]:
             _return_if_feasible(s, t, p, rules, model, r, now_s, full_step_s)
-        elif _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
+        elif p.relegates and _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
             continue
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0

@@ -37,6 +37,7 @@ class Params(NamedTuple):
     protect_started: bool
     make_room: bool
     un_relegate: bool
+    relegates: bool
     artifact_deadlines: bool
     estimator: int
     estimator_value: float
@@ -112,7 +113,8 @@ class Policy:
 
     def params(self) -> Params:
         """The numbers as the kernel takes them, each of its declared type."""
-        values = {**vars(self), "estimator": ESTIMATORS[self.estimator]}
+        relegates = self.doomed is not rules.never  # spares the kernel the question
+        values = {**vars(self), "relegates": relegates, "estimator": ESTIMATORS[self.estimator]}
         return Params(**{field: kind(values[field]) for field, kind in Params.__annotations__.items()})
 
 

@@ -12,7 +12,15 @@ import numpy as np
 from odd_workloads import Case
 
 from niyama import Policy
-from niyama.commit import commit_chunk, commit_decode, enqueue, finish, observe_step, secure_decode_blocks
+from niyama.commit import (
+    commit_chunk,
+    commit_decode,
+    count_decodes,
+    enqueue,
+    finish,
+    observe_step,
+    secure_decode_blocks,
+)
 from niyama.latency import Batch, LatencyModel, seconds
 from niyama.plan import plan
 from niyama.requests import RequestTable
@@ -60,8 +68,8 @@ def host(case: Case, policy: Policy, grant: Callable[[int], int] = lambda planne
         yield Planned(now_s, before, count_before, batch, t, s, predictor)
         duration_s = float(seconds(executor, batch))
         now_s += duration_s
-        for r in s.running[: s.count[RUNNING]]:
-            commit_decode(s, t, r, 1)
+        short = [commit_decode(t, r, 1) for r in s.running[: s.count[RUNNING]]]
+        count_decodes(s, len(short), any(short))
         granted = 0
         for i in range(s.count[PLANNED]):
             tokens = np.int32(grant(int(s.plan_tokens[i])))

@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from odd_workloads import CLASSES, POLICIES, ROOFLINE, Case
+from hand_host import host
+from odd_workloads import CLASSES, POLICIES, ROOFLINE, Case, steps
+from test_law_conservation import assert_counters_match, assert_kv_is_conserved
 
+from niyama import rules
+from niyama.requests import QUEUED
 from niyama.sim import Requests
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
@@ -68,3 +72,29 @@ def test_absurd_estimates_and_reservations_are_bounded_by_the_kv(name, reserve):
     run = case.run(case.policy(name))
     assert np.all(run.token_s > 0.0)
     assert run.log[:, 9].min() >= 0  # free KV blocks
+
+
+@every_policy
+def test_a_prompt_in_prefill_gives_up_its_kv_with_all_counters_right(name):
+    """A decode grows to 8 blocks beside a low-importance prompt of 188 blocks, taken in small chunks, of 194."""
+    case = small_kv(
+        [16, 3000], [100, 2], [True, False], 3104, (*GREEDY, ("max_chunk_tokens", 34), ("min_chunk_tokens", 1))
+    )
+    policy = replace(case.policy(name), rank=rules.shortest_remaining_prompt, prefill_budget=rules.fixed_chunk)
+    lost_in_prefill = False
+    for _, table, scheduler in steps(case, policy):
+        assert_kv_is_conserved(table, scheduler.count)
+        assert_counters_match(table, scheduler)
+        lost_in_prefill |= table.preemptions[1] == 1 and table.state[1] == QUEUED and table.emitted_tokens[1] == 0
+    assert lost_in_prefill
+
+
+@every_policy
+def test_without_room_for_the_next_request_started_prompts_go_on(name):
+    """The second request, first in rank, does not fit beside the first: it waits, and the plan is not empty."""
+    case = small_kv([5000, 100], [1, 1], [True, True], 5008, ())
+    case = replace(case, requests=replace(case.requests, arrival_s=np.array([0.0, 0.001])))
+    policy = replace(case.policy(name), rank=rules.shortest_remaining_prompt)
+    order = [r for planned in host(case, policy) for r, _ in planned.chunks]
+    assert order == sorted(order)
+    assert order.count(0) > 1 == order.count(1)

@@ -127,8 +127,6 @@ def test_the_package_stands_alone_and_stays_small():
         for node in ast.walk(ast.parse(source)):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            assert not {str(name).split(".")[0] for name in names} & {"niyama", "artifact", "figures"}, (
-                path.name
-            )
+            assert not {str(name).split(".")[0] for name in names} & {"niyama", "artifact", "figures"}, path.name
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 40, f"{path.name}: {node.name}"

@@ -158,8 +158,7 @@ def test_two_fetches_at_once_download_once(server, tmp_path):
     url = server.serve("/a", BODY)
     got = []
     threads = [
-        threading.Thread(target=lambda: got.append(fetch(entry_at(url), tmp_path).read_bytes()))
-        for _ in range(4)
+        threading.Thread(target=lambda: got.append(fetch(entry_at(url), tmp_path).read_bytes())) for _ in range(4)
     ]
     for thread in threads:
         thread.start()

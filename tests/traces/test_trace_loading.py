@@ -192,8 +192,7 @@ def test_samples_hit_the_published_targets_and_dependence(name):
 
 def test_twins_are_always_the_same():
     digests = {
-        hashlib.sha256(load_trace("azure-conv-2024-week-synth").output_tokens.tobytes()).hexdigest()
-        for _ in "ab"
+        hashlib.sha256(load_trace("azure-conv-2024-week-synth").output_tokens.tobytes()).hexdigest() for _ in "ab"
     }
     assert len(digests) == 1
     with pytest.raises(TraceError, match="n is 0"):

@@ -74,9 +74,7 @@ def test_mooncake_times_are_milliseconds(put):
 
 
 def test_sharegpt_has_no_times(put):
-    lengths = read(
-        SHAREGPT, put("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n74,9,83,8.2\n")
-    )
+    lengths = read(SHAREGPT, put("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n74,9,83,8.2\n"))
     assert (lengths.prompt_tokens.tolist(), lengths.output_tokens.tolist()) == ([74], [9])
     assert lengths.arrival_s is None
 

@@ -106,8 +106,7 @@ def test_every_workload_is_well_formed_and_repeatable(requests, seed, process, l
 )
 def test_common_random_numbers_across_loads(load_qps, seed, process):
     one, other = (
-        build(spec(load_qps=load_qps_, seed=seed, arrivals=PROCESSES[process]), TOY)
-        for load_qps_ in (1.0, load_qps)
+        build(spec(load_qps=load_qps_, seed=seed, arrivals=PROCESSES[process]), TOY) for load_qps_ in (1.0, load_qps)
     )
     np.testing.assert_allclose(other.arrival_s * load_qps, one.arrival_s, rtol=1e-12)
     assert_same(one, other, ARRAYS[1:])
@@ -185,9 +184,7 @@ def test_hour_of_week_follows_the_week():
 def test_trace_arrivals_repeat_end_to_end():
     work = build(spec(requests=900, arrivals="trace"), TOY)
     first, second = work.arrival_s[:300], work.arrival_s[300:600]
-    np.testing.assert_allclose(
-        np.diff(first) / np.diff(TOY.arrival_s), np.diff(first)[0] / np.diff(TOY.arrival_s)[0]
-    )
+    np.testing.assert_allclose(np.diff(first) / np.diff(TOY.arrival_s), np.diff(first)[0] / np.diff(TOY.arrival_s)[0])
     np.testing.assert_allclose(second - first, 300 / 4.0)
     with pytest.raises(TraceError, match="has no timestamps"):
         build(spec(arrivals="trace"), toy_trace(5, with_times=False))

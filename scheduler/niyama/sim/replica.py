@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from niyama.commit import commit_chunk, commit_decode, enqueue, finish, observe_step, secure_decode_blocks
+from niyama.commit import (
+    commit_chunk,
+    commit_decode,
+    count_decodes,
+    enqueue,
+    finish,
+    observe_step,
+    secure_decode_blocks,
+)
 from niyama.compiled import compiled
 from niyama.latency.model import empty_batch, seconds
 from niyama.plan import plan
@@ -98,12 +106,14 @@ def _admit(w, s, t, p, rules, now_s):
 @compiled
 def _commit(w, s, t, p, rules, batch, duration_s, now_s):
     """Everything planned was granted: decodes first, then the chunks in plan order."""
-    ended = False
-    for i in range(s.count[RUNNING]):
+    ended = short = False
+    n = s.count[RUNNING]
+    for i in range(n):
         r = s.running[i]
         w.token_s[w.token_start[r] + t.emitted_tokens[r]] = now_s
-        commit_decode(s, t, r, 1)
+        short |= commit_decode(t, r, 1)
         ended |= t.emitted_tokens[r] == w.output_tokens[r]
+    count_decodes(s, n, short)
     for i in range(s.count[PLANNED]):
         r = s.plan_ids[i]
         if commit_chunk(s, t, p, rules, r, s.plan_tokens[i], now_s):
@@ -149,8 +159,10 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
             w.token_s[w.token_start[r] + t.emitted_tokens[r] + steps] = now_s
         w.progress[ITERATIONS] += 1
         steps += 1
+    short = False
     for i in range(n):
-        commit_decode(s, t, s.running[i], steps)
+        short |= commit_decode(t, s.running[i], steps)
+    count_decodes(s, n * steps, short)
     _end_finished(w, s, t)
     return now_s
 
