@@ -42,7 +42,7 @@ reproduce: $(STAMP)
 test: $(STAMP)
 	@$(RUN) ruff check .
 	@$(RUN) lint-imports --no-logo
-	@$(RUN) pytest -n $(JOBS) $(PYTEST_ARGS)
+	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)
 
 setup: $(STAMP)
 

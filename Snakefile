@@ -3,6 +3,7 @@
 #   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke
 #                                                            the same in a minute, too short to quote
 # Rules only run `python -m artifact ...`: paste the line that a rule prints to run it by hand.
+import sys
 from pathlib import Path
 
 from artifact.config import load_experiments
@@ -10,6 +11,9 @@ from artifact.config import load_experiments
 EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
 RESULTS = config.get("results", "results")
 CONFIG = load_experiments(Path(EXPERIMENTS))
+
+# `python` in a rule is the one that runs Snakemake, also when its environment is not activated.
+shell.prefix(f'PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 include: "workflows/rules/traces.smk"

@@ -90,6 +90,7 @@ def _pipeline_commands(verbs) -> None:
         step = _verb(verbs, name, run, text)
         step.add_argument("--config", type=Path, required=True)
         step.add_argument("--trace", required=True)
+        step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
         step.add_argument("--latency", required=True)
         step.add_argument("--out", type=Path, required=True)
         if name == "capacities":

@@ -93,16 +93,17 @@ def find_capacity(
     step_qps: float,
     guess_qps: float | None = None,
     on_run: Callable[[RunSpec], None] | None = None,
+    most_qps: float | None = None,
 ) -> list[dict[str, object]]:
     """One row per criterion: capacity_qps (mean over seeds) with interval, bracket, bound and the seeds' values.
 
-    The loads are those offered to the whole system; null when a seed saw no crossing.
+    The loads are those offered to the whole system, up to `most_qps`; null when a seed saw no crossing.
     """
     source = trace(spec.trace)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing)
     bound = system.replicas * fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
     search = Search(spec, step_qps, on_run)
-    top = max(2, math.ceil(HEADROOM * bound / step_qps))
+    top = max(2, math.ceil((most_qps or HEADROOM * bound) / step_qps))
     rows = []
     guess = min(top, max(1, round((guess_qps or 0.7 * bound) / step_qps)))
     for criterion in reversed(CRITERIA):  # the authors' one first: its crossings are near the guess
@@ -164,12 +165,12 @@ def silo_capacity(spec: RunSpec, seeds: int, step_qps: float, guess_qps: float |
     short run's batch pool can exceed it unpunished, but could not go on. Rows as in `find_capacity`.
     """
     shares = {c.name: c.share for c in spec.classes}
+    bounds = {c.name: _pool_bound(spec, c) for c in spec.classes}
     per_class = {}
     for c in spec.classes:
         alone = {"classes": (c.model_copy(update={"share": 1.0}),), "requests": max(1, round(spec.requests * c.share))}
         pool = spec.model_copy(update={**alone, "replicas": None})
-        per_class[c.name] = find_capacity(pool, seeds, step_qps, guess_qps, **more)
-    bounds = {c.name: _pool_bound(spec, c) for c in spec.classes}
+        per_class[c.name] = find_capacity(pool, seeds, step_qps, guess_qps, most_qps=bounds[c.name], **more)
     rows = []
     for parts in zip(*per_class.values(), strict=True):
         by_name = dict(zip(per_class, parts, strict=True))

@@ -168,28 +168,39 @@ def capacities(options: argparse.Namespace) -> None:
     config = load_experiments(options.config)
     experiment = config.long_capacity if options.run_length == "long" else config.capacity
     guesses = tables.read_table(options.guesses).to_pylist() if options.guesses else []
-    rows = pipeline.capacities(
-        experiment, options.trace, options.latency, options.run_length, guesses, on_run=_announce()
+    if options.trace not in experiment.requests:
+        raise ConfigError(f"{options.config}: requests has no entry for trace {options.trace!r}; add one")
+    spec = RunSpec(
+        trace=_actual_trace(options),
+        system=experiment.systems[0],
+        load_qps=1.0,
+        requests=experiment.requests[options.trace],
+        latency=options.latency,
     )
+    rows = pipeline.capacities(experiment, spec, options.run_length, guesses, on_run=_announce())
     _write(options, rows)
 
 
 def sweep(options: argparse.Namespace) -> None:
     """A load sweep on one trace."""
-    specs = pipeline.sweep_specs(load_experiments(options.config).sweep, options.trace, options.latency)
+    specs = pipeline.sweep_specs(load_experiments(options.config).sweep, _actual_trace(options), options.latency)
     _write(options, sweeps.sweep(specs, _announce(len(specs))))
 
 
 def cluster(options: argparse.Namespace) -> None:
     """Fleets on one trace."""
     experiment = load_experiments(options.config).cluster
-    _write(options, clusters.cluster(experiment, options.trace, options.latency, _announce()))
+    _write(options, clusters.cluster(experiment, _actual_trace(options), options.latency, _announce()))
+
+
+def _actual_trace(options: argparse.Namespace) -> str:
+    """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
+    return json.loads(options.described.read_text())["trace"] if options.described else options.trace
 
 
 def _write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    tables.write_table(
-        options.out, rows, backend=BACKEND, latency=options.latency, trace=pipeline.describe_trace(options.trace)
-    )
+    about = pipeline.describe_trace(_actual_trace(options))
+    tables.write_table(options.out, rows, backend=BACKEND, latency=options.latency, trace=about)
 
 
 def merge(options: argparse.Namespace) -> None:

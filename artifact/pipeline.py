@@ -41,29 +41,18 @@ def describe_trace(name: str) -> dict[str, Any]:
 
 def capacities(
     experiment: CapacityExperiment,
-    trace_name: str,
-    latency: str,
+    base: RunSpec,
     run_length: str,
     guesses: list[dict[str, Any]],
     on_run: Callable[[RunSpec], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Capacity rows of all systems of the experiment; searches start at earlier answers where there are some."""
-    if trace_name not in experiment.requests:
-        raise ConfigError(f"requests has no entry for trace {trace_name!r}; add one")
+    """Capacity rows of the experiment's systems on `base`'s trace; searches start at earlier answers, if any."""
     rows = []
     for system in experiment.systems:
-        spec = RunSpec(
-            trace=trace_name,
-            system=system,
-            load_qps=1.0,
-            requests=experiment.requests[trace_name],
-            latency=latency,
-        )
-        guess = next(
-            (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1]), None
-        )
+        near = (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1])
         search = silo_capacity if system == SILO else find_capacity
-        found = search(spec, experiment.seeds, experiment.step_qps, guess, on_run=on_run)
+        spec = base.model_copy(update={"system": system})
+        found = search(spec, experiment.seeds, experiment.step_qps, next(near, None), on_run=on_run)
         rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]
     return rows
 

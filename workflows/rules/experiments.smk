@@ -1,17 +1,20 @@
 # One job per experiment, trace and latency model; each writes one table.
-READY = [f"{RESULTS}/kernel.txt", f"{RESULTS}/traces/{{trace}}.json", EXPERIMENTS]
+# The trace's description says which trace it is after all: its synthetic twin, when it could not be had.
+READY = [f"{RESULTS}/kernel.txt", EXPERIMENTS]
+TRACE = f"{RESULTS}/traces/{{trace}}.json"
 
 
 rule capacity:
     input:
         READY,
+        trace=TRACE,
     output:
         f"{RESULTS}/capacity/paper/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/capacity/{{trace}}-{{latency}}.tsv"
     priority: 2
     shell:
-        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --run-length paper --out {output}"
 
 
@@ -19,6 +22,7 @@ rule long_capacity:
     # starts from the shorter runs' answers
     input:
         READY,
+        trace=TRACE,
         guesses=rules.capacity.output,
     output:
         f"{RESULTS}/capacity/long/{{trace}}/{{latency}}.parquet",
@@ -26,32 +30,34 @@ rule long_capacity:
         f"{RESULTS}/benchmarks/long_capacity/{{trace}}-{{latency}}.tsv"
     priority: 1
     shell:
-        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --run-length long --guesses {input.guesses} --out {output}"
 
 
 rule sweep:
     input:
         READY,
+        trace=TRACE,
     output:
         f"{RESULTS}/sweep/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/sweep/{{trace}}-{{latency}}.tsv"
     shell:
-        "python -m artifact sweep --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        "python -m artifact sweep --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --out {output}"
 
 
 rule cluster:
     input:
         READY,
+        trace=TRACE,
     output:
         f"{RESULTS}/cluster/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/cluster/{{trace}}-{{latency}}.tsv"
     priority: 3
     shell:
-        "python -m artifact cluster --config {EXPERIMENTS} --trace {wildcards.trace} --latency {wildcards.latency}"
+        "python -m artifact cluster --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --out {output}"
 
 

@@ -6,7 +6,9 @@ rule figure:
     input:
         tables=rules.tables.output,
         module="figures/{figure}.py",
-        drawn_with=expand("figures/{part}.py", part=["style", "frames", "load_lines", "paper"]),
+        drawn_with=expand(
+            "figures/{part}.py", part=["style", "frames", "load_lines", "paper"]
+        ),
         paper="figures/paper_values.yaml",
     output:
         f"{RESULTS}/figures/{{figure}}.txt",
