@@ -46,13 +46,17 @@ def capacities(
     guesses: list[dict[str, Any]],
     on_run: Callable[[RunSpec], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Capacity rows of the experiment's systems on `base`'s trace; searches start at earlier answers, if any."""
-    rows = []
+    """Capacity rows of the experiment's systems on `base`'s trace.
+
+    A search starts at the system's earlier answer among `guesses`, else at that of the system before it.
+    """
+    rows, guess = [], None
     for system in experiment.systems:
         near = (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1])
         search = silo_capacity if system == SILO else find_capacity
         spec = base.model_copy(update={"system": system})
-        found = search(spec, experiment.seeds, experiment.step_qps, next(near, None), on_run=on_run)
+        found = search(spec, experiment.seeds, experiment.step_qps, next(near, guess), on_run=on_run)
+        guess = found[0]["capacity_qps"] or guess
         rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]
     return rows
 
