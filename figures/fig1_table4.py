@@ -163,8 +163,8 @@ def _bar(ax: Axes, x: int, bar, silo: int | None, top: float) -> None:
         ax.bar(x, bar.replicas, 0.62, color=style.look(bar.system).colour)
     text = f"{bar.replicas}"
     if silo and bar.system != SILO:
-        change = 100 * (1 - bar.replicas / silo)
-        text += f"\n{'−' if change >= 0 else '+'}{abs(change):.0f} %"
+        change = 100 * (bar.replicas / silo - 1)
+        text += f"\n{change:+.0f} %".replace("-", "−") if change else "\nas many"
     weight = "bold" if style.look(bar.system).emphasised else "normal"
     ax.text(x, bar.replicas + top * 0.02, text, ha="center", va="bottom", fontsize=style.SMALL_PT, fontweight=weight)
 

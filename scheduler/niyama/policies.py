@@ -146,6 +146,9 @@ BUILT_IN = {
         _sarathi("sarathi-sjf", rules.shortest_job),
         _sarathi("sarathi-srpf", rules.shortest_remaining_prompt),
         _sarathi("sarathi-fcfs-2048", rules.first_come, 2048),
+        # The authors' code as it is, but for three things that our host does for every policy: KV is reserved on
+        # admission (theirs crashes when it runs out), a request that lost its KV is prefilled again, and no more than
+        # max_running decode at a time (theirs leaves out the most urgent beyond 256).
         replace(
             NIYAMA,
             name="qoserve-artifact",
