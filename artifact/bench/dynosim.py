@@ -113,7 +113,11 @@ class Peer:
 
     def close(self) -> None:
         """Let the driver end: it does when its input does."""
-        with self._process:  # closes the pipes and waits
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            self._process.stdin = None  # it ended first, with a request of ours unread: nothing is left to flush
+        with self._process:  # closes the other pipe and waits
             pass
 
 
