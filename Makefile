@@ -1,5 +1,5 @@
 # Two commands do everything, on a machine with nothing but Python 3.11-3.13 and make:
-#   make reproduce    every experiment, figure and claim
+#   make reproduce    every experiment and figure, and the report
 #   make test         the checks and the tests
 # Both first create .venv from requirements.lock (again only when that file changes).
 # Knobs: PYTHON=python3.12  CORES=4  JOBS=2 (test processes)  PYTEST_ARGS="-m 'not slow'"
