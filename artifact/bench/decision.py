@@ -43,7 +43,7 @@ def _timed_step(s, t, p, rules, model, now_s, stamps):
     batch = plan(s, t, p, rules, model, now_s)
     short = False
     for i in range(s.count[RUNNING]):
-        short |= commit_decode(t, s.running[i], 1)
+        short |= commit_decode(s, t, s.running[i], 1)
     count_decodes(s, s.count[RUNNING], short)
     for i in range(s.count[PLANNED]):
         commit_chunk(s, t, p, rules, s.plan_ids[i], s.plan_tokens[i], now_s + s.gauge[PREDICTED_S])
@@ -166,6 +166,6 @@ def _python_us(state: Any, now_s: float, kept: Snapshot, times: int) -> tuple[np
         start = time.perf_counter_ns()
         plan(*state, now_s)
         middle = time.perf_counter_ns()
-        commit_decode(table, scheduler.running[0], 1)
+        commit_decode(scheduler, table, scheduler.running[0], 1)
         found[:, i] = middle - start, time.perf_counter_ns() - middle
     return found[0, 1:] / 1e3, found[1, 1:] / 1e3

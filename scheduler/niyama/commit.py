@@ -1,24 +1,23 @@
-"""What happened becomes state: requests arrive, chunks were granted, tokens came out, KV ran short, requests end."""
+"""What happened becomes state: requests arrive, chunks were granted, tokens came out. `niyama.release` has the rest."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from niyama.compiled import compiled
-from niyama.estimators import ORACLE, estimate, learn
-from niyama.queues import NONE, push, queue_index
-from niyama.requests import DECODING, FINISHED
+from niyama.estimators import ORACLE, estimate
+from niyama.queues import push, queue_index
+from niyama.requests import DECODING
 from niyama.requests import QUEUED as IN_QUEUE
 from niyama.rules import Job
 from niyama.scheduler import (
     ALPHA,
+    BLOCK_TOKENS,
     IMPORTANT_INTERACTIVE_TOKENS,
-    KV_BLOCK_TOKENS,
     KV_FREE_BLOCKS,
     KV_HELD_TOKENS,
     KV_SHORT,
     KV_TOTAL_BLOCKS,
-    PREEMPTIONS,
     PREFILL_RATE,
     PREFILLING,
     QUEUED,
@@ -38,17 +37,17 @@ def prefill_left(t, r):
 
 
 @compiled
-def blocks_for(tokens):
+def blocks_for(s, tokens):
     """KV blocks that hold `tokens` tokens."""
-    return (tokens + KV_BLOCK_TOKENS - 1) // KV_BLOCK_TOKENS
+    return (tokens + s.count[BLOCK_TOKENS] - 1) // s.count[BLOCK_TOKENS]
 
 
 @compiled
 def kv_blocks_wanted(s, t, p, r):
     """Blocks to reserve on admission: the whole prompt and the policy's share of the estimated output."""
     output = p.kv_reserve * max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    total_tokens = s.count[KV_TOTAL_BLOCKS] * KV_BLOCK_TOKENS
-    return blocks_for(int(min(float(total_tokens), t.target_tokens[r] + np.ceil(output))))
+    total_tokens = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS]
+    return blocks_for(s, int(min(float(total_tokens), t.target_tokens[r] + np.ceil(output))))
 
 
 @compiled
@@ -102,7 +101,7 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
         rekey(s, t, rules, r)
         requeue(s, t, r)
         return False
-    _remove(s.prefilling, s.count, PREFILLING, r)
+    remove(s.prefilling, s.count, PREFILLING, r)
     t.state[r] = DECODING
     s.count[QUEUED] -= 1
     s.running[s.count[RUNNING]] = r
@@ -111,7 +110,7 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
     if t.emitted_tokens[r] == 0:
         set_pace(t, p, r, now_s)
     t.emitted_tokens[r] += 1
-    if t.computed_tokens[r] >= t.kv_blocks[r] * KV_BLOCK_TOKENS:
+    if t.computed_tokens[r] >= t.kv_blocks[r] * s.count[BLOCK_TOKENS]:
         s.count[KV_SHORT] = 1
     return True
 
@@ -140,14 +139,14 @@ def set_pace(t, p, r, first_token_s):
 
 
 @compiled
-def commit_decode(t, r, tokens):
+def commit_decode(s, t, r, tokens):
     """Decoding request `r` got its next `tokens` tokens, one per iteration; True when its KV is used up.
 
     `count_decodes` must follow, once for all of them.
     """
     t.emitted_tokens[r] += tokens
     t.computed_tokens[r] += tokens
-    return t.computed_tokens[r] >= t.kv_blocks[r] * KV_BLOCK_TOKENS
+    return t.computed_tokens[r] >= t.kv_blocks[r] * s.count[BLOCK_TOKENS]
 
 
 @compiled
@@ -168,80 +167,7 @@ def observe_step(s, prefill_tokens, duration_s):
 
 
 @compiled
-def finish(s, t, r):
-    """The host says decoding request `r` has ended: free its KV and learn its output length."""
-    learn(s.history, t.app[r], t.emitted_tokens[r])
-    _remove(s.running, s.count, RUNNING, r)
-    s.count[RUNNING_CONTEXT] -= t.computed_tokens[r]
-    _free(s, t, r)
-    t.state[r] = FINISHED
-
-
-@compiled
-def secure_decode_blocks(s, t, p, rules):
-    """Give every decode the KV for its next token, dropping the KV of the lowest-ranked holders if need be."""
-    i = 0 if s.count[KV_SHORT] == 1 else s.count[RUNNING]
-    s.count[KV_SHORT] = 0
-    while i < s.count[RUNNING]:
-        r = s.running[i]
-        if t.computed_tokens[r] < t.kv_blocks[r] * KV_BLOCK_TOKENS:
-            i += 1
-        elif s.count[KV_FREE_BLOCKS] > 0:
-            s.count[KV_FREE_BLOCKS] -= 1
-            t.kv_blocks[r] += 1
-        else:
-            preempt(s, t, p, rules, _victim(s, t))
-            i = 0  # the list has changed; those already served are passed at once
-
-
-@compiled
-def _victim(s, t):
-    """The KV holder to give up: relegated before not, low importance before important, then the highest key."""
-    worst = s.running[0]
-    for i in range(s.count[RUNNING] + s.count[PREFILLING]):
-        r = s.running[i] if i < s.count[RUNNING] else s.prefilling[i - s.count[RUNNING]]
-        a, b = queue_index(t.important[r], t.relegated[r]), queue_index(t.important[worst], t.relegated[worst])
-        if a > b or (a == b and (t.key[r] > t.key[worst] or (t.key[r] == t.key[worst] and r > worst))):
-            worst = r
-    return worst
-
-
-@compiled
-def preempt(s, t, p, rules, r):
-    """Drop the request's KV; it is prefilled again, with the output it had (recompute)."""
-    if t.state[r] == DECODING:
-        _remove(s.running, s.count, RUNNING, r)
-        s.count[RUNNING_CONTEXT] -= t.computed_tokens[r]
-        t.target_tokens[r] = t.computed_tokens[r] + 1
-    else:
-        s.count[QUEUED] -= 1
-        if not t.relegated[r]:
-            count_prefill(s, t, r, -prefill_left(t, r))
-        t.queue[r] = NONE
-    drop_prefill(s, t, r)
-    enqueue(s, t, p, rules, r)
-
-
-@compiled
-def drop_prefill(s, t, r):
-    """Drop the KV of a request that does not decode, or no longer."""
-    t.preemptions[r] += 1
-    s.count[PREEMPTIONS] += 1
-    _remove(s.prefilling, s.count, PREFILLING, r)
-    _free(s, t, r)
-
-
-@compiled
-def _free(s, t, r):
-    """Give back all KV of `r`."""
-    s.count[KV_FREE_BLOCKS] += t.kv_blocks[r]
-    s.count[KV_HELD_TOKENS] -= t.computed_tokens[r]
-    t.kv_blocks[r] = 0
-    t.computed_tokens[r] = 0
-
-
-@compiled
-def _remove(ids, count, which, r):
+def remove(ids, count, which, r):
     """Take `r` out of an unordered list; a list that does not hold it stays as it is."""
     for i in range(count[which]):
         if ids[i] == r:

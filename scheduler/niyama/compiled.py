@@ -2,7 +2,8 @@
 
 numba's own cache notices a change only in the file of the cached function, not in the functions it calls,
 so a `git pull` could run yesterday's decisions. Here the cache folder is named after a hash of every source file
-of the package: any change starts a fresh cache. With NUMBA_DISABLE_JIT=1 both decorators return the plain function.
+of the package but the engine plug-in, which compiles nothing: any change starts a fresh cache. With
+NUMBA_DISABLE_JIT=1 both decorators return the plain function.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from numba import config
 def _cache_folder() -> str:
     """The folder for this version of the sources; NUMBA_CACHE_DIR or the user's cache folder holds it."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
+    package = Path(__file__).parent
+    for source in sorted(package.rglob("*.py")):
+        if package / "vllm" not in source.parents:
+            digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return str(Path(os.environ.get("NUMBA_CACHE_DIR") or home) / "niyama" / digest.hexdigest()[:16])
 

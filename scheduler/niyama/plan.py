@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from niyama.commit import count_prefill, drop_prefill, kv_blocks_wanted, prefill_left, rekey, requeue
+from niyama.commit import count_prefill, kv_blocks_wanted, prefill_left, rekey, requeue
 from niyama.compiled import compiled
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, RELEGATED_IMPORTANT, RELEGATED_LOW, pop, rebuild, waiting
+from niyama.release import drop_prefill
 from niyama.rules import Limits, Outlook, delayed
 from niyama.scheduler import (
     ALPHA,
+    BLOCK_TOKENS,
     IMPORTANT_INTERACTIVE_TOKENS,
-    KV_BLOCK_TOKENS,
     KV_FREE_BLOCKS,
     KV_HELD_TOKENS,
     KV_TOTAL_BLOCKS,
@@ -184,7 +185,7 @@ def _first_queue(s, t):
 
 @compiled
 def _limits(s, p):
-    free_tokens = s.count[KV_TOTAL_BLOCKS] * KV_BLOCK_TOKENS - s.count[KV_HELD_TOKENS]
+    free_tokens = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS] - s.count[KV_HELD_TOKENS]
     return Limits(p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free_tokens, p.kv_low_tokens, p.kv_low_chunk_tokens)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from niyama.estimators import HISTORY_COLUMNS
 from niyama.queues import Queues, new_queues
 
-KV_BLOCK_TOKENS = 16
+KV_BLOCK_TOKENS = 16  # where the host does not say otherwise
 
 # indices of Scheduler.count
 RUNNING = 0  # decoding requests
@@ -26,7 +26,8 @@ PREEMPTIONS = 10
 QUEUED = 11  # requests waiting, relegated ones included
 RUNNING_CONTEXT = 12  # tokens of KV the decodes attend to
 KV_SHORT = 13  # 1 when some decode may lack the KV for its next token
-COUNTERS = 14
+BLOCK_TOKENS = 14  # tokens that a block of KV holds
+COUNTERS = 15
 
 # indices of Scheduler.gauge
 ALPHA = 0  # s per token, in force
@@ -49,11 +50,14 @@ class Scheduler(NamedTuple):
     history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
 
 
-def new_scheduler(capacity: int, max_running: int, apps: int, kv_tokens: int, alpha: float) -> Scheduler:
+def new_scheduler(
+    capacity: int, max_running: int, apps: int, kv_tokens: int, alpha: float, block_tokens: int = KV_BLOCK_TOKENS
+) -> Scheduler:
     """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks)."""
     ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
     count = np.zeros(COUNTERS, np.int64)
-    count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // KV_BLOCK_TOKENS
+    count[BLOCK_TOKENS] = block_tokens
+    count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // block_tokens
     gauge = np.zeros(GAUGES)
     gauge[ALPHA], gauge[PREFILL_RATE] = alpha, 8500.0
     return Scheduler(new_queues(capacity), *ids, count, gauge, np.zeros((apps, HISTORY_COLUMNS)))

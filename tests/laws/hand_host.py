@@ -17,12 +17,11 @@ from niyama.commit import (
     commit_decode,
     count_decodes,
     enqueue,
-    finish,
     observe_step,
-    secure_decode_blocks,
 )
 from niyama.latency import Batch, LatencyModel, seconds
 from niyama.plan import plan
+from niyama.release import finish, secure_decode_blocks
 from niyama.requests import RequestTable
 from niyama.scheduler import PLANNED, QUEUED, RUNNING, Scheduler, new_scheduler
 from niyama.sim.run import _filled_table
@@ -68,7 +67,7 @@ def host(case: Case, policy: Policy, grant: Callable[[int], int] = lambda planne
         yield Planned(now_s, before, count_before, batch, t, s, predictor)
         duration_s = float(seconds(executor, batch))
         now_s += duration_s
-        short = [commit_decode(t, r, 1) for r in s.running[: s.count[RUNNING]]]
+        short = [commit_decode(s, t, r, 1) for r in s.running[: s.count[RUNNING]]]
         count_decodes(s, len(short), any(short))
         granted = 0
         for i in range(s.count[PLANNED]):

@@ -15,15 +15,14 @@ from niyama.commit import (
     commit_decode,
     count_decodes,
     enqueue,
-    finish,
     observe_step,
-    secure_decode_blocks,
 )
 from niyama.compiled import compiled
 from niyama.latency.model import empty_batch, seconds
 from niyama.plan import plan
+from niyama.release import finish, secure_decode_blocks
 from niyama.scheduler import (
-    KV_BLOCK_TOKENS,
+    BLOCK_TOKENS,
     KV_FREE_BLOCKS,
     MIN_SLACK_S,
     PLANNED,
@@ -111,7 +110,7 @@ def _commit(w, s, t, p, rules, batch, duration_s, now_s):
     for i in range(n):
         r = s.running[i]
         w.token_s[w.token_start[r] + t.emitted_tokens[r]] = now_s
-        short |= commit_decode(t, r, 1)
+        short |= commit_decode(s, t, r, 1)
         ended |= t.emitted_tokens[r] == w.output_tokens[r]
     count_decodes(s, n, short)
     for i in range(s.count[PLANNED]):
@@ -146,7 +145,7 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
     most = stop - w.progress[ITERATIONS]
     for i in range(n):
         r = s.running[i]
-        room = t.kv_blocks[r] * KV_BLOCK_TOKENS - t.computed_tokens[r]
+        room = t.kv_blocks[r] * s.count[BLOCK_TOKENS] - t.computed_tokens[r]
         most = min(most, w.output_tokens[r] - t.emitted_tokens[r], room)
     next_arrival_s = np.inf
     if w.progress[NEXT_ARRIVAL] < len(w.arrival_s):
@@ -161,7 +160,7 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
         steps += 1
     short = False
     for i in range(n):
-        short |= commit_decode(t, s.running[i], steps)
+        short |= commit_decode(s, t, s.running[i], steps)
     count_decodes(s, n * steps, short)
     _end_finished(w, s, t)
     return now_s

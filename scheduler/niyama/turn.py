@@ -1,0 +1,73 @@
+"""One turn of a host that is not compiled: take in what happened since the last turn, then plan the next iteration.
+
+A host in Python (the vLLM plug-in, a replay) calls this once per iteration. All that it knows arrives as a list of
+events, in the order in which they happened; the events of every turn, written down, are a decision log.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from niyama.commit import (
+    commit_chunk,
+    commit_decode,
+    count_decodes,
+    count_prefill,
+    enqueue,
+    observe_step,
+)
+from niyama.compiled import compiled
+from niyama.plan import plan
+from niyama.release import leave, preempt, secure_decode_blocks
+
+# Kinds of event: (kind, request, value).
+DECODED = 0  # got its next token; value: unused
+CHUNK = 1  # `value` tokens of a planned request were computed, 0 when the host granted none
+SIZED = 2  # it has `value` tokens to prefill in all, not what was said before (a prefix was cached, output was lost)
+LOST = 3  # the host dropped its KV
+ENDED = 4  # finished with `value` output tokens
+LEFT = 5  # aborted
+ARRIVED = 6  # its row of the table is filled in
+KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived")
+
+
+@compiled
+def turn(s, t, p, rules, model, events, n, prefill_tokens, began_s, ended_s, now_s):
+    """Take in the first `n` rows of `events` (int32[:, 3]: kind, request, value); plan the iteration from `now_s` on.
+
+    began_s, ended_s: the iteration whose tokens the events report, as far as the host knows; prefill_tokens: how many
+    prompt tokens it computed. Returns the planned Batch; chunks are in s.plan_ids, s.plan_tokens, s.count[PLANNED].
+    """
+    decoded, short = 0, False
+    for i in range(n):
+        kind, r, value = events[i, 0], events[i, 1], events[i, 2]
+        if kind == DECODED:
+            short |= commit_decode(s, t, r, 1)
+            decoded += 1
+            continue
+        if decoded > 0:
+            count_decodes(s, decoded, short)
+            decoded, short = 0, False
+        if kind == CHUNK:
+            commit_chunk(s, t, p, rules, r, value, ended_s)
+        elif kind == SIZED:
+            _resize(s, t, r, value)
+        elif kind == LOST:
+            preempt(s, t, p, rules, r)
+        elif kind == ARRIVED:
+            enqueue(s, t, p, rules, r)
+        else:
+            leave(s, t, r, value)
+    if decoded > 0:
+        count_decodes(s, decoded, short)
+    if ended_s > began_s:
+        observe_step(s, prefill_tokens, ended_s - began_s)
+    secure_decode_blocks(s, t, p, rules)
+    return plan(s, t, p, rules, model, now_s)
+
+
+@compiled
+def _resize(s, t, r, tokens):
+    if not t.relegated[r]:
+        count_prefill(s, t, r, np.int64(tokens) - t.target_tokens[r])
+    t.target_tokens[r] = tokens
