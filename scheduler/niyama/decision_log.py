@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,7 @@ class DecisionLog:
 
     def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: int) -> None:
         self._stream, self._turns = stream, 0
-        numbers = {name: value for name, value in asdict(policy).items() if name not in _RULES}
+        numbers = {name: value for name, value in vars(policy).items() if name not in _RULES}
         base = policy.name if policy.name in BUILT_IN else None
         header = {"version": VERSION, "rules_of": base, "policy": numbers, "card": asdict(card)}
         self._line({**header, "sizes": sizes})
@@ -45,8 +45,8 @@ class DecisionLog:
         """One turn."""
         self._line(
             {
-                "timing": astuple(timing),
-                "arrivals": [[row, *astuple(new)] for row, new in arrivals],
+                "timing": list(timing),
+                "arrivals": [[row, *new] for row, new in arrivals],
                 "events": [int(value) for value in events],
                 **_decided(plan),
             }
@@ -70,6 +70,7 @@ def _decided(plan: Plan) -> dict[str, Any]:
         "batch": [float(value) for value in plan.batch],
         "predicted_s": plan.predicted_s,
         "relegations": plan.relegations,
+        "un_relegations": plan.un_relegations,
         "preemptions": plan.preemptions,
         "kv_free_blocks": plan.kv_free_blocks,
     }

@@ -7,9 +7,10 @@ without this object around it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numba.core.config import DISABLE_JIT
 
 from niyama.latency import Batch, LatencyModel, ModelCard
 from niyama.policies import Policy
@@ -22,16 +23,16 @@ from niyama.scheduler import (
     PREDICTED_S,
     PREEMPTIONS,
     RELEGATIONS,
+    UN_RELEGATIONS,
     Scheduler,
     new_scheduler,
 )
-from niyama.turn import ARRIVED, ENDED, LEFT, turn
+from niyama.turn import ARRIVED, ENDED, LEFT, turn, turn_by_address
 
 FIRST_ROWS = 256
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(NamedTuple):
     """What the scheduler is told of a new request. Seconds on the host's clock, tokens."""
 
     arrival_s: float
@@ -43,11 +44,10 @@ class Arrival:
     app: int
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """One planned iteration: all decodes, and `tokens[i]` prompt tokens of request `rows[i]`, in order.
 
-    relegations, preemptions, kv_free_blocks: the scheduler's running totals after planning, for a replay to compare.
+    relegations, un_relegations, preemptions, kv_free_blocks: the scheduler's running totals after planning.
     """
 
     rows: list[int]
@@ -55,12 +55,12 @@ class Plan:
     batch: Batch
     predicted_s: float
     relegations: int
+    un_relegations: int
     preemptions: int
     kv_free_blocks: int
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """When the reported iteration ran and when the next one starts, in seconds on the host's clock.
 
     ended_s may be a prediction (an engine that plans while the step is in flight); prefill_tokens: of that iteration.
@@ -77,8 +77,8 @@ class Timing:
 class Host:
     """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
 
-    kv_tokens: KV capacity, in blocks of block_tokens; apps: number of output-length histories. `watch` is told of every turn and what it decided
-    (a decision log).
+    kv_tokens: KV capacity, in blocks of block_tokens; apps: number of output-length histories. `watch` is told of every
+    turn and what it decided (a decision log).
     """
 
     def __init__(
@@ -92,7 +92,9 @@ class Host:
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
         self.policy, self.card, self.watch = policy, card, watch
-        self._params, self._rules, self._model = policy.params(), policy.rules(), card.build()
+        self._params, self._model, self._scale = policy.params(), card.build(), 1.0
+        rules = policy.rules()
+        self._turn, self._rules = (turn, (rules,)) if DISABLE_JIT else (turn_by_address, [r.address for r in rules])
         self.scheduler: Scheduler = new_scheduler(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens
         )
@@ -134,14 +136,16 @@ class Host:
         if n > len(self._buffer):
             self._buffer = np.zeros((2 * n, 3), np.int32)
         self._buffer.reshape(-1)[: 3 * n] = self._events
-        self._model.coef[:] = self.card.coefficients
-        self._model.coef[:] *= timing.model_scale
+        if timing.model_scale != self._scale:
+            self._scale = timing.model_scale
+            self._model.coef[:] = self.card.coefficients
+            self._model.coef[:] *= self._scale
         s = self.scheduler
-        batch = turn(
+        batch = self._turn(
             s,
             self.table,
             self._params,
-            self._rules,
+            *self._rules,
             self._model,
             self._buffer,
             n,
@@ -157,6 +161,7 @@ class Host:
             batch,
             float(s.gauge[PREDICTED_S]),
             int(count[RELEGATIONS]),
+            int(count[UN_RELEGATIONS]),
             int(count[PREEMPTIONS]),
             int(count[KV_FREE_BLOCKS]),
         )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from niyama.compiled import compiled, function_pointer
+from niyama.compiled import compiled, function_at, function_pointer
 from niyama.latency.model import BATCH_TYPE, MODEL_TYPE, empty_batch, fit_tokens, seconds, with_prefill
 
 _F, _I, _B = types.float64, types.int64, types.boolean
@@ -54,11 +54,15 @@ JOB_TYPE = types.NamedTuple([_F, _F, _I, _I, _F, _B], Job)
 OUTLOOK_TYPE = types.NamedTuple([_F, _F, _F, _I, _B, _F], Outlook)
 LIMITS_TYPE = types.NamedTuple([_I, _I, _F, _I, _I, _I], Limits)
 
-# Decorators for rules, a user's own too.
-rank_rule = function_pointer(_F(JOB_TYPE, _F))  # (job, alpha) -> key, lower first; never nan
+_RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; never nan
 # (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
-budget_rule = function_pointer(_I(MODEL_TYPE, BATCH_TYPE, LIMITS_TYPE, _I, _F))
-doomed_rule = function_pointer(_B(OUTLOOK_TYPE))  # (outlook) -> whether to relegate
+_BUDGET = _I(MODEL_TYPE, BATCH_TYPE, LIMITS_TYPE, _I, _F)
+_DOOMED = _B(OUTLOOK_TYPE)  # (outlook) -> whether to relegate
+
+# Decorators for rules, a user's own too.
+rank_rule, budget_rule, doomed_rule = (function_pointer(signature) for signature in (_RANK, _BUDGET, _DOOMED))
+# From the address of a rule to the rule, in compiled code.
+rank_at, budget_at, doomed_at = (function_at(signature) for signature in (_RANK, _BUDGET, _DOOMED))
 
 
 @compiled

@@ -18,7 +18,10 @@ from niyama.commit import (
 )
 from niyama.compiled import compiled
 from niyama.plan import plan
+from niyama.policies import Rules
 from niyama.release import leave, preempt, secure_decode_blocks
+from niyama.rules import budget_at, doomed_at, rank_at
+from niyama.scheduler import RUNNING
 
 # Kinds of event: (kind, request, value).
 DECODED = 0  # got its next token; value: unused
@@ -28,7 +31,8 @@ LOST = 3  # the host dropped its KV
 ENDED = 4  # finished with `value` output tokens
 LEFT = 5  # aborted
 ARRIVED = 6  # its row of the table is filled in
-KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived")
+ALL_DECODED = 7  # every decoding request got its next token; request and value: unused
+KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded")
 
 
 @compiled
@@ -48,22 +52,39 @@ def turn(s, t, p, rules, model, events, n, prefill_tokens, began_s, ended_s, now
         if decoded > 0:
             count_decodes(s, decoded, short)
             decoded, short = 0, False
-        if kind == CHUNK:
-            commit_chunk(s, t, p, rules, r, value, ended_s)
-        elif kind == SIZED:
-            _resize(s, t, r, value)
-        elif kind == LOST:
-            preempt(s, t, p, rules, r)
-        elif kind == ARRIVED:
-            enqueue(s, t, p, rules, r)
+        if kind == ALL_DECODED:
+            for k in range(s.count[RUNNING]):
+                short |= commit_decode(s, t, s.running[k], 1)
+            decoded = s.count[RUNNING]
         else:
-            leave(s, t, r, value)
+            _take_in(s, t, p, rules, kind, r, value, ended_s)
     if decoded > 0:
         count_decodes(s, decoded, short)
     if ended_s > began_s:
         observe_step(s, prefill_tokens, ended_s - began_s)
     secure_decode_blocks(s, t, p, rules)
     return plan(s, t, p, rules, model, now_s)
+
+
+@compiled
+def turn_by_address(s, t, p, rank, budget, doomed, model, events, n, prefill_tokens, began_s, ended_s, now_s):
+    """`turn`, with the addresses of the policy's rules instead of the rules."""
+    rules = Rules(rank_at(rank), budget_at(budget), doomed_at(doomed))
+    return turn(s, t, p, rules, model, events, n, prefill_tokens, began_s, ended_s, now_s)
+
+
+@compiled
+def _take_in(s, t, p, rules, kind, r, value, ended_s):
+    if kind == CHUNK:
+        commit_chunk(s, t, p, rules, r, value, ended_s)
+    elif kind == SIZED:
+        _resize(s, t, r, value)
+    elif kind == LOST:
+        preempt(s, t, p, rules, r)
+    elif kind == ARRIVED:
+        enqueue(s, t, p, rules, r)
+    else:
+        leave(s, t, r, value)
 
 
 @compiled

@@ -1,0 +1,246 @@
+"""What an operator promises to whom: one strict, frozen model of the configuration file, for engine and API server.
+
+Comes from `--additional-config '{"niyama": PATH or {...}}'`, else from the file that NIYAMA_CONFIG names, else the
+paper's classes. Seconds everywhere; requests speak milliseconds (`niyama.vllm.qos`).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from niyama import PAPER_CLASSES, Policy, QoSClass
+from niyama.latency import ModelCard
+from niyama.vllm.loading import ConfigError, explain, read_file, short
+from niyama.vllm.parts import build_policy, is_card_file, read_card
+
+ENV_VARIABLE = "NIYAMA_CONFIG"
+#: Least and most seconds that an SLO may be, in the file and from a client.
+MIN_SLO_S, MAX_SLO_S = 0.001, 7 * 86_400.0
+#: Each class is a label of every metric.
+MAX_CLASSES = 32
+
+# Names become header values, metric labels and log words.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Seconds = Annotated[float, Field(ge=MIN_SLO_S, le=MAX_SLO_S, allow_inf_nan=False)]
+# YAML and JSON know lists only, so tuples alone are exempt from strictness.
+Range = Annotated[tuple[Seconds, Seconds], Field(strict=False)]
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
+
+
+class Strict(BaseModel):
+    """Frozen, strict, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class ServedClass(Strict):
+    """A QoS class and how far a request may move its SLOs: without a range it may relax them, never tighten them."""
+
+    name: Name = Field(description="what requests, headers and metrics call it")
+    ttft_s: Seconds | None = Field(default=None, description="interactive: time to first token")
+    tbt_s: Seconds | None = Field(default=None, description="interactive: time between tokens")
+    ttlt_s: Seconds | None = Field(default=None, description="batch: time to last token")
+    ttft_s_range: Range | None = Field(default=None, description="least and most a request may ask for")
+    tbt_s_range: Range | None = Field(default=None, description="least and most a request may ask for")
+    ttlt_s_range: Range | None = Field(default=None, description="least and most a request may ask for")
+    importance: Literal["high", "low"] = Field(default="high", description="low is relegated first; requests may lower")
+
+    @model_validator(mode="after")
+    def _is_a_qos_class_with_ranges_around_its_slos(self) -> ServedClass:
+        self.qos()
+        for field in ("ttft_s", "tbt_s", "ttlt_s"):
+            value, bounds = getattr(self, field), getattr(self, f"{field}_range")
+            if bounds is None:
+                continue
+            if value is None:
+                raise ValueError(f"class {self.name!r}: {field}_range is set and {field} is not; set both or neither")
+            if not bounds[0] <= value <= bounds[1]:
+                raise ValueError(
+                    f"class {self.name!r}: {field}_range is [{bounds[0]:g}, {bounds[1]:g}]; "
+                    f"make it [low, high] around {field}, which is {value:g}"
+                )
+        return self
+
+    @property
+    def important(self) -> bool:
+        """Whether requests are important unless they say otherwise."""
+        return self.importance == "high"
+
+    def qos(self) -> QoSClass:
+        """The class as the kernel knows it."""
+        return QoSClass(self.name, self.ttft_s, self.tbt_s, self.ttlt_s)
+
+    def bounds_s(self, field: str) -> tuple[float, float]:
+        """Least and most seconds that a request may ask for in `field`, an SLO that the class has."""
+        return getattr(self, f"{field}_range") or (getattr(self, field), MAX_SLO_S)
+
+
+class Identity(Strict):
+    """A client, known by its API key, and the classes it may use: without asking, default_class or else the first."""
+
+    name: Name = Field(description="for error messages")
+    key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="printf %%s KEY | sha256sum", repr=False
+    )
+    classes: Names = Field(description="classes its requests may name")
+
+
+#: Table 3 of the paper.
+PAPER_SERVED = tuple(ServedClass(name=c.name, ttft_s=c.ttft_s, tbt_s=c.tbt_s, ttlt_s=c.ttlt_s) for c in PAPER_CLASSES)
+
+
+class EngineConfig(Strict):
+    """All that Niyama reads when a server starts. The order of `classes` is their index everywhere."""
+
+    policy: str | dict[str, Any] = Field(default="niyama", description="built-in name, or {name: ..., field: value}")
+    latency: Annotated[str, Field(min_length=1)] = Field(
+        default="a100-llama3-8b-linear", description="predictor: a card's name, or the path of a card's JSON file"
+    )
+    correct_predictor: bool = Field(default=True, description="correct the predictor by measured step times")
+    classes: Annotated[tuple[ServedClass, ...], Field(strict=False)] = Field(
+        default=PAPER_SERVED, description="the QoS classes, at most MAX_CLASSES"
+    )
+    default_class: Name = Field(default="Q2", description="class of requests that name none")
+    service_tiers: dict[str, Name] = Field(
+        default={"priority": "Q1", "default": "Q2", "flex": "Q3"}, description="OpenAI's service_tier -> class"
+    )
+    strict: bool = Field(default=True, description="refuse bad QoS with 4xx; else serve the default class and count")
+    identities: Annotated[tuple[Identity, ...], Field(strict=False)] = Field(
+        default=(), description="who may use which classes; empty: everyone all"
+    )
+    anonymous: Names | None = Field(
+        default=None, description="with identities: classes of requests without a known key; none: default_class alone"
+    )
+    client_priority: Literal["strip", "keep"] = Field(
+        default="strip", description="vLLM's own priority (header and body field) as sent by clients"
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=64 << 20, description="longest request body that the middleware reads; 413 beyond"
+    )
+    app_histories: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=256, description="output-length histories for niyama_app names, beside one for each class"
+    )
+    decision_log: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="file that gets a JSON line for each decision"
+    )
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _policy_can_be_built(cls, value: Any) -> Any:
+        build_policy(value)
+        return value
+
+    @field_validator("latency")
+    @classmethod
+    def _card_can_be_read(cls, value: str) -> str:
+        read_card(value)
+        return value
+
+    @model_validator(mode="after")
+    def _lists_are_sound(self) -> EngineConfig:
+        if not 1 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"classes has {len(self.classes)} entries; give it 1 to {MAX_CLASSES}")
+        if self.anonymous is not None and not self.identities:
+            raise ValueError("anonymous is set and identities is empty; list identities, or remove anonymous")
+        for field, names in self._named_classes():
+            if not names:
+                raise ValueError(f"{field} is empty; name at least one class")
+        _refuse_repeats("classes", [c.name for c in self.classes])
+        _refuse_repeats("identities", [i.name for i in self.identities])
+        keys = [i.key_sha256 for i in self.identities]
+        twin = next((i.name for n, i in enumerate(self.identities) if i.key_sha256 in keys[:n]), None)
+        if twin is not None:
+            raise ValueError(f"identity {twin!r}: key_sha256 is another's too; give each client a key of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_classes(self) -> EngineConfig:
+        known = [c.name for c in self.classes]
+        for field, names in self._named_classes():
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{field} is {name!r}, which is no class; use one of {', '.join(known)}")
+        return self
+
+    def _named_classes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Every place that names classes, with the names."""
+        yield "default_class", (self.default_class,)
+        for tier, name in self.service_tiers.items():
+            yield f"service_tiers.{tier}", (name,)
+        for identity in self.identities:
+            yield f"identity {identity.name!r}: classes", identity.classes
+        if self.anonymous is not None:
+            yield "anonymous", self.anonymous
+
+    def build_policy(self) -> Policy:
+        """The scheduling policy, with the file's numbers in place of its own."""
+        return build_policy(self.policy)
+
+    def build_card(self) -> ModelCard:
+        """The predictor's card."""
+        return read_card(self.latency)
+
+    def class_index(self, name: str) -> int:
+        """Index of the class called `name`. Raises ValueError listing the known names."""
+        for index, served in enumerate(self.classes):
+            if served.name == name:
+                return index
+        raise ValueError(f"class {name!r} is unknown; use one of {', '.join(c.name for c in self.classes)}")
+
+    def allowed_classes(self, key_sha256: Any) -> tuple[str, ...]:
+        """Classes that the client with this key's hash may use, its default class first; any value is understood."""
+        if not self.identities:
+            names = tuple(c.name for c in self.classes)
+        else:
+            identity = self._identity(key_sha256)
+            names = identity.classes if identity is not None else self.anonymous or (self.default_class,)
+        first = (self.default_class,) if self.default_class in names else ()
+        return (*first, *(name for name in names if name not in first))
+
+    def _identity(self, key_sha256: Any) -> Identity | None:
+        """The client with this key's hash; takes as long whichever it is."""
+        found = None
+        given = key_sha256.encode("utf-8", "replace") if isinstance(key_sha256, str) else b""
+        for identity in self.identities:
+            if hmac.compare_digest(given, identity.key_sha256.encode()):
+                found = identity
+        return found
+
+    @property
+    def app_count(self) -> int:
+        """Number of output-length histories: `Served.app` is below it."""
+        return len(self.classes) + self.app_histories
+
+
+def load_config(additional_config: Mapping[str, Any] | None, environ: Mapping[str, str]) -> EngineConfig:
+    """The configuration of this server, or the defaults; a card's path is relative to the file. Raises ConfigError."""
+    value, what = (additional_config or {}).get("niyama"), "additional_config niyama"
+    if value is None:
+        value, what = environ.get(ENV_VARIABLE) or {}, ENV_VARIABLE
+    if not isinstance(value, str):
+        return _validate(value, what)
+    path, values = Path(value), read_file(Path(value), what)
+    if isinstance(values, dict) and isinstance(values.get("latency"), str) and is_card_file(values["latency"]):
+        values = {**values, "latency": str(path.parent / values["latency"])}
+    return _validate(values, value)
+
+
+def _validate(values: Any, what: str) -> EngineConfig:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{what}: is {short(values)}; make it a mapping of fields, such as 'policy: niyama'")
+    try:
+        return EngineConfig.model_validate(dict(values))
+    except ValidationError as error:
+        known = {field for model in (EngineConfig, ServedClass, Identity) for field in model.model_fields}
+        raise explain(error, what, known) from None
+
+
+def _refuse_repeats(field: str, names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{field} has {twice!r} twice; give each its own")

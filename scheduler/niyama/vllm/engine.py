@@ -1,0 +1,254 @@
+"""Everything that touches vLLM's internals. Written against 0.26, 0.32 and 0.33; `contract` says what it relies on.
+
+vLLM's `schedule` walks `running` in order, then its waiting queues, giving each request as many tokens as the budget
+allows. A plan is imposed by what it finds there: the order of `running`, queues that hold the planned requests alone,
+the budget, and a cap per request. Nothing of vLLM is copied or replaced, and all is put back after the call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy, create_request_queue
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import Request, RequestStatus
+
+#: Waiting queues by version: 0.26 has the first two; 0.32 and 0.33 the first and the last.
+QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
+
+_ATTRIBUTES = ("running", "waiting", "requests", "policy", "max_num_scheduled_tokens", "max_num_running_reqs")
+_ATTRIBUTES += (
+    "need_mamba_block_aligned_split",
+    "kv_cache_manager",
+    "kv_cache_config",
+    "scheduler_config",
+    "block_size",
+)
+_PARAMETERS = {
+    "_preempt_request": ("request", "timestamp"),
+    "_mamba_block_aligned_split": ("request", "num_new_tokens"),
+    "_free_request": ("request",),
+    "update_from_output": ("scheduler_output", "model_runner_output"),
+    "add_request": ("request",),
+}
+_REQUEST_FIELDS = (
+    "num_computed_tokens",
+    "num_tokens",
+    "num_output_tokens",
+    "is_prefill_chunk",
+    "priority",
+    "resumable",
+)
+
+
+class Unplannable(ValueError):
+    """This model, engine or request is one that Niyama cannot plan for; says which and what to do."""
+
+
+def contract() -> list[str]:
+    """What this vLLM lacks of what the plug-in relies on: one line each, naming it; empty when it fits."""
+    missing = []
+    source = inspect.getsource(Scheduler)
+    for name in _ATTRIBUTES:
+        if f"self.{name}" not in source:
+            missing.append(f"Scheduler.{name} is gone")
+    for name, wanted in _PARAMETERS.items():
+        method = vars(Scheduler).get(name)
+        have = tuple(inspect.signature(method).parameters)[1:] if method is not None else None
+        if have is None or have[: len(wanted)] != wanted:
+            missing.append(f"Scheduler.{name}({', '.join(wanted)}, ...) is now {have}")
+    if source.count("= self._mamba_block_aligned_split(") != 2:
+        missing.append("Scheduler._mamba_block_aligned_split is no longer asked once for running, once for waiting")
+    request_source = inspect.getsource(Request)
+    missing += [f"Request.{name} is gone" for name in _REQUEST_FIELDS if name not in request_source]
+    if not {"PRIORITY"} <= set(SchedulingPolicy.__members__):
+        missing.append("SchedulingPolicy.PRIORITY is gone")
+    return missing
+
+
+def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
+    """Raise Unplannable for what the plan knows nothing of: its steps would not last as predicted."""
+    model, parallel = vllm_config.model_config, vllm_config.parallel_config
+    mm = getattr(model, "multimodal_config", None)
+    sees = model.is_multimodal_model and not getattr(mm, "language_model_only", False)
+    reasons = (
+        (model.runner_type != "generate", "pooling and embedding models have no output tokens to schedule"),
+        (model.is_encoder_decoder, "encoder-decoder models have encoder steps that the latency model does not know"),
+        (sees, "multimodal encoders are not in the latency model; serve text alone with --language-model-only"),
+        (model.is_hybrid or model.is_attention_free, "state-space (Mamba) layers keep state that is not paged KV"),
+        (vllm_config.speculative_config is not None, "speculative decoding makes an uncertain number of tokens a step"),
+        (vllm_config.kv_transfer_config is not None, "KV connectors move requests in and out behind the plan"),
+        (
+            parallel.pipeline_parallel_size > 1,
+            "pipeline parallelism keeps several steps in flight; use tensor parallelism",
+        ),
+        (not vllm_config.scheduler_config.enable_chunked_prefill, "dynamic chunking needs --enable-chunked-prefill"),
+        (any("Mamba" in type(g.kv_cache_spec).__name__ for g in kv_cache_config.kv_cache_groups), "Mamba layers"),
+    )
+    for holds, why in reasons:
+        if holds:
+            raise Unplannable(f"Niyama cannot plan for {model.model}: {why}. Or run without --scheduler-cls niyama...")
+
+
+def chunk_room(scheduler: Scheduler) -> tuple[int, int]:
+    """Most requests that may run at a time, and most prompt tokens beside that many decodes. Raises Unplannable."""
+    running = min(scheduler.max_num_running_reqs, getattr(scheduler, "max_num_active_reqs", 1 << 30))
+    room = min(scheduler.max_num_scheduled_tokens, scheduler.scheduler_config.max_num_batched_tokens) - running
+    if room < 1:
+        raise Unplannable(
+            f"--max-num-batched-tokens is {room + running} and --max-num-seqs {running}: no room is left for prompts "
+            f"beside that many decodes; raise the first to at least {running + 2500}, or lower the second"
+        )
+    return running, room
+
+
+def kv_tokens(scheduler: Scheduler) -> int:
+    """Tokens of KV the plan may count on: without the null block and the watermark, shared by the layer groups."""
+    blocks = scheduler.kv_cache_config.num_blocks - 1 - scheduler.kv_cache_manager.watermark_blocks
+    return max(1, blocks // len(scheduler.kv_cache_config.kv_cache_groups)) * scheduler.block_size
+
+
+def queues(scheduler: Scheduler) -> list[str]:
+    """Names of the waiting queues that this version has."""
+    return [name for name in QUEUES if hasattr(scheduler, name)]
+
+
+def hand_back_queues(scheduler: Scheduler) -> None:
+    """vLLM's own first-come order from now on."""
+    scheduler.policy = SchedulingPolicy.FCFS
+    for name in queues(scheduler):
+        queue = create_request_queue(scheduler.policy)
+        for request in sorted(getattr(scheduler, name), key=lambda request: request.arrival_time):
+            queue.add_request(request)
+        setattr(scheduler, name, queue)
+
+
+class Imposed:
+    """Makes `schedule` see the plan's requests in the plan's order, no others, and a budget: `with imposed(...)`.
+
+    Between steps waiting requests lie in pools without an order; within one, windows that show the planned ones take
+    the pools' places. One object serves all steps, since making things anew would be most of what planning costs.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._pools = {name: Pool(getattr(scheduler, name)) for name in queues(scheduler)}
+        self._windows = {name: Pool() for name in self._pools}
+        self._caps: Mapping[str, int] = {}
+        self._offered: list[Request] = []
+        self._before = (0, False)
+        # Under KV pressure vLLM's own preemption then picks the worst rank.
+        scheduler.policy = SchedulingPolicy.PRIORITY
+        self._show(self._pools)
+        # Where a Mamba model's chunks would be aligned, ours are capped; models with Mamba layers are refused.
+        scheduler._mamba_block_aligned_split = self._cap
+
+    def _cap(self, request: Request, tokens: int, *_more: int) -> int:
+        return min(tokens, self._caps.get(request.request_id, tokens))
+
+    def __call__(
+        self, running: list[Request], waiting: list[Request], caps: Mapping[str, int], budget_tokens: int
+    ) -> Imposed:
+        """What the next step is to see. caps: most tokens by request id, for those not capped by what is left."""
+        scheduler = self._scheduler
+        if running is not scheduler.running:
+            scheduler.running[:] = running
+        self._offered, self._caps = waiting, caps
+        self._before = scheduler.max_num_scheduled_tokens, scheduler.need_mamba_block_aligned_split
+        scheduler.max_num_scheduled_tokens = min(budget_tokens, self._before[0])
+        scheduler.need_mamba_block_aligned_split = bool(caps)
+        return self
+
+    def __enter__(self) -> None:
+        self._show(self._windows)
+        for request in self._offered:
+            self._windows["waiting"].add_request(request)
+
+    def __exit__(self, *_error: object) -> None:
+        scheduler, windows = self._scheduler, self._windows.values()
+        scheduler.max_num_scheduled_tokens, scheduler.need_mamba_block_aligned_split = self._before
+        self._show(self._pools)
+        for request in self._offered:
+            if request.status == RequestStatus.RUNNING:
+                for pool in self._pools.values():
+                    pool.discard(request)
+        for window in windows:
+            while window:  # left over, or preempted meanwhile
+                self._keep(window.pop_request())
+
+    def _show(self, queues_by_name: Mapping[str, Pool]) -> None:
+        for name, queue in queues_by_name.items():
+            setattr(self._scheduler, name, queue)
+
+    def _keep(self, request: Request) -> None:
+        if not any(request in pool for pool in self._pools.values()):
+            self._pools["waiting"].add_request(request)
+
+    def lift(self) -> None:
+        """Leave the engine to itself from now on."""
+        del self._scheduler._mamba_block_aligned_split
+        hand_back_queues(self._scheduler)
+
+
+def preempt(scheduler: Scheduler, request: Request, timestamp_s: float) -> None:
+    """Free the KV of a running request; it is prefilled again later, not in the step that follows."""
+    scheduler.running.remove(request)
+    scheduler._preempt_request(request, timestamp_s)
+
+
+def cached_prefix_tokens(scheduler: Scheduler, request: Request) -> int:
+    """Tokens of the prompt that are in the prefix cache now, and need not be computed."""
+    if not scheduler.kv_cache_manager.enable_caching:
+        return 0
+    return int(scheduler.kv_cache_manager.get_computed_blocks(request)[1])
+
+
+class Pool(RequestQueue):
+    """Requests by id, in the order they came; every operation but iteration takes constant time.
+
+    To prepend is to add: where order matters, nothing is prepended and then read.
+    """
+
+    def __init__(self, requests: Iterable[Request] = ()) -> None:
+        self._requests = {request.request_id: request for request in requests}
+
+    def add_request(self, request: Request) -> None:
+        self._requests[request.request_id] = request
+
+    def pop_request(self) -> Request:
+        return self._requests.pop(next(iter(self._requests)))
+
+    def peek_request(self) -> Request:
+        return next(iter(self._requests.values()))
+
+    def prepend_request(self, request: Request) -> None:
+        self.add_request(request)
+
+    def prepend_requests(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self.add_request(request)
+
+    def remove_request(self, request: Request) -> None:
+        del self._requests[request.request_id]
+
+    def remove_requests(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self.discard(request)
+
+    def discard(self, request: Request) -> None:
+        """Remove the request if it is there."""
+        self._requests.pop(request.request_id, None)
+
+    def __contains__(self, request: object) -> bool:
+        return isinstance(request, Request) and request.request_id in self._requests
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._requests.values())

@@ -1,0 +1,63 @@
+"""Reading a configuration file, and saying in a line each what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+
+class ConfigError(ValueError):
+    """The configuration makes no sense; a line for each mistake: field, value and what to do."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where PyYAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_file(path: Path, what: str) -> Any:
+    """The values of a YAML or JSON file that `what` names; an empty file is {}. Raises ConfigError."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what} is {str(path)!r}, which cannot be read ({error}); correct the path") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; correct it") from None
+    return {} if values is None else values
+
+
+def explain(error: ValidationError, what: str, known_fields: Collection[str]) -> ConfigError:
+    """Every mistake in a line of its own: where, value, fix."""
+    return ConfigError("\n".join(f"{what}: {_line(problem, known_fields)}" for problem in error.errors()))
+
+
+def _line(problem: Mapping[str, Any], known_fields: Collection[str]) -> str:
+    where = ".".join(part if str(part).isprintable() else ascii(part) for part in map(str, problem["loc"]))
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        close = get_close_matches(str(problem["loc"][-1]), known_fields, n=1)
+        return f"{where} is not a known field; " + (f"did you mean {close[0]!r}?" if close else "remove it")
+    if problem["type"] == "missing":
+        return f"{where} is missing; set it"
+    if problem["type"] == "value_error":
+        return f"{where}: {message}" if where and not message.startswith(where) else message
+    # Somebody will put the key itself where its hash belongs: it must not reach a log.
+    value = "hidden" if "key_sha256" in where else short(problem["input"])
+    return f"{where} is {value}; {message.replace('Input should', 'it should').replace('String should', 'it should')}"
+
+
+def short(value: Any) -> str:
+    """`value` for an error message, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,247 @@
+"""The kernel's view of vLLM's requests: tells it what vLLM did, and translates its plan into what vLLM understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from niyama.host import Arrival, Host, Plan, Timing
+from niyama.latency import Batch, empty_batch, seconds, with_prefill
+from niyama.queues import queue_index
+from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
+from niyama.vllm.qos import Served
+
+# Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
+TIER = 1e9
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """One unfinished request: vLLM's, what it was promised, its row in the kernel's table, and what became of it."""
+
+    request: Any
+    served: Served
+    row: int
+    arrival_s: float
+    held: bool = False  # some of it is in KV
+    preemptions: int = 0
+    relegations: int = 0
+    relegated: bool = False
+
+
+class Orders(NamedTuple):
+    """A plan in vLLM's words: the order of `running`, whom to admit, and the most tokens of each prompt.
+
+    dropped: running requests whose KV the plan gives up; they are not in `running` any more.
+    """
+
+    plan: Plan
+    running: list[Any]
+    waiting: list[Any]
+    caps: dict[str, int]
+    budget_tokens: int
+    dropped: list[Any]
+
+
+class Granted(NamedTuple):
+    """What vLLM made of a plan: rows that produce a token (int32), how many decode, and each chunk's prefix, tokens."""
+
+    producing: np.ndarray
+    decodes: int
+    chunks: list[tuple[int, int]]
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens of the step."""
+        return sum(tokens for _, tokens in self.chunks)
+
+
+class Mirror:
+    """Requests by id and by row. Every method is called by the engine's loop, in the order of events."""
+
+    def __init__(self, host: Host, classes: int) -> None:
+        self.host = host
+        self.waiting, self.running = [0] * classes, [0] * classes  # requests without and with KV, by class
+        self.lives: dict[str, Live] = {}
+        self.by_row: dict[int, Live] = {}
+        self._started: dict[str, Live] = {}  # part of their prompt is in KV
+        self._decoding: dict[str, Live] = {}
+        self._decoding_rows: np.ndarray | None = None  # of the above; None when it has changed
+        self._preemptions = 0
+        self._relegations = (0, 0)
+
+    def arrived(self, request: Any, served: Served, arrival_s: float, cached_tokens: int) -> Live:
+        """A new request, of whose prompt `cached_tokens` need not be computed."""
+        left = max(1, request.num_tokens - cached_tokens)
+        new = Arrival(
+            arrival_s,
+            left,
+            served.deadline_slo_s,
+            served.tbt_s,
+            served.interactive,
+            served.important,
+            served.app,
+        )
+        live = Live(request, served, self.host.arrive(new), arrival_s)
+        self.lives[request.request_id] = self.by_row[live.row] = live
+        self.waiting[served.class_index] += 1
+        return live
+
+    def gone(self, request_id: str, output_tokens: int) -> Live:
+        """A request has ended with `output_tokens` of output, or was aborted (0)."""
+        live = self.lives.pop(request_id)
+        self._started.pop(request_id, None)
+        self._no_longer_decodes(request_id)
+        del self.by_row[live.row]
+        (self.running if live.held else self.waiting)[live.served.class_index] -= 1
+        self.host.report(ENDED if output_tokens else LEFT, live.row, output_tokens)
+        return live
+
+    def newly_relegated(self, plan: Plan) -> tuple[list[Live], list[Live]]:
+        """Requests relegated, and those made ordinary again, since this was last asked."""
+        totals = plan.relegations, plan.un_relegations
+        if totals == self._relegations:
+            return [], []
+        self._relegations, table = totals, self.host.table
+        relegated, restored = [], []
+        for row in np.flatnonzero(table.relegations).tolist():
+            live = self.by_row.get(row)
+            if live is None:
+                continue
+            times, now = int(table.relegations[row]), bool(table.relegated[row])
+            if times > live.relegations:
+                relegated.append(live)
+            if (live.relegated or times > live.relegations) and not now:
+                restored.append(live)
+            live.relegations, live.relegated = times, now
+        return relegated, restored
+
+    def plan(self, timing: Timing, running: list[Any]) -> Orders:
+        """Have the next step planned; `running` is vLLM's list as it stands."""
+        plan = self.host.turn(timing)
+        dropped = self._dropped(plan)
+        caps = dict.fromkeys(self._started, 0)
+        started, waiting = [], []
+        for row, tokens in zip(plan.rows, plan.tokens, strict=True):
+            live = self.by_row[row]
+            request = live.request
+            caps[request.request_id] = tokens
+            if live.held:
+                started.append(request)
+            elif request not in dropped:  # vLLM never resumes in the step that preempts
+                waiting.append(request)
+        order = [r for r in running if r not in dropped] if dropped else running
+        if self._started:
+            decodes = [r for r in order if r.request_id not in self._started]
+            passed_over = [live.request for live in self._started.values() if live.row not in plan.rows]
+            order = decodes + started + passed_over
+        return Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped)
+
+    def _dropped(self, plan: Plan) -> list[Any]:
+        """Requests whose KV the kernel gave up in this turn, and that vLLM still runs."""
+        if plan.preemptions == self._preemptions:
+            return []
+        self._preemptions = plan.preemptions
+        blocks = self.host.table.kv_blocks
+        lost = [live for live in self.lives.values() if live.held and blocks[live.row] == 0]
+        for live in lost:
+            self._let_go(live)
+        return [live.request for live in lost]
+
+    def granted(self, plan: Plan, scheduled: Mapping[str, int], preempted: Iterable[str]) -> Granted:
+        """Report what vLLM granted, in tokens by request id, and whom it preempted on its own."""
+        lives = [self.by_row[row] for row in plan.rows]
+        prompts = [live for live in lives if live.request.request_id in scheduled]
+        decodes = len(scheduled) - len(prompts)
+        if decodes == len(self._decoding):
+            self.host.report(ALL_DECODED, 0)
+            producing = self._rows_of_decoding()
+        else:
+            producing = self._report_decodes(scheduled, prompts)
+        chunks = [self._chunk(live, scheduled[live.request.request_id]) for live in prompts]
+        for live in lives:
+            if live not in prompts:
+                self.host.report(CHUNK, live.row, 0)
+        done = [live.row for live in prompts if live.request.request_id in self._decoding]
+        if done:
+            producing = np.concatenate([producing, np.array(done, np.int32)])
+        for request_id in preempted:
+            if (live := self.lives[request_id]).held:
+                self._let_go(live)
+                self.host.report(LOST, live.row)
+        return Granted(producing, decodes, chunks)
+
+    def _report_decodes(self, scheduled: Mapping[str, int], prompts: list[Live]) -> np.ndarray:
+        """Report decodes one by one, where vLLM passed some over; ValueError if it scheduled what was not planned."""
+        planned = {live.request.request_id for live in prompts}
+        rows = []
+        for request_id in scheduled:
+            if request_id in self._decoding:
+                rows.append(self._decoding[request_id].row)
+                self.host.report(DECODED, rows[-1])
+            elif request_id not in planned:
+                raise ValueError(f"request {request_id} was scheduled and not planned")
+        return np.array(rows, np.int32)
+
+    def _rows_of_decoding(self) -> np.ndarray:
+        if self._decoding_rows is None:
+            self._decoding_rows = np.array([live.row for live in self._decoding.values()], np.int32)
+        return self._decoding_rows
+
+    def _no_longer_decodes(self, request_id: str) -> None:
+        if self._decoding.pop(request_id, None) is not None:
+            self._decoding_rows = None
+
+    def predicted_s(self, plan: Plan, granted: Granted) -> float:
+        """Predicted duration of what was granted, in seconds; 0 for an empty step.
+
+        vLLM puts started prompts first, and a latency model may care which chunk is first.
+        """
+        as_planned = granted.decodes == plan.batch.decodes and granted.prefill_tokens == plan.batch.prefill_tokens
+        if as_planned and len(granted.chunks) < 2:
+            return plan.predicted_s
+        if not granted.decodes and not granted.chunks:
+            return 0.0
+        batch = empty_batch(granted.decodes, plan.batch.decode_context)
+        for prefix, tokens in granted.chunks:
+            batch = with_prefill(batch, prefix, tokens)
+        return float(seconds(self.host.model, Batch(*batch)))
+
+    def _chunk(self, live: Live, tokens: int) -> tuple[int, int]:
+        """Report a granted chunk; returns its prefix and tokens."""
+        request, table, row = live.request, self.host.table, live.row
+        computed = request.num_computed_tokens
+        target = request.num_tokens if request.is_prefill_chunk else computed
+        if table.target_tokens[row] != target:
+            self.host.report(SIZED, row, target)
+        self.host.report(CHUNK, row, computed - int(table.computed_tokens[row]))
+        if not live.held:
+            request.priority = self._rank(row)
+            live.held = True
+            self._move(live, self.waiting, self.running)
+        if request.is_prefill_chunk:
+            self._started[request.request_id] = live
+        else:
+            self._started.pop(request.request_id, None)
+            self._decoding[request.request_id] = live
+            self._decoding_rows = None
+        return computed - tokens, tokens
+
+    def _rank(self, row: int) -> float:
+        """vLLM's priority number, by which it picks a victim when KV runs out: higher goes first."""
+        t = self.host.table
+        return TIER * queue_index(t.important[row], t.relegated[row]) + float(t.key[row])
+
+    def _let_go(self, live: Live) -> None:
+        live.held = False
+        live.preemptions += 1
+        self._started.pop(live.request.request_id, None)
+        self._no_longer_decodes(live.request.request_id)
+        self._move(live, self.running, self.waiting)
+
+    def _move(self, live: Live, source: list[int], target: list[int]) -> None:
+        source[live.served.class_index] -= 1
+        target[live.served.class_index] += 1

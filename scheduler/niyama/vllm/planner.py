@@ -1,0 +1,208 @@
+"""Between vLLM's scheduler and the kernel: one object that knows the requests, the clock and the promises."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from vllm.logger import init_logger
+from vllm.v1.request import RequestStatus
+
+from niyama import Policy
+from niyama.decision_log import DecisionLog
+from niyama.host import Host, Timing
+from niyama.scheduler import QUEUED
+from niyama.vllm import engine
+from niyama.vllm.clock import Step, StepClock
+from niyama.vllm.config import EngineConfig, load_config
+from niyama.vllm.metrics import SchedulerMetrics
+from niyama.vllm.mirror import Live, Mirror, Orders
+from niyama.vllm.qos import serve
+from niyama.vllm.token_times import TokenTimes
+
+logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
+
+QUIET = Timing(0.0, 0.0, 0.0, 0)
+STALLED_AFTER = 1000  # empty plans in a row with nothing in flight; vLLM asks again at once
+_COMPLETE = ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED", "FINISHED_REPETITION")
+
+
+class Planner:
+    """What the plug-in knows. Times that come in are vLLM's clocks; inside, seconds since the start."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        host: Host,
+        metrics: SchedulerMetrics,
+        log: DecisionLog | None,
+        now: tuple[float, float],
+    ) -> None:
+        self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
+        self.mirror = Mirror(host, len(config.classes))
+        self._log, (self._start_s, self._epoch_s) = log, now
+        self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
+        self._times = TokenTimes()
+        self._producing: deque[np.ndarray] = deque()  # rows that get a token, by step in flight
+        self._told: dict[str, dict[str, Any]] = {}  # by id of a request that ended with the output at hand
+        self._empty_plans = 0
+        self._shown: tuple[list[int], list[int]] | None = None  # queue lengths in the metrics
+        self._misfit: str | None = None
+
+    @classmethod
+    def start(cls, scheduler: Any, environ: Mapping[str, str], now: tuple[float, float]) -> Planner:
+        """For one engine. now: by vLLM's monotonic and wall clocks. Raises ConfigError and Unplannable."""
+        config = load_config(scheduler.vllm_config.additional_config, environ)
+        engine.refuse_unplannable(scheduler.vllm_config, scheduler.kv_cache_config)
+        policy, card = _fitted(config.build_policy(), *engine.chunk_room(scheduler)), config.build_card()
+        kv = {"kv_tokens": engine.kv_tokens(scheduler), "block_tokens": scheduler.block_size}
+        path = config.decision_log
+        log = None if path is None else DecisionLog.open(path, policy, card, apps=config.app_count, **kv)
+        host = Host(policy, card, apps=config.app_count, watch=log and log.write, **kv)
+        host.turn(QUIET)  # compiles now, not when the first request waits
+        logger.info(
+            "Niyama: policy %s, latency model %s (%s), %d tokens of KV, up to %d prompt tokens beside up to %d decodes",
+            policy.name, card.name, card.hardware, kv["kv_tokens"], policy.max_chunk_tokens, policy.max_running,
+        )  # fmt: skip
+        return cls(config, host, SchedulerMetrics([c.name for c in config.classes], environ), log, now)
+
+    def arrived(self, scheduler: Any, request: Any, monotonic_s: float) -> None:
+        """A new request: what it is promised, and its row."""
+        if request.resumable:
+            raise engine.Unplannable(
+                f"request {request.request_id}: streaming input comes in pieces that no plan knows"
+            )
+        served = serve(self.config, getattr(request.sampling_params, "extra_args", None))
+        if served.fault_field is not None:
+            self.metrics.fault(served.fault_field)
+        arrival_s = min(monotonic_s - self._start_s, request.arrival_time - self._epoch_s)
+        live = self.mirror.arrived(request, served, arrival_s, engine.cached_prefix_tokens(scheduler, request))
+        due_s = arrival_s + served.deadline_slo_s if served.interactive else math.inf
+        self._times.arrived(live.row, due_s, served.tbt_s)
+
+    def plan(self, scheduler: Any, monotonic_s: float) -> Orders:
+        """Plan the step that vLLM schedules now; it begins when those in flight are predicted to have ended."""
+        self._scheduled_s = monotonic_s - self._start_s
+        self._begin_s, last = self.clock.next_begin_s(self._scheduled_s), self.clock.last
+        began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
+        timing = Timing(self._begin_s, began_s, ended_s, last.prefill_tokens if last else 0, self.clock.scale)
+        orders = self.mirror.plan(timing, scheduler.running)
+        for request in orders.dropped:
+            engine.preempt(scheduler, request, monotonic_s)
+        relegated, restored = self.mirror.newly_relegated(orders.plan)
+        for live in relegated:
+            self.metrics.relegated(live.served.class_name)
+        for live in restored:
+            self.metrics.unrelegated(live.served.class_name)
+        self._refuse_to_stall(orders)
+        return orders
+
+    def _refuse_to_stall(self, orders: Orders) -> None:
+        idle = not orders.plan.rows and not orders.running and not self.clock.flying
+        self._empty_plans = self._empty_plans + 1 if idle else 0
+        if self._empty_plans > STALLED_AFTER and self.mirror.host.scheduler.count[QUEUED] > 0:
+            raise RuntimeError(f"{self.mirror.host.policy.name} plans nothing although requests wait and none runs")
+
+    def granted(self, orders: Orders, output: Any) -> None:
+        """vLLM has scheduled the step: what it granted, and when that will be done."""
+        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, output.preempted_req_ids or ())
+        predicted_s = self.mirror.predicted_s(orders.plan, granted)
+        step = Step(
+            self._scheduled_s, self._begin_s, predicted_s, self.clock.scale, granted.prefill_tokens, granted.decodes
+        )
+        self.clock.scheduled(step)
+        self._producing.append(granted.producing)
+        lengths = self.mirror.waiting, self.mirror.running
+        if lengths != self._shown:
+            self._shown = lengths[0].copy(), lengths[1].copy()
+            for served, waiting, running in zip(self.config.classes, *lengths, strict=True):
+                self.metrics.queue(served.name, waiting=waiting, running=running)
+
+    def step_ended(self, monotonic_s: float) -> None:
+        """The oldest step in flight has ended; its tokens came out now."""
+        now_s = monotonic_s - self._start_s
+        predicted_s, measured_s, step = self.clock.ended(now_s)
+        if step.prefill_tokens + step.decodes > 0:
+            self.metrics.step(
+                predicted_s=predicted_s,
+                measured_s=measured_s,
+                prefill_tokens=step.prefill_tokens,
+                decodes=step.decodes,
+            )
+            self.metrics.correction(self.clock.scale)
+        self._times.came(self._producing.popleft(), now_s)
+        misfit = self.clock.misfit()
+        if misfit is not None and self._misfit is None:
+            card = self.mirror.host.card.name
+            logger.warning("Niyama: %s; %s does not fit this engine, measure one that does", misfit, card)
+        self._misfit = misfit
+
+    def gone(self, request: Any, monotonic_s: float) -> None:
+        """A request ends: vLLM is about to free it."""
+        if request.request_id not in self.mirror.lives:
+            return
+        complete = request.status.name in _COMPLETE
+        live = self.mirror.gone(request.request_id, request.num_output_tokens if complete else 0)
+        for _ in range(live.preemptions):
+            self.metrics.preempted(live.served.class_name)
+        if complete:
+            self._report(live, monotonic_s - self._start_s)
+        else:
+            self.metrics.aborted(live.served.class_name)
+        if request.status != RequestStatus.FINISHED_ABORTED:
+            told = {"class": live.served.class_name, "relegated": live.relegations > 0}
+            self._told[request.request_id] = told
+
+    def _report(self, live: Live, now_s: float) -> None:
+        served, late_s = live.served, float(self._times.worst_late_s[live.row])
+        self.metrics.finished(
+            served.class_name,
+            ttft_s=float(self._times.first_s[live.row]) - live.arrival_s,
+            ttlt_s=now_s - live.arrival_s,
+            relegated=live.relegated,
+            ttft_slo_s=served.deadline_slo_s if served.interactive else None,
+            worst_token_lateness_s=late_s if served.interactive and late_s > -math.inf else None,
+            ttlt_slo_s=None if served.interactive else served.deadline_slo_s,
+        )
+
+    def tell(self, outputs: Mapping[int, Any]) -> None:
+        """Write the served class and whether it was relegated into the last output of requests that have ended."""
+        if not self._told:
+            return
+        for of_client in outputs.values():
+            for output in of_client.outputs:
+                if output.finish_reason is not None and output.request_id in self._told:
+                    told = {"niyama": self._told.pop(output.request_id)}
+                    output.kv_transfer_params = {**(output.kv_transfer_params or {}), **told}
+        self._told.clear()
+
+    def failed(self, error: Exception) -> None:
+        """The scheduler has switched us off because of `error`."""
+        self.metrics.fallback()
+        self.close()
+
+    def close(self) -> None:
+        """Write out the decision log."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+
+def _fitted(policy: Policy, running: int, room: int) -> Policy:
+    """The policy within what the engine can do at most."""
+    chunk = min(policy.max_chunk_tokens, room)
+    if chunk < policy.max_chunk_tokens:
+        logger.warning(
+            "Niyama: chunks are at most %d tokens and not the policy's %d; for those, --max-num-batched-tokens %d",
+            chunk, policy.max_chunk_tokens, policy.max_chunk_tokens + running,
+        )  # fmt: skip
+    return replace(
+        policy,
+        max_running=min(policy.max_running, running),
+        max_chunk_tokens=chunk,
+        min_chunk_tokens=min(policy.min_chunk_tokens, chunk),
+    )

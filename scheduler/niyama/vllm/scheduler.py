@@ -1,0 +1,87 @@
+"""The scheduler classes that vLLM is given: the kernel plans each step, vLLM carries it out and reports back.
+
+    vllm serve MODEL --scheduler-cls niyama.vllm.NiyamaAsyncScheduler
+
+An error of ours never stops the engine: it is logged and counted, and vLLM's own first-come order takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import Request
+
+from niyama.vllm import engine
+from niyama.vllm.planner import Planner
+
+logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
+
+
+class _Niyama:
+    """Mixed in before one of vLLM's schedulers. `planner` is None once vLLM is on its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.planner: Planner | None = Planner.start(self, os.environ, (time.monotonic(), time.time()))
+        self.imposed = engine.Imposed(self)
+
+    def add_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """vLLM's, then ours: what the request is promised, and its row in the kernel's table."""
+        known = request.request_id in self.requests  # a further piece of a streaming input
+        super().add_request(request, *args, **kwargs)
+        if not known:
+            self._guarded(lambda planner: planner.arrived(self, request, time.monotonic()))
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """One step: plan, let vLLM carry it out, report what it granted."""
+        orders = self._guarded(lambda planner: planner.plan(self, time.monotonic()))
+        if orders is None:
+            return super().schedule(*args, **kwargs)
+        with self.imposed(orders.running, orders.waiting, orders.caps, orders.budget_tokens):
+            output = super().schedule(*args, **kwargs)
+        self._guarded(lambda planner: planner.granted(orders, output))
+        return output
+
+    def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        """vLLM's, with the step's end noted before and the served class told in the last output after."""
+        self._guarded(lambda planner: planner.step_ended(time.monotonic()))
+        outputs = super().update_from_output(scheduler_output, *args, **kwargs)
+        self._guarded(lambda planner: planner.tell(outputs))
+        return outputs
+
+    def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """vLLM's; every request that ends, for whatever reason, passes here once."""
+        self._guarded(lambda planner: planner.gone(request, time.monotonic()))
+        return super()._free_request(request, *args, **kwargs)
+
+    def shutdown(self) -> None:
+        """vLLM's; the decision log is closed."""
+        self._guarded(lambda planner: planner.close())
+        super().shutdown()
+
+    def _guarded(self, act: Callable[[Planner], Any]) -> Any:
+        """Let the planner act; None when it is, or has just been, switched off: after an error vLLM goes on alone."""
+        if self.planner is None:
+            return None
+        try:
+            return act(self.planner)
+        except Exception as error:  # whatever it is, requests must still be served
+            planner, self.planner = self.planner, None
+            logger.exception("Niyama: switched off by an error of its own; vLLM schedules first come, first served")
+            self.imposed.lift()
+            planner.failed(error)
+            return None
+
+
+class NiyamaScheduler(_Niyama, Scheduler):
+    """For engines that schedule a step after the one before has ended (--no-async-scheduling)."""
+
+
+class NiyamaAsyncScheduler(_Niyama, AsyncScheduler):
+    """For engines that schedule a step while the one before is in flight: vLLM's default on a GPU."""

@@ -1,0 +1,40 @@
+"""The emulated GPU under other versions of vLLM: the same tests, run there. `versions.py` says which and how."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("vllm.version", reason="vLLM is not installed")
+
+from versions import EXPECTED, Unavailable, run_tests_under, wanted
+from vllm.version import __version__
+
+pytestmark = pytest.mark.engine
+
+TESTS = (
+    "tests/vllm/test_versions.py",
+    "tests/vllm/test_scheduler.py",
+    "tests/vllm/test_emulated_executor.py",
+    "tests/vllm/test_virtual_clock.py",
+)
+
+
+def test_this_is_the_version_that_was_asked_for() -> None:
+    version = __version__.partition("+")[0]
+    assert version == os.environ.get(EXPECTED, version)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(EXPECTED in os.environ, reason="this is the other version")
+@pytest.mark.parametrize("spec", wanted())
+def test_it_works_alike_under(spec: str, tmp_path: Path) -> None:
+    try:
+        done = run_tests_under(spec, tmp_path, "-m", "not slow", *TESTS)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "passed" in done.stdout
