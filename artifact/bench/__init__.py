@@ -1,4 +1,4 @@
-"""How fast it is: start-up, simulator, one decision, and NVIDIA DynoSim beside it, all measured in one go.
+"""How fast it is: start-up, simulator, one decision, vLLM's scheduler and DynoSim beside it, measured in one go.
 
 Times are wall times. `best` is the least disturbed repeat, `median` the typical one; what a number leaves out is
 said where it is taken, and in `LEFT_OUT`.
@@ -20,6 +20,7 @@ from artifact.bench.pairs import pairs
 from artifact.bench.printing import print_bench
 from artifact.bench.simulator import simulator
 from artifact.bench.startup import start_up
+from artifact.bench.vllm_steps import WAITING, engine
 from artifact.config import LATENCY
 from niyama import BUILT_IN
 
@@ -32,6 +33,7 @@ QUEUED = (10, 1_000, 10_000, 100_000)
 LEFT_OUT = {
     "simulator": "kernel: set-up, routing, workload and metrics (beside it); all: loading the trace, compiling",
     "decision": "restoring the state before each decision by copying it whole, which leaves little of it in cache",
+    "engine": "the API server, the workers and the device: schedule and update_from_output of the engine core alone",
     "dynosim": "both sides: start-up and one replay beforehand; kernel: ours advance, theirs the wall time they report",
 }
 
@@ -44,9 +46,11 @@ def bench(
     workdir: Path = Path("results/bench"),
     loads_qps: Mapping[str, float] = LOADS_QPS,
     queued: Sequence[int] = QUEUED,
+    waiting: Sequence[int] | None = WAITING,
 ) -> dict[str, Any]:
     """Measure everything; JSON values only. dynosim: auto, off, or the path of a Python that has it.
 
+    waiting: queue lengths before vLLM's scheduler, None to leave vLLM out.
     Raises ValueError when there is nothing to measure.
     """
     for name, value in (("requests", requests), ("repeats", repeats)):
@@ -63,6 +67,7 @@ def bench(
             for latency in LATENCIES
         ],
         "decision": [row for system in SYSTEMS for n in queued for row in decisions(BUILT_IN[system], n, repeats)],
+        "engine": engine(max(1, requests // 20), repeats, workdir, waiting),
         "dynosim": pairs(requests, repeats, dynosim, workdir),
     }
 

@@ -27,6 +27,7 @@ def print_bench(found: dict[str, Any]) -> None:
     )
     _print_simulator(console, found["simulator"])
     _print_decisions(console, found["decision"])
+    _print_engine(console, found["engine"])
     _print_dynosim(console, found["dynosim"])
     for what, text in found["left_out"].items():
         console.print(f"left out, {what}: {text}")
@@ -78,6 +79,47 @@ def _print_decisions(console: Console, rows: list[dict[str, Any]]) -> None:
             f"{row['decision_from_python_us_median']:,.1f}",
         )
     console.print(table)
+
+
+def _print_engine(console: Console, found: dict[str, Any]) -> None:
+    if found["skipped"] is not None:
+        console.print(f"vLLM: skipped, {found['skipped']}")
+        return
+    columns = (
+        "decodes",
+        "waiting",
+        "schedule()",
+        "Niyama",
+        "added",
+        "ratio",
+        "target",
+        "with update",
+        "Niyama",
+        "ratio",
+    )
+    table = _table("One step of vLLM's engine core (us, median), its scheduler and Niyama's", *columns)
+    for row in found["steps"]:
+        step = [row[f"{name}_schedule_us"] + row[f"{name}_update_us"] for name in ("stock", "niyama")]
+        table.add_row(
+            f"{row['running']}",
+            f"{row['waiting']:,}",
+            f"{row['stock_schedule_us']:,.0f}",
+            f"{row['niyama_schedule_us']:,.0f}",
+            f"{row['added_schedule_us']:+,.0f}",
+            f"{row['ratio']:.3f}",
+            f"<= {found['target_ratio']:.2f} {'yes' if row['ratio'] <= found['target_ratio'] else 'no'}",
+            f"{step[0]:,.0f}",
+            f"{step[1]:,.0f}",
+            f"{row['step_ratio']:.3f}",
+        )
+    console.print(table)
+    for row in found["throughput"]:
+        meets = "yes" if row["ratio"] >= row["target"] else "no"
+        console.print(
+            f"throughput without deadlines, {row['trace']}, {row['requests']} requests in a burst, virtual time: vLLM "
+            f"{row['stock_s']:.1f} s, Niyama {row['niyama_s']:.1f} s, "
+            f"ratio {row['ratio']:.4f} (>= {row['target']}: {meets})"
+        )
 
 
 def _print_dynosim(console: Console, found: dict[str, Any]) -> None:

@@ -1,0 +1,39 @@
+"""What Niyama's planning costs vLLM: time per step beside vLLM's own scheduler, and throughput when nothing presses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from artifact.config import RunSpec
+from artifact.model_files import model_folder
+from artifact.runs import to_requests, trace
+from traces import build
+
+WAITING = (0, 1_000, 10_000)
+STEPS = 200
+CHUNK_TOKENS = 2048
+TARGET_RATIO, TARGET_THROUGHPUT = 1.10, 0.99
+
+
+def engine(requests: int, repeats: int, workdir: Path, waiting: Sequence[int] | None = WAITING) -> dict[str, Any]:
+    """Rows per queue length (None: skip it all), and the throughput pairs; `skipped` says why there are none.
+
+    The emulated device runs in virtual time; `schedule` is vLLM's own or Niyama's, in turn, in one process.
+    """
+    found: dict[str, Any] = {"skipped": None, "steps": [], "throughput": [], "target_ratio": TARGET_RATIO}
+    if waiting is None:
+        return found | {"skipped": "switched off"}
+    try:
+        from niyama.vllm import overhead
+    except ImportError as error:
+        return found | {"skipped": f"vLLM is not installed ({error.name})"}
+    folder = model_folder("llama3-8b", workdir)
+    found["steps"] = list(overhead.overhead(folder, waiting, STEPS, repeats))
+    for name in ("azure-code-2023", "azure-conv-2023"):
+        spec = RunSpec(trace=name, system="niyama", load_qps=50.0, requests=requests)  # far beyond capacity
+        workload = to_requests(spec, build(spec.workload_spec(), trace(name)))
+        row = {"trace": name, "requests": requests, "target": TARGET_THROUGHPUT}
+        found["throughput"].append(row | overhead.throughput(folder, workload, CHUNK_TOKENS))
+    return found
