@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from difflib import get_close_matches
-from pathlib import Path
 
 from artifact.config import ClassSpec, ConfigError
 from niyama import BUILT_IN, Policy
+from niyama.policies import load_from_file
 from niyama.sim import Pool, System, shared
 
 SILO = "sarathi-silo"
@@ -62,13 +61,10 @@ def _sizes(name: str, replicas: tuple[int, ...] | None, pools: int) -> tuple[int
 
 
 def _load(name: str) -> Policy | System:
-    path, _, attribute = name.rpartition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"system {name!r}: there is no file {path!r}; write FILE.py:NAME")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    loaded = getattr(module, attribute, None)
+    try:
+        loaded = load_from_file(name)
+    except ValueError as error:
+        raise ConfigError(f"system {error}") from None
     if not isinstance(loaded, Policy | System):
-        raise ConfigError(f"system {name!r}: {attribute} is {loaded!r}; it must be a niyama Policy or System")
+        raise ConfigError(f"system {name!r} is {loaded!r}; it must be a niyama Policy or System")
     return loaded

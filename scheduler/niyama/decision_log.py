@@ -32,8 +32,9 @@ class DecisionLog:
     def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: int) -> None:
         self._stream, self._turns = stream, 0
         numbers = {name: value for name, value in vars(policy).items() if name not in _RULES}
-        base = policy.name if policy.name in BUILT_IN else None
-        header = {"version": VERSION, "rules_of": base, "policy": numbers, "card": asdict(card)}
+        base = BUILT_IN.get(policy.name)
+        own = base is None or any(getattr(base, name) is not getattr(policy, name) for name in _RULES)
+        header = {"version": VERSION, "rules_of": None if own else policy.name, "policy": numbers, "card": asdict(card)}
         self._line({**header, "sizes": sizes})
 
     @classmethod

@@ -1,9 +1,11 @@
 """Policies: three rules and their numbers. The built-in ones carry the names used in results."""
 
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
 from niyama import rules
@@ -168,9 +170,27 @@ BUILT_IN = {
 
 
 def load_policy(name: str) -> Policy:
-    """The built-in policy called `name`; a ValueError lists the known names."""
+    """The built-in policy called `name`, or one's own by FILE.py:NAME; a ValueError lists the known names."""
+    if ":" in name:
+        policy = load_from_file(name)
+        if not isinstance(policy, Policy):
+            raise ValueError(f"policy {name!r} is {policy!r}; it must be a niyama Policy")
+        return policy
     if name not in BUILT_IN:
         close = get_close_matches(name, BUILT_IN, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"policy {name!r} is unknown{hint}; use one of {', '.join(BUILT_IN)}")
+        raise ValueError(f"policy {name!r} is unknown{hint}; use one of {', '.join(BUILT_IN)}, or FILE.py:NAME")
     return BUILT_IN[name]
+
+
+def load_from_file(name: str) -> object:
+    """The object that FILE.py:NAME names: the file is run. Raises ValueError when there is no such file or name."""
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise ValueError(f"{name!r}: there is no file {path!r}; write FILE.py:NAME")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        raise ValueError(f"{name!r}: {path} defines no {attribute!r}; write FILE.py:NAME")
+    return getattr(module, attribute)

@@ -59,6 +59,16 @@ def test_a_policys_numbers_can_be_changed_and_keep_their_types():
     assert policy.alpha_low == load_policy("niyama-adaptive").alpha_low
 
 
+def test_a_policy_of_ones_own_is_named_by_file(tmp_path):
+    (tmp_path / "mine.py").write_text("from niyama import Policy\nmine = Policy('mine', margin=1.5)\nnone = 3\n")
+    assert load_config({"niyama": {"policy": f"{tmp_path}/mine.py:mine"}}, {}).build_policy().margin == 1.5
+    changed = {"name": f"{tmp_path}/mine.py:mine", "max_chunk_tokens": 300}
+    assert load_config({"niyama": {"policy": changed}}, {}).build_policy().max_chunk_tokens == 300
+    for name, word in (("gone.py:mine", "no file"), ("mine.py:gone", "defines no 'gone'"), ("mine.py:none", "is 3")):
+        with pytest.raises(ValueError, match=word):
+            load_config({"niyama": {"policy": f"{tmp_path}/{name}"}}, {})
+
+
 def test_a_cards_path_is_relative_to_the_file_that_names_it(tmp_path):
     card = asdict(load_card("a100-llama3-8b-roofline")) | {"name": "mine", "kv_tokens": 1000}
     (tmp_path / "mine.json").write_text(json.dumps(card))
