@@ -15,9 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import numba
-from numba import config, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import config
 
 
 @cache
@@ -65,22 +63,3 @@ def function_pointer(signature: object) -> Callable[[Callable], Callable]:
         return numba.cfunc(signature)(function)
 
     return decorate
-
-
-def function_at(signature: object) -> Callable[[int], Callable]:
-    """For compiled code only: from the address of a function compiled by `function_pointer` to that function.
-
-    Handing over an address takes no time; handing over the function itself costs a call from Python 11 us.
-    """
-    kind = types.FunctionType(signature)
-
-    @intrinsic
-    def at(typing_context, address):
-        def generate(context, builder, _signature, arguments):
-            function = cgutils.create_struct_proxy(kind)(context, builder)
-            function.c_addr = builder.inttoptr(arguments[0], cgutils.voidptr_t)
-            return function._getvalue()
-
-        return kind(types.int64), generate
-
-    return at

@@ -1,21 +1,23 @@
 """A decision log: what a host reported and what was decided, turn by turn, as JSON lines; and its replay.
 
-The first line says with what the scheduler was made, each further line is one turn. Re-running the turns through the
-kernel must give the same plans, on any machine: what ran on a GPU is checked on a laptop.
+The first line says with what the scheduler was made, each further line is one turn, the last how many there were.
+Re-running the turns through the kernel must give the same plans, on any machine: what ran on a GPU is checked on a
+laptop.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
 from niyama.policies import BUILT_IN, Policy, load_policy
-from niyama.turn import ARRIVED
+from niyama.requests import DECODING
+from niyama.turn import ALL_DECODED, ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT
 
 VERSION = 1
 _RULES = ("rank", "prefill_budget", "doomed")
@@ -27,14 +29,13 @@ class LogError(ValueError):
 
 
 class DecisionLog:
-    """Writes a log as it goes. `write` is a Host's `watch`; sizes: the Host's kv_tokens, block_tokens, apps."""
+    """Writes a log as it goes. `write` is a Host's `watch`; sizes: the Host's kv_tokens, apps and so on."""
 
     def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: int) -> None:
         self._stream, self._turns = stream, 0
         numbers = {name: value for name, value in vars(policy).items() if name not in _RULES}
-        base = BUILT_IN.get(policy.name)
-        own = base is None or any(getattr(base, name) is not getattr(policy, name) for name in _RULES)
-        header = {"version": VERSION, "rules_of": None if own else policy.name, "policy": numbers, "card": asdict(card)}
+        base = next((name for name, known in BUILT_IN.items() if _rules(known) == _rules(policy)), None)
+        header = {"version": VERSION, "rules_of": base, "policy": numbers, "card": asdict(card)}
         self._line({**header, "sizes": sizes})
 
     @classmethod
@@ -57,11 +58,16 @@ class DecisionLog:
             self._stream.flush()
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Say that it is whole, and write out what is buffered."""
+        self._line({"turns": self._turns})
         self._stream.close()
 
     def _line(self, values: dict[str, Any]) -> None:
         self._stream.write(json.dumps(values, separators=(",", ":")) + "\n")
+
+
+def _rules(policy: Policy) -> list[Callable]:
+    return [getattr(policy, name) for name in _RULES]
 
 
 def _decided(plan: Plan) -> dict[str, Any]:
@@ -79,74 +85,130 @@ def _decided(plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found. `divergence`: the first turn decided differently, None when all agree."""
+    """What a replay found. `divergence`: the first turn decided differently, None when all agree.
+
+    cut_short: what is missing at the end, because the host was killed or still writes; None for a whole log.
+    """
 
     turns: int
     chunks: int
     divergence: str | None
-    cut_short: bool  # the last line is incomplete: the host was killed while writing
+    cut_short: str | None
 
 
-def replay(path: str | Path, policy: Policy | None = None) -> Replay:
+def replay(path: str | Path, policy: Policy | None = None, progress: Callable[[int], None] | None = None) -> Replay:
     """Run a log through the kernel up to the first divergence. Raises LogError.
 
-    policy: for one that is not built in.
+    policy: whose rules decide, for one that is not built in; its numbers are those in the log. progress: called with
+    the number of turns replayed so far.
     """
     lines = _lines(Path(path))
-    header = next(lines, None)
-    if header is None or header[1].get("version") != VERSION:
+    header = next(lines, (1, None))[1]
+    if header is None or header.get("version") != VERSION:
         raise LogError(
             f"{path}: line 1 is not the header of a decision log of version {VERSION}; was it written by us?"
         )
-    host = _host(path, header[1], policy)
-    turns = chunks = 0
+    rerun, turns, chunks, whole = _Rerun(path, header, policy), 0, 0, False
     for number, logged in lines:
         if logged is None:
-            return Replay(turns, chunks, None, cut_short=True)
-        decided = _decided(_take_turn(host, logged, f"{path}: line {number}"))
+            return Replay(turns, chunks, None, f"line {number} is incomplete")
+        if whole:
+            raise LogError(f"{path}: line {number} comes after the end; the file is damaged")
+        if "turns" in logged:
+            whole = logged["turns"] == turns
+            if not whole:
+                raise LogError(f"{path}: line {number} ends {logged['turns']} turns, not {turns}; lines are missing")
+            continue
+        decided = rerun.turn(number, logged)
         turns, chunks = turns + 1, chunks + len(decided["chunks"])
         for name, value in decided.items():
             if value != logged[name]:
-                text = (
-                    f"line {number}, {logged['timing'][0]:.6f} s: {name} is {logged[name]} in the log, {value} replayed"
-                )
-                return Replay(turns, chunks, text, cut_short=False)
-    return Replay(turns, chunks, None, cut_short=False)
+                at_s = logged["timing"][0]
+                text = f"line {number}, {at_s:.6f} s: {name} is {logged[name]} in the log, {value} replayed"
+                return Replay(turns, chunks, text, None)
+        if progress is not None:
+            progress(turns)
+    return Replay(turns, chunks, None, None if whole else f"there is no end after turn {turns}")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Numbered JSON lines; None for a last line that was cut off."""
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                if line.endswith("\n"):
-                    raise LogError(f"{path}: line {number} is not JSON ({error.msg}); the file is damaged") from None
-                yield number, None
+    """Numbered JSON lines; None for a last line that was cut off. LogError for anything else."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                yield number, _parsed(line, f"{path}: line {number}")
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise LogError(f"{path}: is not text; name a decision log") from None
 
 
-def _host(path: str | Path, header: dict[str, Any], policy: Policy | None) -> Host:
-    """A scheduler as the one that wrote the log."""
-    if policy is None:
-        if header["rules_of"] is None:
-            raise LogError(
-                f"{path}: policy {header['policy']['name']!r} is not built in; name it with --system FILE.py:NAME"
-            )
-        base = load_policy(header["rules_of"])
-        policy = Policy(**{name: getattr(base, name) for name in _RULES}, **header["policy"])
-    card = ModelCard(**{**header["card"], "coefficients": tuple(header["card"]["coefficients"])})
-    return Host(policy, card, **header["sizes"])
+def _parsed(line: str, where: str) -> dict[str, Any] | None:
+    try:
+        values = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        if line.endswith("\n"):
+            raise LogError(f"{where} is not JSON ({error}); the file is damaged") from None
+        return None
+    if not isinstance(values, dict):
+        raise LogError(f"{where} is not a JSON object; was it written by us?")
+    return values
 
 
-def _take_turn(host: Host, logged: dict[str, Any], where: str) -> Plan:
-    """Report what was reported and plan."""
-    arrivals = {row: Arrival(*values) for row, *values in logged["arrivals"]}
-    events = logged["events"]
-    for kind, row, value in zip(events[::3], events[1::3], events[2::3], strict=True):
-        if row in arrivals and kind == ARRIVED:
-            if host.arrive(arrivals[row]) != row:
-                raise LogError(f"{where}: request rows are out of step; the log is not whole")
-        else:
-            host.report(kind, row, value)
-    return host.turn(Timing(*logged["timing"]))
+class _Rerun:
+    """A scheduler as the one that wrote the log, told what that one was told."""
+
+    def __init__(self, path: str | Path, header: dict[str, Any], policy: Policy | None) -> None:
+        self._path, self._live, self._planned = path, set(), set()
+        try:
+            numbers, name, card = header["policy"], header["rules_of"], header["card"]
+            if policy is None and name is None:
+                known = f"policy {numbers['name']!r} has rules that are not built in"
+                raise LogError(f"{path}: {known}; name them with --system FILE.py:NAME")
+            rules = policy if policy is not None else load_policy(name)
+            model = ModelCard(**{**card, "coefficients": tuple(card["coefficients"])})
+            self._host = Host(replace(rules, **numbers), model, **header["sizes"])
+        except LogError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise LogError(f"{path}: line 1 does not say how the scheduler was made ({error})") from None
+
+    def turn(self, number: int, logged: dict[str, Any]) -> dict[str, Any]:
+        """Take the turn of line `number`; returns what is decided. LogError for one that no host can have reported."""
+        where = f"{self._path}: line {number}"
+        try:
+            arrivals = {row: Arrival(*values) for row, *values in logged["arrivals"]}
+            events, timing = logged["events"], Timing(*(float(value) for value in logged["timing"]))
+            for kind, row, value in zip(events[::3], events[1::3], events[2::3], strict=True):
+                self._report(kind, row, value, arrivals, where)
+            plan = self._host.turn(timing)
+            if not _decided(plan).keys() <= logged.keys():
+                raise LogError(f"{where} lacks {sorted(_decided(plan).keys() - logged.keys())}; the file is damaged")
+        except LogError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise LogError(f"{where} is not a turn ({error!r}); the file is damaged") from None
+        self._planned = set(plan.rows)
+        return _decided(plan)
+
+    def _report(self, kind: int, row: int, value: int, arrivals: dict[int, Arrival], where: str) -> None:
+        """Report one event, if it can have happened: the kernel believes whatever it is told."""
+        if {type(kind), type(row), type(value)} != {int} or not (0 <= kind < len(KINDS) and 0 <= value < 2**31):
+            raise LogError(f"{where}: there is no event {kind} of {row} with value {value}; the log is damaged")
+        if kind == ARRIVED:
+            apps = len(self._host.scheduler.history)
+            if row not in arrivals or arrivals[row].app not in range(apps) or self._host.arrive(arrivals[row]) != row:
+                raise LogError(f"{where}: request {row} cannot arrive there; the log is damaged")
+            self._live.add(row)
+            return
+        known = row in self._live if kind != ALL_DECODED else row == 0
+        if kind == CHUNK:
+            known = row in self._planned
+            self._planned.discard(row)
+        elif kind == DECODED:
+            known = known and self._host.table.state[row] == DECODING
+        elif kind in (ENDED, LEFT):
+            self._live.discard(row)
+        if not known:
+            raise LogError(f"{where}: event {KINDS[kind]!r} cannot happen to request {row} there; the log is damaged")
+        self._host.report(kind, row, value)

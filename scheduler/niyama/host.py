@@ -27,7 +27,7 @@ from niyama.scheduler import (
     Scheduler,
     new_scheduler,
 )
-from niyama.turn import ARRIVED, ENDED, LEFT, turn, turn_by_address
+from niyama.turn import ARRIVED, ENDED, LEFT, layout, turn, turn_by_address
 
 FIRST_ROWS = 256
 
@@ -77,8 +77,9 @@ class Timing(NamedTuple):
 class Host:
     """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
 
-    kv_tokens: KV capacity, in blocks of block_tokens; apps: number of output-length histories. `watch` is told of every
-    turn and what it decided (a decision log).
+    kv_tokens: KV capacity, in blocks of block_tokens; apps: number of output-length histories. reuse_rows: False gives
+    every request a row of its own, in order of arrival, so that ties of rank are decided as in the compiled simulator.
+    `watch` is told of every turn and what it decided (a decision log).
     """
 
     def __init__(
@@ -89,17 +90,20 @@ class Host:
         kv_tokens: int,
         apps: int,
         block_tokens: int = KV_BLOCK_TOKENS,
+        reuse_rows: bool = True,
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
         self.policy, self.card, self.watch = policy, card, watch
         self._params, self._model, self._scale = policy.params(), card.build(), 1.0
         rules = policy.rules()
-        self._turn, self._rules = (turn, (rules,)) if DISABLE_JIT else (turn_by_address, [r.address for r in rules])
+        self._rules = rules if DISABLE_JIT else tuple(rule.address for rule in rules)
         self.scheduler: Scheduler = new_scheduler(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens
         )
         self.table: RequestTable = new_table(FIRST_ROWS)
+        self._layout = layout(self.scheduler, self.table)
         self._free_rows = list(range(FIRST_ROWS))[::-1]
+        self._reuse_rows = reuse_rows
         self._leaving: list[int] = []
         self._arrivals: list[tuple[int, Arrival]] = []
         self._events: list[int] = []  # kind, row, value, kind, row, value, ...
@@ -123,7 +127,7 @@ class Host:
     def report(self, kind: int, row: int, value: int = 0) -> None:
         """Report one event (`niyama.turn`); they are taken in at the next turn, in this order."""
         self._events += (kind, row, value)
-        if kind == ENDED or kind == LEFT:
+        if self._reuse_rows and (kind == ENDED or kind == LEFT):
             self._leaving.append(row)
 
     def report_all(self, events: list[int]) -> None:
@@ -140,20 +144,13 @@ class Host:
             self._scale = timing.model_scale
             self._model.coef[:] = self.card.coefficients
             self._model.coef[:] *= self._scale
+        reported = self._model, self._buffer, n, int(timing.prefill_tokens)
+        times_s = float(timing.began_s), float(timing.ended_s), float(timing.now_s)
         s = self.scheduler
-        batch = self._turn(
-            s,
-            self.table,
-            self._params,
-            *self._rules,
-            self._model,
-            self._buffer,
-            n,
-            int(timing.prefill_tokens),
-            float(timing.began_s),
-            float(timing.ended_s),
-            float(timing.now_s),
-        )
+        if DISABLE_JIT:
+            batch = turn(s, self.table, self._params, self._rules, *reported, *times_s)
+        else:
+            batch = turn_by_address(self._layout, self._params, *self._rules, *reported, *times_s)
         k, count = int(s.count[PLANNED]), s.count
         plan = Plan(
             s.plan_ids[:k].tolist(),
@@ -182,6 +179,7 @@ class Host:
         queues.keys[:, :width], queues.ids[:, :width] = self.scheduler.queues.keys, self.scheduler.queues.ids
         queues.size[:] = self.scheduler.queues.size
         self.table, self.scheduler = table, self.scheduler._replace(queues=Queues(*queues))
+        self._layout = layout(self.scheduler, self.table)
         self._free_rows = list(range(rows, 2 * rows))[::-1]
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from niyama.compiled import compiled, function_at, function_pointer
+from niyama.addresses import function_at
+from niyama.compiled import compiled, function_pointer
 from niyama.latency.model import BATCH_TYPE, MODEL_TYPE, empty_batch, fit_tokens, seconds, with_prefill
 
 _F, _I, _B = types.float64, types.int64, types.boolean

@@ -6,8 +6,12 @@ events, in the order in which they happened; the events of every turn, written d
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
+import numpy as np
+from numba import typeof, types
+
+from niyama.addresses import arrays_at, layout_of
 from niyama.commit import (
     commit_chunk,
     commit_decode,
@@ -19,9 +23,11 @@ from niyama.commit import (
 from niyama.compiled import compiled
 from niyama.plan import plan
 from niyama.policies import Rules
+from niyama.queues import Queues
 from niyama.release import leave, preempt, secure_decode_blocks
+from niyama.requests import RequestTable, new_table
 from niyama.rules import budget_at, doomed_at, rank_at
-from niyama.scheduler import RUNNING
+from niyama.scheduler import RUNNING, Scheduler
 
 # Kinds of event: (kind, request, value).
 DECODED = 0  # got its next token; value: unused
@@ -66,11 +72,48 @@ def turn(s, t, p, rules, model, events, n, prefill_tokens, began_s, ended_s, now
     return plan(s, t, p, rules, model, now_s)
 
 
+class _Lists(NamedTuple):
+    """The arrays of a Scheduler beside its queues."""
+
+    running: np.ndarray
+    prefilling: np.ndarray
+    plan_ids: np.ndarray
+    plan_tokens: np.ndarray
+    count: np.ndarray
+    gauge: np.ndarray
+    history: np.ndarray
+
+
+_I4, _F8 = types.int32[::1], types.float64[::1]
+_COLUMNS = tuple(typeof(column) for column in new_table(1))
+_table_at = arrays_at(RequestTable, _COLUMNS)
+_queues_at = arrays_at(Queues, (types.float64[:, ::1], types.int32[:, ::1], types.int64[::1]))
+_lists_at = arrays_at(_Lists, (_I4, _I4, _I4, _I4, types.int64[::1], _F8, types.float64[:, ::1]))
+_QUEUES_FIRST = 2 * len(_COLUMNS)  # address and length of each
+_LISTS_FIRST = _QUEUES_FIRST + 3 + 3 + 2
+
+
+def layout(s: Scheduler, t: RequestTable) -> np.ndarray:
+    """Where everything of a scheduler is, for `turn_by_address`; anew when an array is replaced."""
+    return layout_of((*t, *s.queues, *s[1:]))
+
+
 @compiled
-def turn_by_address(s, t, p, rank, budget, doomed, model, events, n, prefill_tokens, began_s, ended_s, now_s):
-    """`turn`, with the addresses of the policy's rules instead of the rules."""
+def turn_by_address(where, p, rank, budget, doomed, model, events, n, prefill_tokens, began_s, ended_s, now_s):
+    """`turn`, with the `layout` of scheduler and table, and the addresses of the policy's rules."""
+    lists = _lists_at(where, _LISTS_FIRST)
+    s = Scheduler(
+        _queues_at(where, _QUEUES_FIRST),
+        lists.running,
+        lists.prefilling,
+        lists.plan_ids,
+        lists.plan_tokens,
+        lists.count,
+        lists.gauge,
+        lists.history,
+    )
     rules = Rules(rank_at(rank), budget_at(budget), doomed_at(doomed))
-    return turn(s, t, p, rules, model, events, n, prefill_tokens, began_s, ended_s, now_s)
+    return turn(s, _table_at(where, 0), p, rules, model, events, n, prefill_tokens, began_s, ended_s, now_s)
 
 
 @compiled

@@ -142,17 +142,35 @@ def test_kv_is_counted_in_the_hosts_blocks() -> None:
 
 
 @pytest.mark.skipif(bool(DISABLE_JIT), reason="there are no addresses without compilation")
-def test_rules_by_address_decide_as_the_rules_do() -> None:
+def test_a_turn_by_addresses_decides_as_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     by_address, by_rule = new_host(), new_host()
-    by_rule._turn, by_rule._rules = turn, (by_rule.policy.rules(),)
+    rules = by_rule.policy.rules()
+
+    def plainly(_layout, params, _rank, _budget, _doomed, *rest):
+        return turn(by_rule.scheduler, by_rule.table, params, rules, *rest)
+
     random, now_s = np.random.default_rng(0), 0.0
-    for _ in range(60):
+    for _ in range(150):  # beyond the first rows, so that the arrays move
         kinds = [chat, batch] if random.random() < 0.5 else [batch]
         new = [make(now_s, int(random.integers(1, 3000))) for make in kinds]
         for host in (by_address, by_rule):
             for arrival in new:
                 host.arrive(arrival)
-        plans = [grant_all(host, now_s) for host in (by_address, by_rule)]
+        plans = [grant_all(by_address, now_s)]
+        with monkeypatch.context() as patched:
+            patched.setattr("niyama.host.turn_by_address", plainly)
+            plans.append(grant_all(by_rule, now_s))
         assert plans[0] == plans[1]
         now_s += 0.05
     assert by_address.scheduler.count[RUNNING] > 10
+    for one, other in zip(by_address.table, by_rule.table, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_rows_of_their_own_are_never_used_again() -> None:
+    host = new_host(reuse_rows=False)
+    for number in range(2 * FIRST_ROWS):
+        assert host.arrive(chat(0.1 * number, 20)) == number
+        host.report(LEFT, number)
+        host.turn(Timing(0.1 * number, 0.0, 0.0, 0))
+    assert nothing_left(host)

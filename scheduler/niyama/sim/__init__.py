@@ -1,7 +1,19 @@
 """The simulator: plan, execute by a latency model, commit."""
 
+from niyama.sim.logged import simulate_logged
 from niyama.sim.replica import LOG_COLUMNS
 from niyama.sim.run import Requests, Run, simulate
 from niyama.sim.system import LEAST_WORK, ROUND_ROBIN, Pool, System, shared
 
-__all__ = ["LEAST_WORK", "LOG_COLUMNS", "ROUND_ROBIN", "Pool", "Requests", "Run", "System", "shared", "simulate"]
+__all__ = [
+    "LEAST_WORK",
+    "LOG_COLUMNS",
+    "ROUND_ROBIN",
+    "Pool",
+    "Requests",
+    "Run",
+    "System",
+    "shared",
+    "simulate",
+    "simulate_logged",
+]

@@ -18,7 +18,7 @@ from niyama.commit import (
     observe_step,
 )
 from niyama.compiled import compiled
-from niyama.latency.model import empty_batch, seconds
+from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.plan import plan
 from niyama.release import finish, secure_decode_blocks
 from niyama.scheduler import (
@@ -48,6 +48,7 @@ class World(NamedTuple):
     progress: np.ndarray  # int64[4]
     log: np.ndarray  # float64[rows, LOG_COLUMNS]; no rows: no log
     noise: np.ndarray  # float64[2]: standard deviation of log step time, seed
+    started_first: bool  # the device runs prompts in KV before new ones
 
 
 LOG_COLUMNS = (
@@ -77,7 +78,7 @@ def advance(w, s, t, p, rules, predictor, executor, most_iterations):
     while w.progress[FINISHED] < n and w.progress[ITERATIONS] < stop and not (0 < rows <= w.progress[LOGGED]):
         if s.count[QUEUED] + s.count[RUNNING] == 0:
             now_s = max(now_s, w.arrival_s[w.progress[NEXT_ARRIVAL]])
-        _admit(w, s, t, p, rules, now_s)
+        admit(w, s, t, p, rules, now_s)
         secure_decode_blocks(s, t, p, rules)
         if s.count[QUEUED] == 0 and rows == 0:
             now_s = _decode_only_stretch(w, s, t, executor, now_s, stop)
@@ -85,10 +86,12 @@ def advance(w, s, t, p, rules, predictor, executor, most_iterations):
         batch = plan(s, t, p, rules, predictor, now_s)
         if batch.decodes + batch.prefill_tokens == 0:
             break
-        duration_s = seconds(executor, batch) * _noise(w)
+        if w.started_first:
+            batch = engine_batch(s, t, batch.decodes, batch.decode_context)
+        duration_s = seconds(executor, batch) * noise_factor(w.noise[0], w.noise[1], w.progress[ITERATIONS])
         if rows > 0:
-            _write_log(w, s, batch, now_s, duration_s)
-        _mark_scheduled(w, s, now_s)
+            write_log(w, s, batch, now_s, duration_s, s.gauge[PREDICTED_S], s.count[PLANNED])
+        mark_scheduled(w, s, now_s)
         now_s += duration_s
         _commit(w, s, t, p, rules, batch, duration_s, now_s)
         w.progress[ITERATIONS] += 1
@@ -96,7 +99,20 @@ def advance(w, s, t, p, rules, predictor, executor, most_iterations):
 
 
 @compiled
-def _admit(w, s, t, p, rules, now_s):
+def engine_batch(s, t, decodes, decode_context):
+    """The planned batch in the order of vLLM, which runs prompts in KV before new ones; chunks of 0 tokens left out."""
+    batch = empty_batch(decodes, decode_context)
+    for started in (True, False):
+        for i in range(s.count[PLANNED]):
+            r = s.plan_ids[i]
+            if s.plan_tokens[i] > 0 and (t.kv_blocks[r] > 0) == started:
+                batch = with_prefill(batch, t.computed_tokens[r], s.plan_tokens[i])
+    return batch
+
+
+@compiled
+def admit(w, s, t, p, rules, now_s):
+    """Requests that have arrived by `now_s` are queued."""
     while w.progress[NEXT_ARRIVAL] < len(w.arrival_s) and w.arrival_s[w.progress[NEXT_ARRIVAL]] <= now_s:
         enqueue(s, t, p, rules, w.progress[NEXT_ARRIVAL])
         w.progress[NEXT_ARRIVAL] += 1
@@ -152,7 +168,8 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
         next_arrival_s = w.arrival_s[w.progress[NEXT_ARRIVAL]]
     steps = 0
     while steps < most and now_s < next_arrival_s:
-        now_s += seconds(executor, empty_batch(n, s.count[RUNNING_CONTEXT] + n * steps)) * _noise(w)
+        factor = noise_factor(w.noise[0], w.noise[1], w.progress[ITERATIONS])
+        now_s += seconds(executor, empty_batch(n, s.count[RUNNING_CONTEXT] + n * steps)) * factor
         for i in range(n):
             r = s.running[i]
             w.token_s[w.token_start[r] + t.emitted_tokens[r] + steps] = now_s
@@ -167,13 +184,12 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
 
 
 @compiled
-def _noise(w):
+def noise_factor(sigma, seed, iteration):
     """Factor on a step's time: log-normal with mean 1, drawn from the iteration's number and the seed alone."""
-    sigma = w.noise[0]
     if sigma == 0.0:
         return 1.0
-    a = _uniform(w.noise[1], 2 * w.progress[ITERATIONS])
-    b = _uniform(w.noise[1], 2 * w.progress[ITERATIONS] + 1)
+    a = _uniform(seed, 2 * iteration)
+    b = _uniform(seed, 2 * iteration + 1)
     normal = math.sqrt(-2.0 * math.log(a)) * math.cos(2.0 * math.pi * b)
     return math.exp(sigma * normal - 0.5 * sigma * sigma)  # math, not numpy: the same digits compiled or not
 
@@ -188,22 +204,24 @@ def _uniform(seed, counter):
 
 
 @compiled
-def _mark_scheduled(w, s, now_s):
+def mark_scheduled(w, s, now_s):
+    """The planned chunks begin at `now_s`."""
     for i in range(s.count[PLANNED]):
         if np.isnan(w.first_scheduled_s[s.plan_ids[i]]):
             w.first_scheduled_s[s.plan_ids[i]] = now_s
 
 
 @compiled
-def _write_log(w, s, batch, now_s, duration_s):
+def write_log(w, s, batch, now_s, duration_s, predicted_s, chunks):
+    """One row of the iteration log."""
     row = w.log[w.progress[LOGGED]]
     row[0] = now_s
     row[1] = duration_s
-    row[2] = s.gauge[PREDICTED_S]
+    row[2] = predicted_s
     row[3] = batch.decodes
     row[4] = batch.decode_context
     row[5] = batch.prefill_tokens
-    row[6] = s.count[PLANNED]
+    row[6] = chunks
     row[7] = s.count[QUEUED]
     row[8] = s.count[KV_FREE_BLOCKS]
     row[9] = s.gauge[MIN_SLACK_S]

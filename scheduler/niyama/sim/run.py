@@ -12,6 +12,7 @@ from niyama.policies import Policy
 from niyama.qos import QoSClass
 from niyama.requests import RequestTable, fill, new_table
 from niyama.scheduler import KV_BLOCK_TOKENS, QUEUED, UN_RELEGATIONS, Scheduler, new_scheduler
+from niyama.sim.overlapped import advance_overlapped, new_flight
 from niyama.sim.replica import FINISHED, ITERATIONS, LOG_COLUMNS, LOGGED, World, advance
 from niyama.sim.system import System, route
 
@@ -97,27 +98,28 @@ def simulate(
     noise: float = 0.0,
     seed: int = 0,
     log: bool = False,
+    overlapped: bool = False,
+    started_first: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Run:
     """Run `requests` through `system` to the end.
 
     executor, predictor: latency model cards; each replica gets its own instances. noise: standard deviation of the
-    log of step times. progress: called now and then with the number of requests finished so far.
+    log of step times. overlapped: plan while the iteration before is in flight (`niyama.sim.overlapped`).
+    started_first: run prompts in KV before new ones, as vLLM does (and overlapped), instead of in the plan's order: one
+    of the latency models cares. progress: called now and then with the number of requests finished so far.
     Raises ValueError for requests that cannot be served, for classes without a pool and for a policy that stalls.
     """
-    kv_tokens = executor.kv_tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
-    requests.check(kv_tokens)
-    if not (np.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise is {noise}; it must be finite and not negative")
+    kv_tokens = check_run(requests, executor, noise)
     names = tuple(c.name for c in requests.classes)
     replica = route(system, names, requests.class_index, requests.arrival_s, requests.prompt_tokens, predictor)
-    run, logs, iterations, un_relegations, done = _blank_run(requests, replica), [], 0, 0, 0
+    run, logs, iterations, un_relegations, done = blank_run(requests, replica), [], 0, 0, 0
     for k, policy in enumerate(pool.policy for pool in system.pools for _ in range(pool.replicas)):
         rows, stream = np.flatnonzero(replica == k), seed * SEED_STRIDE + k
         world, table, scheduler = _set_up(
-            requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise, stream, log
+            requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise, stream, log, started_first
         )
-        for chunk in _run_replica(world, scheduler, table, policy, predictor, executor):
+        for chunk in _run_replica(world, scheduler, table, policy, predictor, executor, overlapped):
             logs.append(np.column_stack([np.full(len(chunk), float(k)), chunk]))
             if progress is not None:
                 progress(done + int(world.progress[FINISHED]))
@@ -130,7 +132,16 @@ def simulate(
     return replace(run, iterations=iterations, un_relegations=un_relegations, log=np.concatenate([run.log, *logs]))
 
 
-def _blank_run(requests: Requests, replica: np.ndarray) -> Run:
+def check_run(requests: Requests, executor: ModelCard, noise: float) -> int:
+    """Tokens of KV of a replica, in whole blocks; ValueError when the run makes no sense."""
+    kv_tokens = executor.kv_tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
+    requests.check(kv_tokens)
+    if not (np.isfinite(noise) and noise >= 0):
+        raise ValueError(f"noise is {noise}; it must be finite and not negative")
+    return kv_tokens
+
+
+def blank_run(requests: Requests, replica: np.ndarray) -> Run:
     """A run of which only the routing and the place of each token are known."""
     n = len(requests)
     start = np.concatenate([[0], np.cumsum(requests.output_tokens, dtype=np.int64)])
@@ -149,6 +160,7 @@ def _set_up(
     noise: float,
     seed: int,
     log: bool,
+    started_first: bool = False,
 ) -> tuple[World, RequestTable, Scheduler]:
     """The host's world, the request table and the scheduler of one replica that serves `rows`."""
     table, outputs = _filled_table(requests, rows), requests.output_tokens[rows].astype(np.int32)
@@ -166,6 +178,7 @@ def _set_up(
         np.zeros(4, np.int64),
         np.zeros((LOG_ROWS if log else 0, len(LOG_COLUMNS))),
         np.array([noise, float(seed % 2**31)]),  # the generator's seeds have 31 bits
+        started_first,
     )
     return world, table, scheduler
 
@@ -193,17 +206,25 @@ def _run_replica(
     policy: Policy,
     predictor: ModelCard,
     executor: ModelCard,
+    overlapped: bool,
 ) -> Iterator[np.ndarray]:
     """Yield the iteration log slice by slice until every request has finished; ValueError when the policy stalls."""
     params, rules = policy.params(), policy.rules()
     models = predictor.build(), executor.build()
+    flight = (new_flight(len(world.arrival_s), policy.max_running),) if overlapped else ()
+    step = advance_overlapped if overlapped else advance
     while world.progress[FINISHED] < len(world.arrival_s):
         before = world.progress[ITERATIONS]
-        advance(world, scheduler, table, params, rules, *models, SLICE_ITERATIONS)
+        step(world, *flight, scheduler, table, params, rules, *models, SLICE_ITERATIONS)
         if world.progress[ITERATIONS] == before:
-            raise ValueError(
-                f"policy {policy.name!r} plans nothing at {world.clock_s[0]} s: {scheduler.count[QUEUED]} requests "
-                "wait and none decodes; its prefill_budget must then be at least 1 token and its rank never nan"
-            )
+            raise stall(policy, world.clock_s[0], scheduler)
         yield world.log[: world.progress[LOGGED]].copy()
         world.progress[LOGGED] = 0
+
+
+def stall(policy: Policy, now_s: float, scheduler: Scheduler) -> ValueError:
+    """The error of a policy that lets requests wait for nothing."""
+    return ValueError(
+        f"policy {policy.name!r} plans nothing at {now_s} s: {scheduler.count[QUEUED]} requests "
+        "wait and none decodes; its prefill_budget must then be at least 1 token and its rank never nan"
+    )

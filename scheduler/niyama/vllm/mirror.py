@@ -47,10 +47,13 @@ class Orders(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """What vLLM made of a plan: rows that produce a token (int32), how many decode, and each chunk's prefix, tokens."""
+    """What vLLM made of a plan: rows that produce a token (int32), how many decode and at how many tokens of KV in all,
+    and each chunk's prefix and tokens, in vLLM's order.
+    """
 
     producing: np.ndarray
     decodes: int
+    decode_context: int
     chunks: list[tuple[int, int]]
 
     @property
@@ -155,12 +158,14 @@ class Mirror:
         """Report what vLLM granted, in tokens by request id, and whom it preempted on its own."""
         lives = [self.by_row[row] for row in plan.rows]
         prompts = [live for live in lives if live.request.request_id in scheduled]
+        prompts.sort(key=lambda live: not live.held)  # vLLM puts started ones first
         decodes = len(scheduled) - len(prompts)
         if decodes == len(self._decoding):
             self.host.report(ALL_DECODED, 0)
-            producing = self._rows_of_decoding()
+            producing, context = self._rows_of_decoding(), plan.batch.decode_context
         else:
             producing = self._report_decodes(scheduled, prompts)
+            context = int(self.host.table.computed_tokens[producing].sum())
         chunks = [self._chunk(live, scheduled[live.request.request_id]) for live in prompts]
         for live in lives:
             if live not in prompts:
@@ -172,7 +177,7 @@ class Mirror:
             if (live := self.lives[request_id]).held:
                 self._let_go(live)
                 self.host.report(LOST, live.row)
-        return Granted(producing, decodes, chunks)
+        return Granted(producing, decodes, context, chunks)
 
     def _report_decodes(self, scheduled: Mapping[str, int], prompts: list[Live]) -> np.ndarray:
         """Report decodes one by one, where vLLM passed some over; ValueError if it scheduled what was not planned."""
@@ -198,14 +203,14 @@ class Mirror:
     def predicted_s(self, plan: Plan, granted: Granted) -> float:
         """Predicted duration of what was granted, in seconds; 0 for an empty step.
 
-        vLLM puts started prompts first, and a latency model may care which chunk is first.
+        A plan counts requests that vLLM knows to have their last token in flight, and leaves out.
         """
         as_planned = granted.decodes == plan.batch.decodes and granted.prefill_tokens == plan.batch.prefill_tokens
         if as_planned and len(granted.chunks) < 2:
             return plan.predicted_s
         if not granted.decodes and not granted.chunks:
             return 0.0
-        batch = empty_batch(granted.decodes, plan.batch.decode_context)
+        batch = empty_batch(granted.decodes, granted.decode_context)
         for prefix, tokens in granted.chunks:
             batch = with_prefill(batch, prefix, tokens)
         return float(seconds(self.host.model, Batch(*batch)))

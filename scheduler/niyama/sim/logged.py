@@ -1,0 +1,242 @@
+"""The simulation of one replica by a host in Python, which writes a decision log: the same results, only slower.
+
+It is to the compiled simulator what the vLLM plug-in is to vLLM: everything passes through `niyama.host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from niyama.decision_log import DecisionLog
+from niyama.host import Arrival, Host, Plan, Timing
+from niyama.latency import Batch, ModelCard, empty_batch, seconds, with_prefill
+from niyama.scheduler import KV_FREE_BLOCKS, MIN_SLACK_S, PREFILLING, QUEUED, RUNNING, UN_RELEGATIONS
+from niyama.sim.replica import LOG_COLUMNS, noise_factor
+from niyama.sim.run import ORACLE_ESTIMATOR, SEED_STRIDE, Requests, Run, blank_run, check_run, stall
+from niyama.sim.system import System
+from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED
+
+TELL_EVERY = 1000  # iterations between reports of progress
+
+
+def simulate_logged(
+    system: System,
+    requests: Requests,
+    executor: ModelCard,
+    predictor: ModelCard,
+    decision_log: Path,
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    log: bool = False,
+    overlapped: bool = False,
+    started_first: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Run:
+    """`niyama.sim.simulate` for a system of one replica, with every decision written to the file `decision_log`.
+
+    Raises ValueError as it does, for a system of several replicas and for an estimator that knows the future.
+    """
+    kv_tokens = check_run(requests, executor, noise)
+    if system.replicas != 1:
+        raise ValueError(
+            f"decision log: system {system.name!r} has {system.replicas} replicas and a log has one scheduler; "
+            "give a system of one replica"
+        )
+    policy = system.pools[0].policy
+    if policy.estimator == ORACLE_ESTIMATOR:
+        raise ValueError(f"decision log: policy {policy.name!r} has estimator 'oracle', which no log can replay")
+    app = requests.class_index if requests.app is None else requests.app
+    sizes = {"kv_tokens": kv_tokens, "apps": int(app.max(initial=0)) + 1, "reuse_rows": False}
+    writer = DecisionLog.open(decision_log, policy, predictor, **sizes)
+    try:
+        host = Host(policy, predictor, watch=writer.write, **sizes)
+        replica = _Replica(requests, host, executor, (noise, float(seed * SEED_STRIDE % 2**31)), progress)
+        if overlapped:
+            replica.serve_overlapped()
+        else:
+            replica.serve(started_first)
+    finally:
+        writer.close()
+    return replica.result(log)
+
+
+class _Replica:
+    """The world round a Host: what arrives, what runs and for how long. A request's row is its number."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        host: Host,
+        executor: ModelCard,
+        noise: tuple[float, float],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._requests, self._host, self._executor = requests, host, executor.build()
+        self._noise, self._progress = noise, progress
+        self._run = blank_run(requests, np.zeros(len(requests), np.int32))
+        self._output_tokens = requests.output_tokens.astype(np.int32)
+        self._log: list[tuple[float, ...]] = []
+        self._arrived = self._finished = self._iterations = 0
+
+    def serve(self, started_first: bool) -> None:
+        """Plan, execute, commit, to the end."""
+        now_s, reported = 0.0, (0.0, 0.0, 0)
+        while self._finished < len(self._requests):
+            now_s = self._admit(now_s)
+            plan = self._host.turn(Timing(now_s, *reported))
+            if plan.batch.decodes + plan.batch.prefill_tokens == 0:
+                raise stall(self._host.policy, now_s, self._host.scheduler)
+            chunks, decoding = list(zip(plan.rows, plan.tokens, strict=True)), self._running()
+            batch = self._engine_batch(decoding, chunks) if started_first else plan.batch
+            duration_s = self._execute(batch, now_s, plan.predicted_s, chunks)
+            now_s, reported = now_s + duration_s, (now_s, now_s + duration_s, plan.batch.prefill_tokens)
+            came = self._tokens_come(decoding, chunks, now_s)
+            self._end(_in_order_of_removal(came, self._ending(came)))
+
+    def serve_overlapped(self) -> None:
+        """The same, planning while the iteration before is in flight (`niyama.sim.overlapped`)."""
+        now_s, predicted_s, batch = 0.0, 0.0, Batch(*empty_batch(0, 0))
+        decoding, chunks, ending = np.zeros(0, np.int32), [], []
+        while self._finished < len(self._requests):
+            duration_s = 0.0
+            if batch.decodes + batch.prefill_tokens > 0:
+                duration_s = self._execute(batch, now_s, predicted_s, chunks)
+            came = self._tokens_come(decoding, chunks, now_s + duration_s)
+            ended, ending = ending, self._ending(came)
+            self._end(ended)
+            if self._finished == len(self._requests):
+                return
+            now_s = self._admit(now_s)
+            held = {*self._held(), *(row for row, tokens in chunks if tokens > 0)}
+            plan = self._host.turn(Timing(now_s + predicted_s, now_s, now_s + predicted_s, batch.prefill_tokens))
+            if not (duration_s or plan.rows or plan.batch.decodes):
+                raise stall(self._host.policy, now_s, self._host.scheduler)
+            decoding, chunks = self._granted(plan, held)
+            batch = self._engine_batch(decoding, chunks)
+            predicted_s = float(seconds(self._host.model, batch)) if batch.decodes + batch.prefill_tokens else 0.0
+            now_s += duration_s
+
+    def _admit(self, now_s: float) -> float:
+        """Report arrivals up to now, or up to the next one when nobody is there; returns the time then."""
+        arrival_s = self._requests.arrival_s
+        if self._arrived == self._finished:
+            now_s = max(now_s, float(arrival_s[self._arrived]))
+        while self._arrived < len(self._requests) and arrival_s[self._arrived] <= now_s:
+            self._host.arrive(self._arrival(self._arrived))
+            self._arrived += 1
+        return now_s
+
+    def _arrival(self, row: int) -> Arrival:
+        requests = self._requests
+        qos = requests.classes[requests.class_index[row]]
+        app = requests.class_index if requests.app is None else requests.app
+        return Arrival(
+            float(requests.arrival_s[row]),
+            int(requests.prompt_tokens[row]),
+            qos.deadline_slo_s,
+            qos.tbt_s or 0.0,
+            qos.interactive,
+            bool(requests.important[row]),
+            int(app[row]),
+        )
+
+    def _execute(self, batch: Batch, now_s: float, predicted_s: float, chunks: list[tuple[int, int]]) -> float:
+        """Begin an iteration; returns how long it takes, in seconds."""
+        duration_s = float(seconds(self._executor, batch)) * noise_factor(*self._noise, self._iterations)
+        s, first_s = self._host.scheduler, self._run.first_scheduled_s
+        for row, _ in chunks:
+            if np.isnan(first_s[row]):
+                first_s[row] = now_s
+        shape = batch.decodes, batch.decode_context, batch.prefill_tokens, sum(tokens > 0 for _, tokens in chunks)
+        state = s.count[QUEUED], s.count[KV_FREE_BLOCKS], s.gauge[MIN_SLACK_S]
+        self._log.append((0, now_s, duration_s, predicted_s, *shape, *state))
+        self._iterations += 1
+        if self._progress is not None and self._iterations % TELL_EVERY == 0:
+            self._progress(self._finished)
+        return duration_s
+
+    def _running(self) -> np.ndarray:
+        s = self._host.scheduler
+        return s.running[: s.count[RUNNING]].copy()
+
+    def _held(self) -> list[int]:
+        s = self._host.scheduler
+        return [*self._running().tolist(), *s.prefilling[: s.count[PREFILLING]].tolist()]
+
+    def _ending(self, rows: np.ndarray) -> list[int]:
+        """Those of `rows` that have had their last token with the one that came just now."""
+        return rows[self._host.table.emitted_tokens[rows] + 1 == self._output_tokens[rows]].tolist()
+
+    def _tokens_come(self, decoding: np.ndarray, chunks: list[tuple[int, int]], end_s: float) -> np.ndarray:
+        """Report an iteration that ends at `end_s`; returns the rows that got a token, in the scheduler's order."""
+        host, t = self._host, self._host.table
+        if 0 < len(decoding) == host.scheduler.count[RUNNING]:
+            host.report(ALL_DECODED, 0)
+        else:
+            for row in decoding.tolist():
+                host.report(DECODED, row)
+        for row, tokens in chunks:
+            host.report(CHUNK, row, tokens)
+        done = [row for row, tokens in chunks if t.computed_tokens[row] + tokens == t.target_tokens[row]]
+        came = np.concatenate([decoding, np.array(done, np.int32)])
+        self._run.token_s[self._run.token_start[came] + t.emitted_tokens[came]] = end_s
+        return came
+
+    def _end(self, rows: list[int]) -> None:
+        for row in rows:
+            self._host.report(ENDED, row, int(self._output_tokens[row]))
+        self._finished += len(rows)
+
+    def _granted(self, plan: Plan, held: set[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """What an engine that plans ahead makes of a plan: who decodes, and the chunks as granted.
+
+        held: requests that held KV before the plan; what it took from them they get back one iteration later.
+        """
+        t, running = self._host.table, self._running()
+        decoding = running[t.emitted_tokens[running] < self._output_tokens[running]]
+        taken = {row for row in plan.rows if t.kv_blocks[row] == 0 and row in held}
+        planned = zip(plan.rows, plan.tokens, strict=True)
+        return decoding, [(row, 0 if row in taken else tokens) for row, tokens in planned]
+
+    def _engine_batch(self, decoding: np.ndarray, chunks: list[tuple[int, int]]) -> Batch:
+        """The batch in vLLM's order (`niyama.sim.replica.engine_batch`)."""
+        t = self._host.table
+        batch = empty_batch(len(decoding), int(t.computed_tokens[decoding].sum()))
+        for row, tokens in sorted(chunks, key=lambda chunk: t.kv_blocks[chunk[0]] == 0):
+            if tokens > 0:
+                batch = with_prefill(batch, int(t.computed_tokens[row]), tokens)
+        return Batch(*batch)
+
+    def result(self, log: bool) -> Run:
+        """The raw times, as `simulate` returns them."""
+        t, n = self._host.table, len(self._requests)
+        rows = self._log if log else []
+        return replace(
+            self._run,
+            relegations=t.relegations[:n].copy(),
+            still_relegated=t.relegated[:n].copy(),
+            preemptions=t.preemptions[:n].copy(),
+            iterations=self._iterations,
+            un_relegations=int(self._host.scheduler.count[UN_RELEGATIONS]),
+            log=np.array(rows, float).reshape(len(rows), 1 + len(LOG_COLUMNS)),
+        )
+
+
+def _in_order_of_removal(running: np.ndarray, ended: list[int]) -> list[int]:
+    """As the compiled simulator ends them: where one is taken out of the list, the last of it takes its place."""
+    if len(ended) < 2:
+        return ended
+    left, order, i = running.tolist(), [], 0
+    while i < len(left):
+        if left[i] in ended:
+            order.append(left[i])
+            left[i] = left[-1]
+            left.pop()
+        else:
+            i += 1
+    return order
