@@ -331,3 +331,15 @@ def test_a_budget_without_room_for_prompts_is_refused(model_dir: Path) -> None:
         settings = EngineSettings(model_dir, SYNC, max_num_batched_tokens=256, max_num_seqs=256)
         with virtual_core(CARD, settings, random_requests(1, 1.0).classes, 128):
             raise AssertionError("it started")
+
+
+def test_deadlines_leave_time_for_delivery(model_dir: Path, planners: list[Planner]) -> None:
+    """The kernel's deadlines are earlier by it, the metrics' are the client's."""
+    settings = EngineSettings(model_dir, ASYNC, {"delivery_s": 0.25})
+    with virtual_core(CARD, settings, random_requests(1, 1.0).classes, 2048) as (core, _):
+        core.add_request(*core.preprocess_add_request(Traffic(random_requests(1, 1.0)).request(0)))
+        (live,) = planners[0].mirror.lives.values()
+        table = planners[0].mirror.host.table
+        assert table.deadline_s[live.row] == pytest.approx(live.arrival_s + 6.0 - 0.25)
+        assert planners[0]._times.due_s[live.row] == pytest.approx(live.arrival_s + 6.0)
+        list(steps(core))

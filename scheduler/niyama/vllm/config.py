@@ -125,6 +125,9 @@ class EngineConfig(Strict):
     app_histories: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=256, description="output-length histories for niyama_app names, beside one for each class"
     )
+    delivery_s: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
+        default=0.01, description="engine to client: every deadline is met that much earlier"
+    )
     decision_log: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="file that gets a JSON line for each decision"
     )

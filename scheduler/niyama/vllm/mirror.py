@@ -16,6 +16,7 @@ from niyama.vllm.qos import Served
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
 TIER = 1e9
+MIN_SLO_S = 0.001
 
 
 @dataclass(slots=True, eq=False)
@@ -65,8 +66,9 @@ class Granted(NamedTuple):
 class Mirror:
     """Requests by id and by row. Every method is called by the engine's loop, in the order of events."""
 
-    def __init__(self, host: Host, classes: int) -> None:
+    def __init__(self, host: Host, classes: int, delivery_s: float) -> None:
         self.host = host
+        self._delivery_s = delivery_s  # tokens take that long from the engine to the client
         self.waiting, self.running = [0] * classes, [0] * classes  # requests without and with KV, by class
         self.lives: dict[str, Live] = {}
         self.by_row: dict[int, Live] = {}
@@ -82,7 +84,7 @@ class Mirror:
         new = Arrival(
             arrival_s,
             left,
-            served.deadline_slo_s,
+            max(MIN_SLO_S, served.deadline_slo_s - self._delivery_s),
             served.tbt_s,
             served.interactive,
             served.important,

@@ -43,7 +43,7 @@ class Planner:
         now: tuple[float, float],
     ) -> None:
         self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
-        self.mirror = Mirror(host, len(config.classes))
+        self.mirror = Mirror(host, len(config.classes), config.delivery_s)
         self._log, (self._start_s, self._epoch_s) = log, now
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
         self._times = TokenTimes()

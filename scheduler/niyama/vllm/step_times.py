@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import vllm
+from llvmlite.binding.ffi import lib
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
@@ -60,11 +61,22 @@ def open_core(arguments: Mapping[str, Any]) -> Iterator[EngineCore]:
         "skip_tokenizer_init": True,
     }
     config = EngineArgs(**arguments, **fixed).create_engine_config()
+    if current_platform.is_cpu():
+        _let_vllm_look_into_llvmlite()
     core = EngineCore(config, Executor.get_class(config), log_stats=False)
     try:
         yield core
     finally:
         core.shutdown()
+
+
+def _let_vllm_look_into_llvmlite() -> None:
+    """Keep vLLM's CPU worker (0.32, 0.33) from dying where numba was imported before it, as in this process.
+
+    Its search for Triton kernels reads `vars` of every module's attributes, and llvmlite's library object answers any
+    name, `__dict__` too, with a C function.
+    """
+    lib._fntab.setdefault("__dict__", {})
 
 
 def describe(core: EngineCore) -> dict[str, Any]:
@@ -96,20 +108,21 @@ def measure(
     that the growth of contexts on the way is no effect of the chunk. progress: passes done, and of how many.
     """
     rig, rows, order = _Rig(core, clock), [], np.random.default_rng(ORDER_SEED)
-    fitting = {cell: [c for c in grid.chunks if any(cell) or c.tokens if rig.fits(*cell, c, grid)] for cell in grid.cells}
-    asked = sum(bool(any(cell) or c.tokens) for cell in grid.cells for c in grid.chunks)
     try:
+        asked = {cell: [chunk for chunk in grid.chunks if cell[0] or chunk.tokens] for cell in grid.cells}
+        fitting = {cell: [c for c in chunks if rig.fits(*cell, c, grid)] for cell, chunks in asked.items()}
         for chunk in fitting.get((0, 0), ()):
             rig.probe(0, chunk)  # not recorded: the first step of a size compiles and tunes
-        for done, (repeat, cell) in enumerate((r, cell) for cell in fitting for r in range(grid.repeats)):
+        passes = [(cell, repeat) for cell, chunks in fitting.items() if chunks for repeat in range(grid.repeats)]
+        for done, (cell, repeat) in enumerate(passes):
             chunks = [fitting[cell][i] for i in order.permutation(len(fitting[cell]))]
-            for step in rig.run_pass(*cell, chunks) if chunks else ():
-                rows.append(_row(step, repeat, cell[1]))
+            rows += [_row(step, repeat, cell[1]) for step in rig.run_pass(*cell, chunks)]
             if progress is not None:
-                progress(done + 1, len(fitting) * grid.repeats)
+                progress(done + 1, len(passes))
     finally:
         rig.leave()
-    return StepTable(tuple(rows), asked - sum(map(len, fitting.values())), rig.strayed)
+    skipped = sum(map(len, asked.values())) - sum(map(len, fitting.values()))
+    return StepTable(tuple(rows), skipped, rig.strayed)
 
 
 def _row(step: Step, repeat: int, context_tokens: int) -> dict[str, Any]:
@@ -172,15 +185,23 @@ class _Rig:
     def run_pass(self, decodes: int, context: int, chunks: list[Chunk]) -> Iterator[Step]:
         """Bring the decodes to their context, then measure each chunk beside them; those in the wrong shape count."""
         ids = [self._add(context, self._longest - context) for _ in range(decodes)]
-        while ids and self._step().batch.decodes < decodes:
-            pass
-        for _ in range(WARM_UP_STEPS if ids else 0):
-            self._step()
+        if ids:
+            self._start(decodes, context)
         for chunk in chunks:
             step = self.probe(decodes, chunk)
             if step is not None:
                 yield step
         self._core.abort_requests(ids)
+
+    def _start(self, decodes: int, context: int) -> None:
+        """Step until all decode, and a few times more. RuntimeError when that takes more steps than their prompts."""
+        for _ in range(decodes * context):
+            if self._step().batch.decodes == decodes:
+                break
+        else:
+            raise RuntimeError(f"step times: {decodes} requests do not come to decode side by side")
+        for _ in range(WARM_UP_STEPS):
+            self._step()
 
     def probe(self, decodes: int, chunk: Chunk) -> Step | None:
         """One step with the chunk beside the running decodes; None when it came out otherwise."""

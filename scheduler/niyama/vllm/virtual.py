@@ -149,7 +149,13 @@ def virtual_core(
 ) -> Iterator[tuple[EngineCore, VirtualClock]]:
     """vLLM's engine core with the emulated executor, and the virtual clock that it runs by, at 0."""
     served = [{k: v for k, v in asdict(c).items() if v is not None} for c in classes]
-    niyama = {"classes": served, "default_class": classes[0].name, "service_tiers": {}, **engine.niyama}
+    niyama = {
+        "classes": served,
+        "default_class": classes[0].name,
+        "service_tiers": {},
+        "delivery_s": 0.0,
+        **engine.niyama,
+    }
     resolve_obj_by_qualname(engine.scheduler_cls)  # imported before the clock is put into its module
     with _environment_kept(), virtual_time() as time, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "card.json"
