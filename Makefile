@@ -1,7 +1,9 @@
 # Two commands do everything, on a machine with nothing but Python 3.11-3.13 and make:
 #   make reproduce    every experiment and figure, and the report
 #   make test         the checks and the tests
-# Both first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
+# And a third one where there is a GPU:
+#   make gpu          its step times, and the sweep over vLLM servers on it
+# All first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
 # Knobs: ENGINE=cpu|gpu|none (the vLLM in .venv; else what the machine can run, see artifact/setup/install.sh)
 #        PYTHON=python3.12  CORES=4  JOBS=2 (test processes)  PYTEST_ARGS="-m 'not slow'"
 
@@ -11,6 +13,8 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 RESULTS := results
 REPORT := $(RESULTS)/report.html
+GPU_RESULTS := $(RESULTS)/gpu
+STEP_TIMES := $(GPU_RESULTS)/step_times.parquet
 VENV := .venv
 PY := $(VENV)/bin/python
 SETUP := artifact/setup
@@ -26,11 +30,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 RUN := PATH="$(abspath $(VENV)/bin):$$PATH"
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test setup lock clean FORCE
+.PHONY: help reproduce test gpu setup lock clean FORCE
 
 help:
 	@echo "make reproduce   run every experiment and write $(REPORT)"
 	@echo "make test        run the linters and the tests"
+	@echo "make gpu         measure this machine's GPU: $(STEP_TIMES), then servers"
 	@echo "make setup       only create or update $(VENV)"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       remove .venv, $(RESULTS) and caches (downloaded traces in data/ stay)"
@@ -45,6 +50,18 @@ test: $(STAMP)
 	@$(RUN) ruff check .
 	@$(RUN) lint-imports --no-logo
 	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)
+
+# What has been measured stays: remove $(GPU_RESULTS) to measure again.
+gpu:
+	$(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,$(error no GPU: nvidia-smi lists none. Without one, \
+	`make reproduce` runs vLLM on an emulated A100))
+	@$(MAKE) --no-print-directory setup ENGINE=gpu
+	@test -e $(STEP_TIMES) || $(PY) -m artifact profile --backend gpu --grid full --out $(STEP_TIMES)
+	@$(RUN) snakemake --cores $(CORES) --keep-going servers \
+	--config servers_config=workflows/config/gpu.yaml results=$(GPU_RESULTS)
+	@echo
+	@echo "Step times: $(CURDIR)/$(STEP_TIMES)"
+	@echo "Servers: $(CURDIR)/$(GPU_RESULTS)/servers/full/figures"
 
 setup: $(STAMP)
 

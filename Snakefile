@@ -1,7 +1,8 @@
 # The pipeline: traces -> experiments -> tables -> figures -> report.
-#   snakemake --cores all                                    the paper's figures
-#   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke
-#                                                            the same in a minute, too short to quote
+#   snakemake --cores all                                    the paper's figures, and a short look at real vLLM servers
+#   snakemake --cores all servers                            the servers at length (26 minutes)
+#   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke servers=none
+#                                                            the same in a minute, too short to quote, and no servers
 # Rules only run `python -m artifact ...`: paste the line that a rule prints to run it by hand.
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ shell.prefix(f'PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 include: "workflows/rules/traces.smk"
 include: "workflows/rules/experiments.smk"
+include: "workflows/rules/servers.smk"
 include: "workflows/rules/figures.smk"
 
 

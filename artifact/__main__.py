@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import commands
+from artifact import commands, host_commands, server_commands, step_profile
 from artifact.config import LATENCY
+from artifact.measured import ClientLagged, RunFailed
+from artifact.servers import ServerError
 from artifact.tables import ResultError
 
 
@@ -19,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
-    except (ValueError, ResultError) as error:
+    except (ValueError, ResultError, ServerError, RunFailed, ClientLagged) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -32,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     _point_commands(verbs)
     _pipeline_commands(verbs)
+    server_commands.add_commands(verbs, _verb)
+    step_profile.add_command(verbs, _verb)
+    host_commands.add_commands(verbs, _verb)
     return parser
 
 
@@ -64,6 +69,8 @@ def _point_commands(verbs) -> None:
     simulate.add_argument("--load", type=float, required=True, help="requests/s to the whole system")
     simulate.add_argument("--seed", type=int, default=0, help="seed of everything random")
     simulate.add_argument("--out", type=Path, help="folder for requests.parquet and iterations.parquet")
+    simulate.add_argument("--overlapped", action="store_true", help="plan ahead, as asynchronous vLLM does")
+    simulate.add_argument("--decision-log", type=Path, help="file for every decision, to `replay` (one replica)")
     _run_options(simulate, 39_000)
     capacity = _verb(verbs, "capacity", commands.capacity, "Find the load at which the worst class crosses 1 %%.")
     capacity.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")
@@ -105,6 +112,7 @@ def _pipeline_commands(verbs) -> None:
     figure.add_argument("--stamp", type=Path, help="file listing what was drawn")
     report = _verb(verbs, "report", commands.report, "Write the HTML report.")
     report.add_argument("--results", type=Path, default=Path("results"))
+    report.add_argument("--servers", action="store_true", help="with the table of real servers")
     timings = _verb(verbs, "timings", commands.timings, "Say how long each part of the pipeline took.")
     timings.add_argument("results", type=Path)
 

@@ -28,12 +28,12 @@ def _spec(options: argparse.Namespace, **more: Any) -> RunSpec:
     if options.classes is not None:
         values["classes"] = load_classes(options.classes)
     if options.replicas is not None:
-        values["replicas"] = _integers("--replicas", options.replicas)
+        values["replicas"] = integers("--replicas", options.replicas)
     values["arrivals"] = _arrivals(options.arrivals)
     return parse(RunSpec, {**values, **more}, "command line")
 
 
-def _integers(flag: str, text: str) -> tuple[int, ...]:
+def integers(flag: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -51,8 +51,9 @@ def _arrivals(text: str) -> str | dict[str, Any]:
 
 def simulate(options: argparse.Namespace) -> None:
     """One point."""
-    spec = _spec(options, load_qps=options.load, seed=options.seed)
-    done = run(spec, log=options.out is not None, progress=_progress(spec.requests))
+    spec = _spec(options, load_qps=options.load, seed=options.seed, overlapped=options.overlapped)
+    progress = _progress(spec.requests)
+    done = run(spec, log=options.out is not None, decision_log=options.decision_log, progress=progress)
     rows = sweeps.summary_rows(done)
     answer = point(done, rows)
     if options.out is not None:
@@ -187,7 +188,7 @@ def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from artifact.report import write_report
 
-    print(write_report(options.results))
+    print(write_report(options.results, servers=options.servers))
 
 
 def timings(options: argparse.Namespace) -> None:

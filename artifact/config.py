@@ -66,6 +66,9 @@ class RunSpec(Strict):
     replicas: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(strict=False)] = Field(
         default=None, description="replicas per pool; none: one each"
     )
+    overlapped: bool = Field(
+        default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
+    )
     routing: str = Field(default="round-robin", description="round-robin or least-work")
     arrivals: str | dict[str, Any] = Field(default="poisson", description="arrival process, as in traces")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(

@@ -14,8 +14,8 @@ from artifact.capacity import CRITERIA, find_capacity, silo_capacity
 from artifact.config import CapacityExperiment, ConfigError, RunSpec, SweepExperiment
 from artifact.runs import BACKEND, Result, run, trace
 from artifact.systems import SILO
-from artifact.tables import provenance, read_table, write_table
-from niyama.sim import LOG_COLUMNS
+from artifact.tables import joined, provenance, read_table, write_table
+from niyama.sim import LOG_COLUMNS, Requests, Run
 from traces import describe
 
 
@@ -86,18 +86,17 @@ def merge(paths: list[Path], out: Path) -> None:
         about = provenance(part)
         if "trace" in about:
             sources[about["trace"]["trace"]] = about["trace"]
-    write_table(out, pa.concat_tables(parts, promote_options="permissive"), backend=BACKEND, traces=sources)
+    write_table(out, joined(parts), backend=BACKEND, traces=sources)
 
 
-def write_run(folder: Path, result: Result) -> None:
-    """requests.parquet and iterations.parquet of one run: raw times, nothing derived.
+def raw_columns(requests: Requests, done: Run) -> dict[str, Any]:
+    """The columns of requests.parquet: what arrived and its raw times, nothing derived.
 
     token_times_s are absolute seconds of the run's clock, as float64: float32 would round gaps to 4 ms by the end
     of a long run.
     """
-    requests, done = result.requests, result.run
     names = np.array([c.name for c in requests.classes])
-    columns = {
+    return {
         "arrival_s": requests.arrival_s,
         "prompt_tokens": requests.prompt_tokens,
         "output_tokens": requests.output_tokens,
@@ -111,7 +110,12 @@ def write_run(folder: Path, result: Result) -> None:
         "relegations": done.relegations,
         "preemptions": done.preemptions,
     }
-    about = {"spec": result.spec.model_dump(mode="json"), "backend": BACKEND, "trace": result.trace_name}
+
+
+def write_run(folder: Path, result: Result) -> None:
+    """requests.parquet and iterations.parquet of one simulated run."""
+    done, columns = result.run, raw_columns(result.requests, result.run)
+    about = {"spec": result.spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
     write_table(folder / "requests.parquet", pa.table(columns), **about)
     log = {"replica": done.log[:, 0].astype(np.int32)}
     log |= {name: done.log[:, i + 1] for i, name in enumerate(LOG_COLUMNS)}

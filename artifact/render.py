@@ -11,15 +11,16 @@ from types import ModuleType
 import pandas as pd
 
 from artifact.tables import provenance, read_table, write_text
-from figures import FIGURES, style
+from figures import FIGURES, SERVER_FIGURES, style
 
 
 def figure_module(name: str) -> ModuleType:
     """The module of figures/ called `name`; a ValueError lists the known ones."""
-    if name not in FIGURES:
-        close = get_close_matches(name, FIGURES, n=1)
+    known = (*FIGURES, *SERVER_FIGURES)
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"figure {name!r} is unknown{hint}; use one of {', '.join(FIGURES)}")
+        raise ValueError(f"figure {name!r} is unknown{hint}; use one of {', '.join(known)}")
     return import_module(f"figures.{name}")
 
 

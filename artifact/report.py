@@ -16,7 +16,7 @@ import pandas as pd
 
 from artifact.render import figure_module, load_tables
 from artifact.tables import write_text
-from figures import FIGURES, differences, headline, style
+from figures import FIGURES, SERVER_FIGURES, differences, headline, style
 from niyama import load_card
 
 TABLES = ("capacity", "summary", "cluster")
@@ -27,6 +27,7 @@ TITLES = {
     "fig10": "Fig 10: latency against load",
     "fig11": "Fig 11: violations against load",
     "fig_tbt": "Between the tokens (not in the paper)",
+    "fig_servers": "Real vLLM servers (not in the paper)",
     "fig1_table4": "Fig 1 and Table 4: GPUs for one load",
 }
 CSS = """
@@ -49,14 +50,18 @@ summary { cursor: pointer; color: #0072B2; }
 """
 
 
-def write_report(results_dir: Path) -> Path:
+def write_report(results_dir: Path, servers: bool = False) -> Path:
     """Draw every figure from results_dir/tables and write the page; its path.
 
+    servers: whether results_dir/tables has the table of real servers; without it the page says that they were left out.
     Raises ResultError for a missing table, ValueError for a table without a column that is needed.
     """
     tables = load_tables(TABLES, results_dir / "tables")
     parts = {"Summary": _summary(tables), "What differs from the paper": _notes(tables)}
     parts |= {TITLES.get(name, name): _figure(name, tables) for name in FIGURES}
+    parts |= {
+        TITLES.get(name, name): _servers(name, results_dir / "tables" if servers else None) for name in SERVER_FIGURES
+    }
     parts["Provenance"] = _provenance(tables)
     path = results_dir / "report.html"
     write_text(path, _page(parts))
@@ -126,6 +131,16 @@ def _figure(name: str, tables: Mapping[str, pd.DataFrame]) -> str:
     if hasattr(module, "text_table"):
         html += f"<details open><summary>Table</summary>{_table(module.text_table(tables))}</details>\n"
     return html
+
+
+def _servers(name: str, folder: Path | None) -> str:
+    """A figure of real servers, or why there is none."""
+    if folder is None:
+        return _paragraph(
+            "Left out: no real server ran, because vLLM is not installed here or `servers=none` was asked for. "
+            "Everything above is simulation."
+        )
+    return _figure(name, load_tables(figure_module(name).INPUTS, folder))
 
 
 def _provenance(tables: Mapping[str, pd.DataFrame]) -> str:

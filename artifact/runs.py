@@ -11,10 +11,11 @@ from pathlib import Path
 from artifact.config import RunSpec
 from artifact.systems import build_system
 from niyama import load_card
-from niyama.sim import Requests, Run, System, simulate
+from niyama.sim import Requests, Run, System, simulate, simulate_logged
 from traces import Trace, Workload, build, load_trace, local_dir_from_env
 
 BACKEND = "sim"
+OVERLAPPED_BACKEND = "sim-overlapped"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Result:
     requests: Requests
     run: Run
     kernel_s: float
+
+    @property
+    def backend(self) -> str:
+        """What executed, as results name it."""
+        return OVERLAPPED_BACKEND if self.spec.overlapped else BACKEND
 
 
 @cache
@@ -47,12 +53,27 @@ def to_requests(spec: RunSpec, workload: Workload) -> Requests:
     )
 
 
-def run(spec: RunSpec, *, log: bool = False, progress: Callable[[int], None] | None = None) -> Result:
-    """Simulate one run. ValueError (ConfigError, TraceError) on anything that makes no sense."""
+def run(
+    spec: RunSpec,
+    *,
+    log: bool = False,
+    decision_log: Path | None = None,
+    started_first: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Simulate one run; with a decision log by a host in Python, for the same results. started_first: as of `simulate`.
+
+    ValueError (ConfigError, TraceError) on anything that makes no sense.
+    """
     executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing)
     source = trace(spec.trace)
     requests = to_requests(spec, build(spec.workload_spec(), source))
+    options = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}
+    options |= {"overlapped": spec.overlapped, "started_first": started_first}
     start = time.perf_counter()
-    done = simulate(system, requests, executor, predictor, noise=spec.noise, seed=spec.seed, log=log, progress=progress)
+    if decision_log is None:
+        done = simulate(system, requests, executor, predictor, **options)
+    else:
+        done = simulate_logged(system, requests, executor, predictor, decision_log, **options)
     return Result(spec, system, source.name, requests, done, time.perf_counter() - start)

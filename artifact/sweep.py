@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from artifact import metrics
 from artifact.config import RunSpec
-from artifact.runs import BACKEND, Result, run
+from artifact.runs import BACKEND as BACKEND
+from artifact.runs import Result, run
 
 
 def identity(result: Result) -> dict[str, object]:
     """The columns that say which run a row is about."""
-    spec = result.spec
+    return identity_of(result.spec, result.backend, result.trace_name, result.system.replicas)
+
+
+def identity_of(spec: RunSpec, backend: str, trace_name: str, replicas: int) -> dict[str, object]:
+    """The same for a run on any backend."""
     return {
-        "backend": BACKEND,
-        "trace": result.trace_name,
+        "backend": backend,
+        "trace": trace_name,
         "system": spec.system,
         "latency": spec.latency,
         "predictor": spec.predictor_label,
         "load_qps": float(spec.load_qps),
         "requests": spec.requests,
         "seed": spec.seed,
-        "replicas": result.system.replicas,
+        "replicas": replicas,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ def read_table(path: Path) -> pa.Table:
     if version != SCHEMA_VERSION:
         raise ResultError(f"{path}: has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
     return table
+
+
+def joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """Tables of one kind, one after the other; a column that a part lacks is null there."""
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 def provenance(table: pa.Table) -> dict[str, Any]:

@@ -8,3 +8,5 @@ then the figures. Nothing here knows how the tables were made.
 
 #: In the order of the report.
 FIGURES = ("fig7", "fig7_ratios", "fig10", "fig11", "fig_tbt", "fig1_table4")
+#: Of real servers: drawn where vLLM is installed.
+SERVER_FIGURES = ("fig_servers",)

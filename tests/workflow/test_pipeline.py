@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 
 from artifact.config import ConfigError, load_experiments
+from artifact.server_config import load_server_experiment
 from artifact.tables import provenance, read_table
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "workflows" / "config").glob("*.yaml"))
+SERVERS = ROOT / "workflows" / "config" / "servers.yaml"
+OTHER_KINDS = {"servers.yaml", "gpu.yaml", "engine.yaml"}  # of the server sweeps, and an operator's
+CONFIGS = sorted(p for p in (ROOT / "workflows" / "config").glob("*.yaml") if p.name not in OTHER_KINDS)
 TABLES = ("capacity", "summary", "cluster")
 
 
 def snakemake(results: Path, *arguments: str, experiments: str = "workflows/config/smoke.yaml"):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
-    command += ["--config", f"experiments={experiments}", f"results={results}"]
+    command += ["--config", f"experiments={experiments}", f"results={results}", "servers=none"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
 
@@ -69,6 +72,12 @@ def test_a_bad_configuration_stops_before_any_job(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_committed_configuration_is_valid(path):
     load_experiments(path)
+
+
+def test_the_committed_server_configuration_is_valid():
+    experiment = load_server_experiment(SERVERS)
+    assert {"short", "full"} <= set(experiment.forms)
+    assert len(experiment.form("full").loads_qps_per_gpu) >= 4 and len(experiment.systems) == 4
 
 
 def test_an_unknown_key_is_named(tmp_path):

@@ -1,6 +1,12 @@
 # A figure is a module of figures/; the modules it is drawn with are inputs, so editing one redraws it.
 from figures import FIGURES
 
+SHOWS_SERVERS = SERVERS_FORM != "none"
+
+
+wildcard_constraints:
+    figure="|".join(FIGURES),
+
 
 rule figure:
     input:
@@ -20,6 +26,7 @@ rule figure:
 
 rule report:
     input:
+        rules.shown_server_figure.output if SHOWS_SERVERS else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=FIGURES),
         tables=rules.tables.output,
         text=expand("figures/{part}.py", part=["headline", "differences"]),
@@ -28,4 +35,4 @@ rule report:
     benchmark:
         f"{RESULTS}/benchmarks/report/report.tsv"
     shell:
-        "python -m artifact report --results {RESULTS}"
+        "python -m artifact report --results {RESULTS}" + " --servers" * SHOWS_SERVERS

@@ -106,8 +106,8 @@ def simulate(
 
     executor, predictor: latency model cards; each replica gets its own instances. noise: standard deviation of the
     log of step times. overlapped: plan while the iteration before is in flight (`niyama.sim.overlapped`).
-    started_first: run prompts in KV before new ones, as vLLM does (and overlapped), instead of in the plan's order: one
-    of the latency models cares. progress: called now and then with the number of requests finished so far.
+    started_first: run prompts in KV before new ones, as vLLM does (and overlapped): one latency model cares.
+    progress: called now and then with the number of requests finished so far.
     Raises ValueError for requests that cannot be served, for classes without a pool and for a policy that stalls.
     """
     kv_tokens = check_run(requests, executor, noise)

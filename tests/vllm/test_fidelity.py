@@ -1,0 +1,100 @@
+"""It is one scheduler: the simulator and vLLM's engine on the emulated device give the same times to the digit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
+
+from artifact.__main__ import main
+from artifact.fidelity import SCHEDULERS
+from artifact.model_files import model_folder
+from artifact.runs import run
+from niyama import QoSClass, load_card, load_policy
+from niyama.decision_log import replay
+from niyama.sim import Requests, shared, simulate
+from niyama.vllm.virtual import EngineSettings, Traffic, run_virtual
+
+pytestmark = pytest.mark.engine
+
+LINEAR, ROOFLINE = "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
+CLASSES = (QoSClass("Q1", ttft_s=1.0, tbt_s=0.05), QoSClass("Q2", ttlt_s=6.0), QoSClass("Q3", ttlt_s=20.0))
+KV_TOKENS = 8_000  # less than the requests below would hold at a time
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def crowd(n: int) -> Requests:
+    """Requests that want more KV than there is and meet few of their deadlines; every other is not important."""
+    random = np.random.default_rng(4)
+    return Requests(
+        CLASSES,
+        random.integers(0, 3, n),
+        np.cumsum(random.exponential(0.15, n)),
+        random.integers(1, 1000, n),
+        random.integers(1, 300, n),
+        random.random(n) < 0.5,
+    )
+
+
+@pytest.mark.parametrize("latency", [LINEAR, ROOFLINE])
+@pytest.mark.parametrize("overlapped", [False, True], ids=["sync", "async"])
+def test_under_overload_both_sides_are_identical(models: Path, latency: str, overlapped: bool) -> None:
+    """Every token's time, with requests that are late, relegated and lose their KV on the way."""
+    requests, policy = crowd(70), replace(load_policy("niyama"), kv_reserve=0.0)
+    card = replace(load_card(latency), kv_tokens=KV_TOKENS)
+    options = {"overlapped": overlapped, "started_first": True}
+    simulated = simulate(shared(policy), requests, card, card, **options)
+    engine = EngineSettings(
+        model_folder("llama3-8b", models),
+        SCHEDULERS["async" if overlapped else "sync"],
+        {"policy": {"name": "niyama", "kv_reserve": 0.0}, "latency": latency},
+        max_num_batched_tokens=policy.max_chunk_tokens + policy.max_running,
+    )
+    served = run_virtual(Traffic(requests), card, engine)
+    assert (simulated.relegations > 0).sum() >= 10 and simulated.preemptions.sum() >= 5
+    np.testing.assert_allclose(simulated.token_s, served.token_s, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(simulated.first_scheduled_s, served.first_scheduled_s, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(simulated.relegations > 0, served.relegations > 0)
+    np.testing.assert_array_equal(simulated.preemptions, served.preemptions)
+    assert simulated.iterations == served.iterations
+
+
+def test_the_command_compares_a_trace_and_fails_out_of_tolerance(models: Path, capsys, monkeypatch) -> None:
+    arguments = ["fidelity", "--trace", "azure-code-2023-synth", "--latency", ROOFLINE, "--slos", "tight", "--json"]
+    arguments += ["--capacity", "5", "--loads", "1.3", "--requests", "150"]
+    assert main([*arguments, "--scheduler", "both"]) == 0
+    sync, ahead = json.loads(capsys.readouterr().out)
+    assert sync["identical"] and ahead["identical"]
+    assert (sync["scheduler"], ahead["scheduler"]) == ("sync", "async")
+    assert ahead["relegated_sim"] == ahead["relegated_vllm"] > 0
+    monkeypatch.setattr("artifact.fidelity.run", lambda spec, **_: run(spec.model_copy(update={"overlapped": False})))
+    assert main([*arguments, "--scheduler", "async"]) == 1  # the simulator that does not plan ahead is another one
+    (row,) = json.loads(capsys.readouterr().out)
+    assert not row["passes"] and row["ttft_difference"] > 0.05
+
+
+def test_a_log_that_vllm_wrote_replays(models: Path, tmp_path: Path) -> None:
+    requests, path = crowd(40), tmp_path / "decisions.jsonl"
+    card = replace(load_card(ROOFLINE), kv_tokens=KV_TOKENS)
+    engine = EngineSettings(
+        model_folder("llama3-8b", models),
+        SCHEDULERS["async"],
+        {"policy": "niyama", "latency": ROOFLINE, "decision_log": str(path)},
+        max_num_batched_tokens=2756,
+    )
+    run_virtual(Traffic(requests), card, engine)
+    found = replay(path)
+    assert (found.divergence, found.cut_short) == (None, None)
+    assert found.chunks >= 40
+    text = path.read_text().replace('"preemptions":0', '"preemptions":7')
+    path.write_text(text)
+    assert "preemptions is 7 in the log, 0 replayed" in replay(path).divergence

@@ -1,0 +1,48 @@
+"""The rules of the server sweep: one life per system and seed, alone on the machine, and lines that parse."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from artifact.__main__ import _parser
+from artifact.server_config import load_server_experiment
+
+ROOT = Path(__file__).parents[2]
+SERVERS = load_server_experiment(ROOT / "workflows" / "config" / "servers.yaml")
+
+
+def dry_run(results: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "3", "--nolock", *arguments]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([*command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_the_full_form_is_a_life_per_system_and_its_lines_parse(tmp_path):
+    said = dry_run(tmp_path, "servers", "--config", f"results={tmp_path}")
+    lives = re.findall(r"rule server_sweep:(?:\n .*)+", said)
+    assert len(lives) == len(SERVERS.systems) * SERVERS.form("full").seeds
+    assert all("threads: 3" in life for life in lives), "other jobs would run beside a server"
+    lines = [shlex.split(line) for line in re.findall(r"python -m artifact (.*)", said)]
+    names = set()
+    for line in lines:
+        options = _parser().parse_args(line)
+        names.add(line[0])
+        if line[0] == "server-sweep":
+            assert options.form == "full" and options.backend == "auto" and options.system in SERVERS.systems
+            assert options.out.with_suffix("").name == options.folder.name
+    assert {"server-sweep", "server-twins", "server-table", "figure"} <= names
+
+
+def test_without_servers_no_job_is_about_them(tmp_path):
+    said = dry_run(tmp_path, "--config", f"results={tmp_path}", "servers=none")
+    assert "rule report:" in said and "server" not in "".join(re.findall(r"rule (\w+):", said))
+    assert not re.search(r"artifact report .*--servers", said)
+
+
+def test_an_unknown_form_stops_before_any_job(tmp_path):
+    said = dry_run(tmp_path, "--config", f"results={tmp_path}", "servers=huge")
+    assert "form 'huge' is unknown; use one of short, full, or none" in said

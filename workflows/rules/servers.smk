@@ -1,0 +1,100 @@
+# Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
+# process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left.
+from artifact.server_config import load_server_experiment, servers_form
+
+SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
+SERVERS = load_server_experiment(Path(SERVERS_CONFIG))
+# short, full or none: what the report shows; none where vLLM is not installed, and the report says so
+SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
+SERVER_FIGURE_CODE = expand(
+    "figures/{part}.py", part=["fig_servers", "style", "frames", "load_lines"]
+)
+SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
+
+
+wildcard_constraints:
+    form="|".join(SERVERS.forms),
+    server_system="|".join(SERVERS.systems),
+
+
+rule server_sweep:
+    input:
+        f"{RESULTS}/kernel.txt",
+        SERVERS_CONFIG,
+        trace=SERVER_TRACE,
+    output:
+        f"{RESULTS}/servers/{{form}}/{{server_system}}-{{seed}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/server_sweep/{{form}}-{{server_system}}-{{seed}}.tsv"
+    # the clock is real: nothing else may run beside it
+    threads: workflow.cores
+    params:
+        raw=lambda w: f"{RESULTS}/servers/{w.form}/raw/{w.server_system}-{w.seed}",
+    shell:
+        "python -m artifact server-sweep --config {SERVERS_CONFIG} --form {wildcards.form}"
+        " --system {wildcards.server_system} --seed {wildcards.seed} --described {input.trace}"
+        " --folder {params.raw} --out {output}"
+
+
+rule server_twins:
+    input:
+        f"{RESULTS}/kernel.txt",
+        SERVERS_CONFIG,
+        trace=SERVER_TRACE,
+    output:
+        f"{RESULTS}/servers/{{form}}/simulated.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/server_twins/{{form}}.tsv"
+    shell:
+        "python -m artifact server-twins --config {SERVERS_CONFIG} --form {wildcards.form} --described {input.trace}"
+        " --out {output}"
+
+
+rule server_table:
+    input:
+        lambda w: expand(
+            f"{RESULTS}/servers/{w.form}/{{system}}-{{seed}}.parquet",
+            system=SERVERS.systems,
+            seed=range(SERVERS.form(w.form).seeds),
+        ),
+        rules.server_twins.output,
+    output:
+        f"{RESULTS}/servers/{{form}}/tables/servers.parquet",
+    shell:
+        "python -m artifact server-table {input} --out {output}"
+
+
+rule server_figure:
+    input:
+        rules.server_table.output,
+        SERVER_FIGURE_CODE,
+    output:
+        f"{RESULTS}/servers/{{form}}/figures/fig_servers.txt",
+    shell:
+        "python -m artifact figure fig_servers --results {RESULTS}/servers/{wildcards.form} --stamp {output}"
+
+
+rule shown_servers:
+    # the form that the report shows
+    input:
+        f"{RESULTS}/servers/{SERVERS_FORM}/tables/servers.parquet",
+    output:
+        f"{RESULTS}/tables/servers.parquet",
+    shell:
+        "cp {input} {output}"
+
+
+rule shown_server_figure:
+    input:
+        rules.shown_servers.output,
+        SERVER_FIGURE_CODE,
+    output:
+        f"{RESULTS}/figures/fig_servers.txt",
+    shell:
+        "python -m artifact figure fig_servers --results {RESULTS} --stamp {output}"
+
+
+rule servers:
+    # the full form by itself; `--config servers=full` puts it into the report
+    input:
+        f"{RESULTS}/servers/full/figures/fig_servers.txt",
