@@ -1,6 +1,5 @@
-"""Server processes: nothing outlives its owner, errors show the log, strangers are noticed; and what is started."""
+"""Server processes: nothing outlives its owner, errors show the log, strangers are noticed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,13 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from fake_engine import FakeEngine, listening
 
-from artifact.__main__ import main
-from artifact.config import PAPER_MIX, ClassSpec, ConfigError
-from artifact.servers import Engine, ServerError, build_server_system
-from artifact.servers import command as commands
+from artifact.server_commands import terminated_like_interrupted
+from artifact.servers import ServerError
 from artifact.servers.counters import read_counters
 from artifact.servers.process import ServerProcess, free_port
 
@@ -106,6 +102,43 @@ def test_killing_the_owner_leaves_no_server(tmp_path):
     wait_for(lambda: not alive(own) and not alive(child))
 
 
+def test_a_second_sigterm_does_not_interrupt_the_tidying_up():
+    """`timeout` signals its child and then the child's group."""
+    before, tidied = signal.getsignal(signal.SIGTERM), []
+    try:
+        with pytest.raises(SystemExit) as caught, terminated_like_interrupted():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.1)
+                tidied.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)  # and not on the last steps either
+        assert tidied and caught.value.code == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with terminated_like_interrupted():
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_sigterm_in_the_middle_of_a_run_leaves_no_task_behind(tmp_path):
+    """The client's tasks are cancelled and the connections closed, without a word of complaint."""
+    code = (
+        "import os, signal, sys, threading, time; sys.path[:0] = sys.argv[1:3]\n"
+        "from fake_engine import FakeEngine, listening; from test_client import client, requests\n"
+        "from artifact.measured import measure; from artifact.server_commands import terminated_like_interrupted\n"
+        "kill = lambda: [(os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.001)) for _ in range(3)]\n"
+        "with listening(FakeEngine(gap_s=0.5).application()) as url, terminated_like_interrupted():\n"
+        "    threading.Timer(1.5, kill).start(); measure(client(url), requests())\n"
+    )
+    command = [sys.executable, "-c", code, str(ROOT), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "destroyed" not in done.stderr and "Unclosed" not in done.stderr, done.stderr
+
+
 def test_a_server_that_does_not_start_shows_the_end_of_its_log_without_the_noise(tmp_path):
     noise = r"nanobind: leaked 4 instances!\n - leaked type \"x\"\n"
     code = f'import sys; print("ValueError: block size 7"); print("{noise}" * 40); sys.exit(3)'
@@ -138,132 +171,3 @@ def test_counters_are_read_and_summed(tmp_path):
         assert read_counters(url) == {"iterations": 0, "preemptions": 2}
     with pytest.raises(ServerError, match="/metrics cannot be read"):
         read_counters(url)
-
-
-def test_systems_are_pools():
-    silo = build_server_system("silo", PAPER_MIX)
-    assert [(p.name, p.classes, p.batched_tokens) for p in silo.pools] == [
-        ("interactive", ("Q1",), 256),
-        ("batch", ("Q2", "Q3"), 2048),
-    ]
-    assert silo.replicas == 2 and build_server_system("silo", PAPER_MIX, (1, 2)).replicas == 3
-    priority = build_server_system("vllm-priority", tuple(reversed(PAPER_MIX)))
-    assert dict(priority.priorities) == {"Q1": 0, "Q2": 1, "Q3": 2}  # by urgency, whatever the order of the list
-    assert build_server_system("vllm-fcfs", PAPER_MIX).priorities == ()
-    only_batch = build_server_system("silo", (ClassSpec(name="B", share=1.0, ttlt_s=9.0),))
-    assert [p.name for p in only_batch.pools] == ["batch"]
-
-
-@pytest.mark.parametrize(
-    ("name", "replicas", "words"),
-    [
-        ("vllm-fcsf", None, "did you mean 'vllm-fcfs'"),
-        ("silo", (1,), "'silo' has 2 pool"),
-        ("niyama", (0,), "replicas is 0"),
-    ],
-)
-def test_systems_that_make_no_sense(name, replicas, words):
-    with pytest.raises(ConfigError, match=words):
-        build_server_system(name, PAPER_MIX, replicas)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--system", "nyiama"], "did you mean 'niyama'"),
-        (["--system", "silo", "--replicas", "two"], "--replicas is 'two'; write whole numbers"),
-        (["--system", "silo", "--replicas", "1"], "'silo' has 2 pool"),
-        (["--system", "silo", "--backend", "tpu"], "backend is 'tpu'"),
-        (["--system", "silo", "--latency", "h100"], "latency model 'h100' is unknown"),
-    ],
-)
-def test_a_mistake_in_serve_is_one_line_and_starts_nothing(capsys, tmp_path, arguments, words):
-    folder = tmp_path / "serve"
-    assert main(["serve", *arguments, "--folder", str(folder)]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and words in err and len(err.splitlines()) == 1 and not folder.exists()
-
-
-def test_engines_that_make_no_sense():
-    with pytest.raises(ConfigError, match="backend is 'tpu'; use one of gpu, cpu, emulated"):
-        Engine("tpu")
-    with pytest.raises(ValueError, match="latency model 'h100' is unknown"):
-        Engine("emulated", "h100")
-
-
-def flags(system, backend, pool=0, **engine):
-    system = build_server_system(system, PAPER_MIX)
-    line = commands.server_command(Engine(backend, **engine), system.pools[pool], "name-1", 81, "/m")
-    return line, dict(zip(line, [*line[1:], None], strict=True))
-
-
-def test_every_system_is_measured_alike_but_for_its_scheduler():
-    lines = {}
-    for name in ("vllm-fcfs", "vllm-priority", "niyama"):
-        line, value = flags(name, "emulated")
-        assert "--no-enable-prefix-caching" in line and value["--served-model-name"] == "name-1"
-        assert json.loads(value["--additional-config"])["emulated"]["latency"] == "a100-llama3-8b-linear"
-        lines[name] = set(line)
-    assert lines["vllm-priority"] - lines["vllm-fcfs"] == {"--scheduling-policy", "priority"}
-    assert lines["niyama"] - lines["vllm-fcfs"] == {
-        "--scheduler-cls", "niyama.vllm.NiyamaAsyncScheduler", "--middleware", "niyama.vllm.QoSMiddleware", "2816",
-    }  # fmt: skip
-
-
-def test_budgets_per_backend():
-    assert flags("vllm-fcfs", "emulated")[1]["--max-num-batched-tokens"] == "2048"
-    assert "--max-num-batched-tokens" not in flags("vllm-fcfs", "gpu")[0]  # stock vLLM, its own default
-    assert flags("silo", "gpu")[1]["--max-num-batched-tokens"] == "256"
-    assert flags("silo", "gpu", pool=1)[1]["--max-num-batched-tokens"] == "2048"
-    assert "--distributed-executor-backend" not in flags("niyama", "cpu")[0]
-
-
-def test_a_given_model_keeps_its_weights():
-    assert flags("niyama", "gpu")[1]["--load-format"] == "dummy"
-    assert "--load-format" not in flags("niyama", "gpu", model="meta-llama/Meta-Llama-3-8B")[0]
-
-
-def test_environment_keeps_niyamas_settings_to_itself():
-    inherited = {"NIYAMA_CONFIG": "mine.yaml", "NIYAMA_EMULATED": "{}", "PATH": "/bin"}
-    stock = commands.server_environment(
-        inherited, Engine("emulated"), build_server_system("vllm-fcfs", PAPER_MIX), 0, Path("c.yaml")
-    )
-    assert not [name for name in stock if name.startswith("NIYAMA_")] and stock["PATH"] == "/bin"
-    own = commands.server_environment(
-        inherited, Engine("emulated"), build_server_system("niyama", PAPER_MIX), 0, Path("c.yaml")
-    )
-    assert own["NIYAMA_CONFIG"] == "c.yaml"
-
-
-def test_each_replica_has_its_gpu():
-    silo = build_server_system("silo", PAPER_MIX)
-
-    def device(replica, **inherited):
-        return commands.server_environment(inherited, Engine("gpu"), silo, replica, Path("c"))["CUDA_VISIBLE_DEVICES"]
-
-    assert device(1) == "1" and device(1, CUDA_VISIBLE_DEVICES="4,7") == "7"
-    with pytest.raises(ConfigError, match="server 2 has no GPU"):
-        device(1, CUDA_VISIBLE_DEVICES="4")
-
-
-def test_detection_without_nvidia_smi_is_emulated(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert commands.detect_backend() == "emulated"
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200'\n")
-    smi.chmod(0o755)
-    assert commands.detect_backend() == "gpu"
-    smi.write_text("#!/bin/sh\necho 'no devices were found'; exit 6\n")
-    assert commands.detect_backend() == "emulated"
-
-
-def test_niyamas_configuration_is_one_that_it_takes(tmp_path):
-    path = tmp_path / "n.yaml"
-    commands.write_niyama_config(path, Engine("emulated"), tuple(reversed(PAPER_MIX)))
-    written = yaml.safe_load(path.read_text())
-    assert written["default_class"] == "Q3" and written["service_tiers"]["priority"] == "Q1"
-    pytest.importorskip("vllm")
-    from niyama.vllm import load_config
-
-    config = load_config({}, {"NIYAMA_CONFIG": str(path)})
-    assert [c.name for c in config.classes] == ["Q3", "Q2", "Q1"] and config.default_class == "Q3"
