@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from own_make import own_environment
 
 from artifact.__main__ import _parser
 from artifact.server_config import load_server_experiment
@@ -24,8 +25,7 @@ def make_gpu(tmp_path):
         path = tmp_path / "nvidia-smi"
         path.write_text(f"#!/bin/sh\n{nvidia_smi}\n")
         path.chmod(0o755)
-        own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of `make test`
-        environment = own | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        environment = own_environment() | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
         command = ["make", "gpu", f"GPU_RESULTS={tmp_path / 'gpu'}", *options]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout, done.stderr

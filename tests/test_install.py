@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from own_make import own_environment
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -172,6 +173,13 @@ def test_unknown_engine_is_refused_before_anything_is_done(machine):
     assert not machine.venv.exists()
 
 
+def dry_run(command):
+    """What make would do."""
+    environment = own_environment()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
 @pytest.mark.parametrize(
     ("there", "wanted", "expected"),
     [
@@ -187,7 +195,7 @@ def test_make_installs_again_only_for_another_engine(tmp_path, there, wanted, ex
     if there:
         (tmp_path / "installed").write_text(f"{there}\n")
     command = ["make", "--dry-run", "setup", f"VENV={tmp_path}", f"ENGINE={wanted}"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = dry_run(command)
     assert said.endswith(expected) if expected else "install.sh" not in said
 
 
@@ -195,5 +203,5 @@ def test_make_keeps_the_engine_that_is_there_when_the_lock_changes(tmp_path):
     (tmp_path / "installed").write_text("none\n")
     os.utime(tmp_path / "installed", (0, 0))
     command = ["make", "--dry-run", "setup", f"VENV={tmp_path}"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = dry_run(command)
     assert said.endswith(f"{tmp_path} none\n")
