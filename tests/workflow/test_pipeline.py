@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from artifact.config import ConfigError, load_experiments
+from artifact.config import ConfigError
+from artifact.experiments import load_experiments
 from artifact.server_config import load_server_experiment
 from artifact.tables import provenance, read_table
 
@@ -59,6 +60,39 @@ def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     assert second.returncode == 0, second.stderr[-3000:]
     assert digests(results) == before
     assert next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns == kept  # what was finished stayed
+
+
+@pytest.mark.timeout(900)
+def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
+    """`paper` holds all that the default target does; a lost part is run again alone, to the same bytes."""
+    results, config = tmp_path / "results", tmp_path / "c.yaml"
+    text = (ROOT / "workflows/config/smoke.yaml").read_text()
+    config.write_text(text)
+    first = snakemake(results, "paper", experiments=str(config))
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert "Fig 7: goodput" in (results / "paper.html").read_text()
+    grid, search = (read_table(results / "tables" / f"{name}.parquet") for name in ("steps", "bursts"))
+    assert {(r["variant"], r["load_qps"], r["seed"]) for r in grid.to_pylist()} == {
+        (label, load, seed) for label in ("alpha 0", "alpha 8") for load in (4.0, 6.0) for seed in (0, 1)
+    }
+    assert {(r["variant"], r["system"], r["latency"]) for r in search.to_pylist()} == {
+        (label, system, latency)
+        for label in ("Poisson", "gamma, cv 3")
+        for system in ("sarathi-edf", "niyama")
+        for latency in ("a100-llama3-8b-linear", "a100-llama3-8b-roofline")
+    }
+    assert provenance(search)["traces"]["azure-code-2023"]["rows"] > 0
+
+    lost, kept = sorted((results / "searches").rglob("*.parquet"))
+    before, stayed = (results / "tables" / "bursts.parquet").read_bytes(), kept.stat().st_mtime_ns
+    lost.unlink()
+    (results / "tables" / "bursts.parquet").unlink()
+    config.write_text(text.replace('"alpha 8": {}', '"alpha 8": {}\n      "alpha 9": {policy: {alpha_high: 0.009}}'))
+    again = snakemake(results, "paper", experiments=str(config))
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert (results / "tables" / "bursts.parquet").read_bytes() == before
+    assert kept.stat().st_mtime_ns == stayed  # another entry's change does not concern it
+    assert "alpha 9" in {r["variant"] for r in read_table(results / "tables" / "steps.parquet").to_pylist()}
 
 
 def test_a_bad_configuration_stops_before_any_job(tmp_path):
