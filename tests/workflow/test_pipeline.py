@@ -11,8 +11,10 @@ import pytest
 
 from artifact.config import ConfigError
 from artifact.experiments import load_experiments
+from artifact.render import figure_module
 from artifact.server_config import load_server_experiment
 from artifact.tables import provenance, read_table
+from figures import PAPER_FIGURES
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ROOT / "workflows" / "config" / "servers.yaml"
@@ -130,6 +132,13 @@ def test_paper_configuration_uses_the_papers_request_counts():
     assert paper.sweep.requests == 75_000 and paper.cluster.requests == 360_000
     assert min(paper.capacity.seeds, paper.sweep.seeds, paper.cluster.seeds) >= 5
     assert min(paper.long_capacity.requests.values()) >= 120_000
+
+
+@pytest.mark.parametrize("figure", PAPER_FIGURES)
+def test_paper_configuration_makes_every_table_that_a_figure_reads(figure):
+    """Without it the target `paper` would leave the figure out."""
+    tables = {"capacity", "summary", "cluster", *load_experiments(ROOT / "workflows/config/paper.yaml").named}
+    assert set(figure_module(figure).INPUTS) <= tables
 
 
 def test_trace_step_says_where_the_trace_came_from(tmp_path):
