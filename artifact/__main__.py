@@ -10,6 +10,7 @@ from pathlib import Path
 
 from artifact import commands, host_commands, server_commands, step_profile
 from artifact.config import LATENCY
+from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
 from artifact.servers import ServerError
 from artifact.tables import ResultError
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _pipeline_commands(verbs)
     server_commands.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
+    latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
     return parser
 

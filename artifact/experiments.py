@@ -14,7 +14,7 @@ from artifact.systems import build_system
 from niyama import load_card
 
 AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
-TAKEN = ("capacity", "summary", "cluster", "servers")  # tables with rules of their own
+TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy")  # tables with rules of their own
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]

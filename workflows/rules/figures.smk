@@ -4,7 +4,7 @@ from figures import FIGURES, PAPER_FIGURES
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
 # Tables of this configuration; a figure that needs another is left out of `paper` (the default target needs all of its).
-TABLES = {"capacity", "summary", "cluster", *CONFIG.named}
+TABLES = {"capacity", "summary", "cluster", "predictor_accuracy", *CONFIG.named}
 PAPER = [
     name for name in PAPER_FIGURES if TABLES.issuperset(figure_module(name).INPUTS)
 ]
