@@ -60,7 +60,7 @@ def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     return (
         "Errors of three families of predictor fitted to the same profiles, predicted over true. Left: times of steps "
-        "whose shape was held out (five folds over shapes). Right: the largest chunk that fits a slack of 30 to 400 ms, "
+        "whose shape was held out (five folds over shapes). Right: the largest chunk within a slack of 30 to 400 ms, "
         "over the one that truly does, beside decodes and behind prefixes that were held out whole. Boxes: quartiles; "
         "whiskers: 5th and 95th percentile; dots: median. Grey: the 10 % that the paper claims for the chunk size. "
         "The forest is a step function, so that its chunks jump where its steps do. No noise but on the CPU: the "
@@ -85,15 +85,11 @@ def draw(tables: Tables, variant: Variant) -> Figure:
                 ax.axvspan(-CLAIM, CLAIM, color="#EFEFEF", zorder=0)
         handles = [Patch(color=colour, label=label) for label, colour in LOOKS.values()]
         style.legend_above(figure, handles, len(handles))
-        counts = frame[frame["part"] == "all"].groupby("test")["count"]
-        text = (
-            f"N = {style.counted(counts.get_group('steps'))} steps, {style.counted(counts.get_group('chunks'))} chunks"
-        )
-        figure.supxlabel(f"Profiles: {len(profiles)}; held out by shape. {text}.", x=0.01, ha="left", **_SMALL)
+        whole = frame[frame["part"] == "all"].set_index("test")["count"]
+        steps, chunks = (style.counted(whole[[test]]) for test, _ in PANELS)
+        text = f"Profiles: {len(profiles)}, each with {steps} held-out steps and {chunks} chunks, by predictor."
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=style.SMALL_PT, color=style.FAINT)
     return figure
-
-
-_SMALL = {"fontsize": style.SMALL_PT, "color": style.FAINT}
 
 
 def _panel(ax: Axes, own: pd.DataFrame, profiles: Sequence[str]) -> None:

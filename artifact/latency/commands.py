@@ -61,7 +61,7 @@ def card_facts(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
             "model": f"{about['model_shape']} {engine['dtype']}",
             "engine": f"vLLM {engine['vllm']}, torch {engine['torch']}",
             "kv_tokens": int(engine["kv_tokens"]),
-            "source": f"python -m artifact fit {path.name}: `profile --backend {about['backend']} --grid {about['grid']}`",
+            "source": f"fit of {path.name}, from `profile --backend {about['backend']} --grid {about['grid']}`",
         }
     except KeyError as error:
         raise ConfigError(f"{path}: does not say {error} of its engine; give what `artifact profile` wrote") from None

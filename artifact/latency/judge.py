@@ -31,7 +31,7 @@ class HeldOut:
     @property
     def margin(self) -> float:
         """Times the prediction, WITHIN of the steps are not longer."""
-        return float(np.quantile(1.0 / self.ratio, WITHIN, method="higher"))
+        return float(np.quantile(1.0 / self.ratio, WITHIN, method="inverted_cdf"))
 
 
 def model_of(kind: str, coefficients: np.ndarray) -> LatencyModel:
