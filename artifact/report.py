@@ -201,7 +201,7 @@ def _cards(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     own = (frame["latency"].unique() for frame in tables.values() if "latency" in frame)
     names = dict.fromkeys(str(name) for unique in own for name in unique)
     cards = [load_card(name) for name in names]
-    fields = ("name", "model", "hardware", "source", "error")
+    fields = ("name", "model", "hardware", "engine", "source", "error")
     return pd.DataFrame([{field: getattr(card, field) for field in fields} for card in cards])
 
 

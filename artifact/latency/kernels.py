@@ -55,7 +55,7 @@ class Kernels:
     def chunk_attention(self, tokens: int, prefix: int) -> float:
         """A prompt's chunk behind its prefix: its share of the attention of prefix and chunk, by pairs of tokens.
 
-        Too little for small chunks behind long prefixes, which leave a GPU partly idle; at least the chunk's alone.
+        Too little for small chunks, which leave a GPU partly idle; at least that of the chunk alone.
         """
         if tokens == 0:
             return 0.0

@@ -53,6 +53,20 @@ OTHERS = (
     ("h100-tp4-llama3-70b", 0, 0, 2048, 138.8, VIDUR),
 )
 
+# Attention of a chunk behind a prefix, of 32 heads on one A100 (tokens, prefix, ms of one layer, mean): Vidur's
+# data/profiling/a100/attention.csv at e2d00e9 (Llama-2-70B split over two GPUs, FlashAttention of early 2024).
+VIDUR_CHUNKS = ((704, 0, 0.1208), (672, 1024, 0.1944), (672, 2048, 0.2762), (672, 3072, 0.3554), (672, 3392, 0.3832))
+
+
+def chunk_comparisons() -> list[dict[str, float]]:
+    """Our attention of a chunk, as 32 heads of Llama-3-8B have it, beside VIDUR_CHUNKS; ms of one layer."""
+    kernels, rows = Kernels(LLAMA3_8B), []
+    for tokens, prefix, theirs_ms in VIDUR_CHUNKS:
+        ours_ms = 1e3 * kernels.chunk_attention(tokens, prefix)
+        row = {"tokens": tokens, "prefix_tokens": prefix, "theirs_ms": theirs_ms, "ours_ms": ours_ms}
+        rows.append({**row, "ours_over_theirs": ours_ms / theirs_ms})
+    return rows
+
 
 def engine_map(profile: Profile) -> tuple[float, float, np.ndarray]:
     """(factor, offset_s) from kernels to the authors' model, with the least squared relative error; and the ratios."""
@@ -99,7 +113,10 @@ def kernel_card(name: str, shape: ModelShape, profile: Profile) -> tuple[ModelCa
     """What the kernels take."""
     own = [row["ours_over_theirs"] for row in comparisons() if row["model"] == name and row["source"] == AICONFIGURATOR]
     checked = f"within {max(abs(r - 1) for r in own):.0%} of aiconfigurator's own sums" if own else "not cross-checked"
-    error = f"No engine was measured: a lower bound; the sums are {checked}, too low for small chunks on long prefixes."
+    error = (
+        f"No engine was measured: a lower bound; the sums are {checked}. A chunk's attention behind a prefix is its "
+    )
+    error += "share of the whole prompt's: too low for small chunks."
     card, found = make_card(f"{name}-kernels", KIND, profile, error=error, **facts(shape))
     return card, by_region(found, profile)
 
@@ -136,6 +153,7 @@ def main(cards: Path = FOLDER, report: Path = REPORT) -> None:
         "engine_map": {"factor": factor, "offset_s": offset_s, "to": AUTHORS, "relative_error": regions},
         "cross_validated_error": errors,
         "beside_others": comparisons(),
+        "chunk_attention_beside_vidur": chunk_comparisons(),
     }
     tables.write_text(report, json.dumps(_rounded(found), indent=1) + "\n")
 

@@ -31,6 +31,12 @@ def test_sums_of_kernels_are_those_that_others_find():
         assert max(abs(ratio - 1) for ratio in own) < most
 
 
+def test_a_chunk_behind_a_prefix_is_no_further_from_others_than_one_without():
+    """Vidur's older kernel took longer for both; the share of the whole does not make it worse."""
+    alone, *behind = (row["ours_over_theirs"] for row in published.chunk_comparisons())
+    assert alone < min(behind) and max(behind) < 1.0
+
+
 @SHAPES
 def test_no_step_beats_the_hardware(name):
     """All FLOP and all bytes of weights and KV, at the datasheet's peaks and perfectly overlapped, take less time."""
