@@ -114,9 +114,9 @@ def kernel_card(name: str, shape: ModelShape, profile: Profile) -> tuple[ModelCa
     own = [row["ours_over_theirs"] for row in comparisons() if row["model"] == name and row["source"] == AICONFIGURATOR]
     checked = f"within {max(abs(r - 1) for r in own):.0%} of aiconfigurator's own sums" if own else "not cross-checked"
     error = (
-        f"No engine was measured: a lower bound; the sums are {checked}. A chunk's attention behind a prefix is its "
+        f"No engine was measured: a lower bound; the sums are {checked}. A chunk behind a prefix has its "
     )
-    error += "share of the whole prompt's: too low for small chunks."
+    error += "share of the whole prompt's attention: too little for small chunks."
     card, found = make_card(f"{name}-kernels", KIND, profile, error=error, **facts(shape))
     return card, by_region(found, profile)
 
