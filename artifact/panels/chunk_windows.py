@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from artifact.config import RunSpec
 from artifact.panels.settings import Throughput, Window
-from artifact.runs import Result, run
+from artifact.runs import run
 from artifact.sweep import identity
 from niyama.sim import LOG_COLUMNS
 
-OnRun = Callable[[RunSpec], None] | None
 COUNTED = ("decodes", "decode_context_tokens", "prefill_tokens", "prefill_requests", "queued", "kv_free_blocks")
 
 
-def chunk_windows(windows: Mapping[str, Window], latency: str, on_run: OnRun = None) -> list[dict[str, object]]:
+def chunk_windows(windows: Mapping[str, Window], latency: str) -> list[dict[str, object]]:
     """A row per figure, system and iteration; iteration 0 is the first of the run's second half.
 
     Columns as in the iteration log; min_slack_s is null where no decode has a deadline.
     """
     rows = []
     for figure, window in windows.items():
-        for done in _runs(window.specs(latency), on_run, log=True):
+        for done in (run(spec, log=True) for spec in window.specs(latency)):
             log = done.run.log[:, 1:]
             log = log[len(log) // 2 :]
             if window.prefill_only:
@@ -39,14 +37,14 @@ def _columns(row: np.ndarray) -> dict[str, object]:
     return values | {"min_slack_s": values["min_slack_s"] if np.isfinite(values["min_slack_s"]) else None}
 
 
-def chunk_throughput(panel: Throughput, latency: str, on_run: OnRun = None) -> list[dict[str, object]]:
+def chunk_throughput(panel: Throughput, latency: str) -> list[dict[str, object]]:
     """A row per run: tokens (prompt and output) per second of the iterations that prefill, and of the whole run.
 
     busy_tokens_per_s: how fast the replica works while there is a prompt to work on; the same requests under every
     system. run_tokens_per_s: all tokens over the time to the last one; far above capacity, what the replica can do.
     """
     rows = []
-    for done in _runs(panel.specs(latency), on_run, log=True):
+    for done in (run(spec, log=True) for spec in panel.specs(latency)):
         log = dict(zip(LOG_COLUMNS, done.run.log[:, 1:].T, strict=True))
         busy = log["prefill_tokens"] > 0
         tokens = (log["prefill_tokens"] + log["decodes"])[busy].sum()
@@ -61,10 +59,3 @@ def chunk_throughput(panel: Throughput, latency: str, on_run: OnRun = None) -> l
             }
         )
     return rows
-
-
-def _runs(specs: list[RunSpec], on_run: OnRun, log: bool) -> Iterator[Result]:
-    for spec in specs:
-        if on_run is not None:
-            on_run(spec)
-        yield run(spec, log=log)

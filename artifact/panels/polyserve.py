@@ -6,7 +6,7 @@ the threshold: two classes that differ in their TBT alone cannot be told apart w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,6 @@ class Planner:
 
     spec: RunSpec  # its replicas are replaced by each fleet's
     seeds: int
-    on_run: Callable[[RunSpec], None] | None = None
     rates: dict[tuple[Sizes, int], np.ndarray] = field(default_factory=dict)
     about: dict[str, object] = field(default_factory=dict)
 
@@ -37,8 +36,6 @@ class Planner:
         """float64[classes]: violation rates of one run; a class that nobody was in has none."""
         if (sizes, seed) not in self.rates:
             spec = self.spec.model_copy(update={"replicas": sizes, "seed": seed})
-            if self.on_run is not None:
-                self.on_run(spec)
             done = run(spec)
             columns = metrics.request_columns(done.requests, done.run)
             self.rates[sizes, seed] = np.nan_to_num(metrics.violation_rates(done.requests, columns)[0])
@@ -84,9 +81,7 @@ def _smaller(sizes: Sizes) -> Iterator[Sizes]:
     return (fleet for fleet in (_changed(sizes, step) for step in steps) if min(fleet) >= 1)
 
 
-def polyserve_fleets(
-    panel: Fleets, latency: str, on_run: Callable[[RunSpec], None] | None = None
-) -> list[dict[str, object]]:
+def polyserve_fleets(panel: Fleets, latency: str) -> list[dict[str, object]]:
     """A row per system and share of the first class: the planned fleet, its GPUs and its violation rates."""
     source = trace(panel.trace)
     bound = fluid_bound_qps(load_card(latency), source.prompt_tokens, source.output_tokens)
@@ -103,7 +98,7 @@ def polyserve_fleets(
                 latency=latency,
                 classes=mix,
             )
-            planner = Planner(spec, panel.seeds, on_run)
+            planner = Planner(spec, panel.seeds)
             own = [sum(c.share for c in mix if p.classes is None or c.name in p.classes) for p in pools]
             sizes = planner.plan(tuple(max(1, int(panel.load_qps * part / bound)) for part in own))
             rows.append(
