@@ -76,7 +76,10 @@ def test_a_dynamic_chunk_has_bounds():
     assert dynamic(with_prefill(decodes, 0, 2500), np.inf) == 0
 
 
-def steady(batch, slack_s, prefix=0, card=ROOFLINE, limits=LIMITS._replace(step_s=0.05)):
+STEADY = LIMITS._replace(step_s=0.05)
+
+
+def steady(batch, slack_s, prefix=0, card=ROOFLINE, limits=STEADY):
     return source_of(rules.steady_chunk)(card.build(), batch, limits, prefix, slack_s)
 
 
@@ -102,7 +105,7 @@ def test_a_steady_chunk_shrinks_with_the_prefix():
     chunks = [steady(decodes, 6.0, prefix) for prefix in (0, 20_000, 40_000, 80_000)]
     assert chunks == sorted(chunks, reverse=True) and len(set(chunks)) == 4
     assert steady(empty_batch(200, 10**6), 6.0) == 128
-    assert steady(decodes, 6.0, limits=LIMITS._replace(step_s=10.0)) == 2500
+    assert steady(decodes, 6.0, limits=STEADY._replace(step_s=10.0)) == 2500
     assert steady(with_prefill(decodes, 0, 2500), 6.0) == 0
 
 

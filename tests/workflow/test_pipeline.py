@@ -85,7 +85,7 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
     }
     assert provenance(search)["traces"]["azure-code-2023"]["rows"] > 0
 
-    lost, kept = sorted((results / "searches").rglob("*.parquet"))
+    lost, kept = sorted((results / "searches" / "bursts").rglob("*.parquet"))
     before, stayed = (results / "tables" / "bursts.parquet").read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()
     (results / "tables" / "bursts.parquet").unlink()
