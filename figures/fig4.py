@@ -113,16 +113,23 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         figure = style.new_figure(style.DOUBLE_IN, 2.7)
         rate, time = figure.subplots(1, 2)
         handles = []
-        for (decodes, own), (colour, dashes) in zip(frame.groupby("decodes"), LINES, strict=False):
+        shown = zip(frame.groupby("decodes"), LINES, strict=False)
+        for i, ((decodes, own), (colour, dashes)) in enumerate(shown):
             line = {"color": colour, "ls": dashes, "lw": 1.5}
             rate.plot(own["chunk_tokens"], own["tokens_per_s"], **line)
             time.plot(own["chunk_tokens"], own["duration_s"] * 1e3, **line)
-            _mark(rate, time, marks.loc[decodes], colour)
+            _mark(rate, time, marks.loc[decodes], colour, i)
             context = f" of {own['decode_context_tokens'].iloc[0] // decodes:,} tokens" if decodes else ""
             handles.append(Line2D([], [], label=f"{decodes} decodes{context}", **line))
         if printed:
             rate.plot(printed["chunk_tokens"], printed["tokens_per_s"], **style.paper_style())
             time.plot(printed["chunk_tokens"], printed["tbt_s"] * 1e3, **style.paper_style())
+            words = (
+                f"paper: {printed['chunk_tokens']:,}, {printed['tokens_per_s']:,}/s, {printed['below_most']:.0%} lower"
+            )
+            rate.text(
+                0.98, 0.09, words.replace("%", " %"), transform=rate.transAxes, ha="right", fontsize=style.SMALL_PT
+            )
             handles.append(style.paper_handle())
         _axes(rate, time, float(frame["chunk_tokens"].max()))
         handles.append(Line2D([], [], label=f"at {_tbt_s() * 1e3:.0f} ms", color=style.INK, marker="o", ls="none"))
@@ -131,16 +138,16 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     return figure
 
 
-def _mark(rate: Axes, time: Axes, mark: pd.Series, colour: str) -> None:
+def _mark(rate: Axes, time: Axes, mark: pd.Series, colour: str, line: int) -> None:
+    """The chunk at the SLO as a dot in both panels, over the star where they meet, and in words."""
     if math.isnan(mark["chunk_tokens"]):
         return
-    dot = {"color": colour, "marker": "o", "ms": 4.5, "mec": "white", "mew": 0.6, "zorder": 5}
+    dot = {"color": colour, "marker": "o", "ms": 4, "mec": "white", "mew": 0.6, "zorder": 7}
     rate.plot(mark["chunk_tokens"], mark["tokens_per_s"], **dot)
     time.plot(mark["chunk_tokens"], _tbt_s() * 1e3, **dot)
-    text = f"{mark['chunk_tokens']:,.0f} tokens: {mark['tokens_per_s']:,.0f}/s, {100 * mark['below_most']:.0f} % below"
-    place = (8, -5) if mark.name else (8, 5)
-    rate.annotate(text, (mark["chunk_tokens"], mark["tokens_per_s"]), place, textcoords="offset points", color=colour,
-                  fontsize=style.SMALL_PT, va="top" if mark.name else "center")  # fmt: skip
+    words = f"{mark['chunk_tokens']:,.0f} tokens, {mark['tokens_per_s']:,.0f}/s, {100 * mark['below_most']:.0f} % lower"
+    where = {"transform": rate.transAxes, "ha": "right", "fontsize": style.SMALL_PT}
+    rate.text(0.98, 0.36 - 0.09 * line, words, color=colour, **where)
 
 
 def _axes(rate: Axes, time: Axes, most: float) -> None:

@@ -65,7 +65,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         for ax, system in zip(panels, systems, strict=True):
             _panel(ax, frame[frame["system"] == system], system, 1.1 * end_s)
         panels[-1].set_xlabel("seconds", labelpad=2)
-        style.legend_above(figure, _legend(), 4)
+        style.legend_above(figure, _legend(), 5)
         style.footer(figure, frame, {frame["seed"].nunique()}, "")
     return figure
 

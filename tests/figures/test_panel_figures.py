@@ -24,7 +24,7 @@ def test_fig4_finds_the_chunk_of_50_ms(frames):
     assert rows.loc[0, "below_most"] == pytest.approx(1 - 8000 / (2000 / 0.21))
     rate, time = fig4.draw(frames, Variant(LINEAR)).axes
     assert marked(rate, "*") == [(330, 6800)] and marked(time, "*") == [(330, 50)]
-    assert "400 tokens: 8,000/s" in words(rate.figure)
+    assert "400 tokens, 8,000/s" in words(rate.figure)
     assert "8,000 tokens/s" in fig4.caption(frames, Variant(LINEAR))
 
 

@@ -58,7 +58,9 @@ rule paper_report:
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=PAPER),
         rules.tables.output,
         # also those that no figure reads
-        tables=expand(f"{RESULTS}/tables/{{named}}.parquet", named=[*CONFIG.named, *PANELS]),
+        tables=expand(
+            f"{RESULTS}/tables/{{named}}.parquet", named=[*CONFIG.named, *PANELS]
+        ),
         text=rules.report.input.text,
     output:
         f"{RESULTS}/paper.html",

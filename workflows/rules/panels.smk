@@ -30,9 +30,7 @@ rule panel_table:
     input:
         lambda w: expand(
             f"{RESULTS}/panels/{w.panel}/{{latency}}.parquet",
-            latency=(
-                model_names() if w.panel == "chunk_curve" else CONFIG.latencies
-            ),
+            latency=(model_names() if w.panel == "chunk_curve" else CONFIG.latencies),
         ),
     output:
         f"{RESULTS}/tables/{{panel}}.parquet",
