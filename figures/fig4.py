@@ -124,12 +124,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         if printed:
             rate.plot(printed["chunk_tokens"], printed["tokens_per_s"], **style.paper_style())
             time.plot(printed["chunk_tokens"], printed["tbt_s"] * 1e3, **style.paper_style())
-            words = (
-                f"paper: {printed['chunk_tokens']:,}, {printed['tokens_per_s']:,}/s, {printed['below_most']:.0%} lower"
-            )
-            rate.text(
-                0.98, 0.09, words.replace("%", " %"), transform=rate.transAxes, ha="right", fontsize=style.SMALL_PT
-            )
+            _say(rate, 2, "paper: ", *(printed[name] for name in PRINTED), style.INK)
             handles.append(style.paper_handle())
         _axes(rate, time, float(frame["chunk_tokens"].max()))
         handles.append(Line2D([], [], label=f"at {_tbt_s() * 1e3:.0f} ms", color=style.INK, marker="o", ls="none"))
@@ -145,9 +140,14 @@ def _mark(rate: Axes, time: Axes, mark: pd.Series, colour: str, line: int) -> No
     dot = {"color": colour, "marker": "o", "ms": 4, "mec": "white", "mew": 0.6, "zorder": 7}
     rate.plot(mark["chunk_tokens"], mark["tokens_per_s"], **dot)
     time.plot(mark["chunk_tokens"], _tbt_s() * 1e3, **dot)
-    words = f"{mark['chunk_tokens']:,.0f} tokens, {mark['tokens_per_s']:,.0f}/s, {100 * mark['below_most']:.0f} % lower"
-    where = {"transform": rate.transAxes, "ha": "right", "fontsize": style.SMALL_PT}
-    rate.text(0.98, 0.36 - 0.09 * line, words, color=colour, **where)
+    _say(rate, line, "", *(mark[name] for name in PRINTED), colour)
+
+
+def _say(ax: Axes, line: int, who: str, chunk: float, rate: float, below: float, colour: str) -> None:
+    """The numbers at the SLO in words, below the curves."""
+    words = f"{who}{chunk:,.0f} tokens, {rate:,.0f}/s, {100 * below:.0f} % lower"
+    where = {"transform": ax.transAxes, "ha": "right", "fontsize": style.SMALL_PT}
+    ax.text(0.98, 0.3 - 0.09 * line, words, color=colour, **where)
 
 
 def _axes(rate: Axes, time: Axes, most: float) -> None:
