@@ -49,16 +49,18 @@ def capacity_rows(traces=(CODE, CODE_TWIN), latencies=(LINEAR, ROOFLINE), seeds=
     return rows
 
 
-def summary_rows(traces=(CODE,), latencies=(LINEAR,), seeds=3, loads=(2.0, 4.0, 6.0)) -> list[dict]:
+def summary_rows(
+    traces=(CODE,), latencies=(LINEAR,), seeds=3, loads=(2.0, 4.0, 6.0), systems=tuple(SYSTEMS), groups=GROUPS
+) -> list[dict]:
     """Latencies and violations that rise with the load, differ by system, and spread over seeds."""
     rows = []
     for latency in latencies:
         for trace in traces:
-            for i, system in enumerate(SYSTEMS):
+            for i, system in enumerate(systems):
                 for load in loads:
                     for seed in range(seeds):
                         who = {"trace": trace, "system": system, "latency": latency, "load_qps": load, "seed": seed}
-                        rows += [{**who, "group": g, **metrics(g, load * (1 + i) * (1 + 0.1 * seed))} for g in GROUPS]
+                        rows += [{**who, "group": g, **metrics(g, load * (1 + i) * (1 + 0.1 * seed))} for g in groups]
     return rows
 
 
@@ -74,6 +76,7 @@ def metrics(group: str, size: float) -> dict[str, object]:
         "replicas": 1,
         "violation_rate": min(1.0, 0.02 * size),
         "violation_rate_without_tbt": min(1.0, 0.01 * size),
+        "relegated_share": min(1.0, 0.005 * size),
         "late_token_share": None if batch else min(1.0, 0.01 * size),
         "gap_over_tbt_share": None if batch else min(1.0, 0.02 * size),
         **times,
@@ -100,114 +103,41 @@ def cluster_rows(trace=CODE_TWIN, load_qps=35.0, seeds=2) -> list[dict]:
     return rows
 
 
-CONV_TWIN = "azure-conv-2024-week-synth"
+def labelled(rows: list[dict], label: str = "", **changes: object) -> list[dict]:
+    """The same rows as those of a variant."""
+    return [{"variant": label, **row, **changes} for row in rows]
 
 
-def run_of(trace, system, load_qps, seed=0) -> dict[str, object]:
-    """The columns that say which run a row is about."""
-    who = {"backend": "sim", "trace": trace, "system": system, "latency": LINEAR, "predictor": f"{LINEAR} (oracle)"}
-    return {**who, "load_qps": load_qps, "requests": 5000, "seed": seed, "replicas": 1}
-
-
-def chunk_curve_rows() -> list[dict]:
-    """10 ms and 0.1 ms a token: 400 tokens (390 beside 10 decodes) take 50 ms; at most 2,000 tokens."""
-    rows = []
-    for decodes in (0, 10):
-        for chunk in range(10, 2001, 10):
-            seconds = 0.010 + 0.0001 * (chunk + decodes)
-            one = {"backend": "latency-model", "latency": LINEAR, "decodes": decodes, "chunk_tokens": chunk}
-            rates = {"tokens_per_s": (chunk + decodes) / seconds, "prefill_tokens_per_s": chunk / seconds}
-            rows.append({**one, "decode_context_tokens": 1000 * decodes, "duration_s": seconds, **rates})
-    return rows
-
-
-def five_requests_rows() -> list[dict]:
-    """Two requests: X is in time, Y of low importance is relegated at 0.4 s and a second late."""
-    rows = []
-    for system in ("sarathi-fcfs", "niyama"):
-        who = {k: v for k, v in run_of("five-requests", system, 1.0).items() if k not in ("load_qps", "replicas")}
-        facts = (("X", True, 0.0, 1.0, 500, 0.3, True), ("Y", False, 0.1, 0.9, 700, 1.9, False))
-        for name, important, start_s, end_s, tokens, counted_s, met in facts:
-            about = {**who, "request": name, "important": important}
-            fact = {"start_s": start_s, "end_s": end_s, "tokens": tokens, "counted_s": counted_s, "met": met}
-            rows.append({**about, "kind": "request", **fact})
-            chunk = {"start_s": start_s, "end_s": counted_s, "tokens": tokens, "counted_s": None, "met": None}
-            rows.append({**about, "kind": "prefill", **chunk})
-            rows.append({**about, "kind": "decode", **chunk, "start_s": counted_s, "end_s": counted_s + 0.1})
-            if not important:
-                rows.append({**about, "kind": "relegated", **chunk, "start_s": 0.4, "end_s": None})
-    return rows
-
-
-def chunk_windows_rows() -> list[dict]:
-    """Ten iterations of each figure's systems; no decode has a deadline in the first."""
-    windows = {
-        "fig9": (CONV_TWIN, ("sarathi-edf", "niyama")),
-        "fig15a": ("fixed-10000x500-synth", ("sarathi-fcfs", "medha", "niyama-dc-fcfs")),
-    }
-    return [
-        {
-            "figure": figure,
-            **run_of(trace, system, 3.9),
-            "iteration": i,
-            "prefill_tokens": 100 * (k + 1) + i,
-            "decodes": 5,
-            "min_slack_s": 0.5 / i if i else None,
-            "duration_s": 0.02 + 0.001 * i,
-        }
-        for figure, (trace, systems) in windows.items()
-        for k, system in enumerate(systems)
-        for i in range(10)
-    ]
-
-
-def chunk_throughput_rows() -> list[dict]:
-    """Over the fixed chunk: niyama-dc 10 % at the same load and 50 % far above, niyama twice that; seeds differ."""
-    rates = {"sarathi-edf": (1.0, 1.0), "niyama-dc": (1.1, 1.5), "niyama": (1.2, 2.0)}
-    return [
-        {
-            **run_of(CONV_TWIN, system, load, seed),
-            "busy_tokens_per_s": 6000 * (1 + seed) * busy,
-            "run_tokens_per_s": 5000 * (1 + seed) * far,
-            "mean_chunk_tokens": 300.0,
-        }
-        for system, (busy, far) in rates.items()
-        for load in (3.9, 20.0)
-        for seed in range(3)
-    ]
-
-
-def search_rows(trace, systems, label="", factor=1.0) -> list[dict]:
-    """Rows of a search: capacity rows with the label `variant`."""
-    rows = []
-    for system, base in systems.items():
-        for criterion, cost in zip(CRITERIA, (0.0, 0.02), strict=True):
-            values = [factor * base - cost + 0.01 * k for k in range(3)]
-            row = capacity_row(trace, system, LINEAR, "paper", criterion, values)
-            rows.append({"variant": label, **{k: v for k, v in row.items() if k != "run_length"}})
-    return rows
-
-
-def polyserve_rows() -> dict[str, list[dict]]:
-    """Alone, a replica carries 4 and 5 (silo), 5 and 6.25 (PolyServe) requests/s, shared 6.3, by token deadlines."""
-    alone = {"sarathi-fcfs": 4.01, "sarathi-fcfs-512": 3.0, "polyserve": 5.01}
-    classes = search_rows(CONV_TWIN, alone, "TBT 50 ms") + search_rows(CONV_TWIN, alone, "TBT 100 ms", 1.25)
-    mixes = [row for label in ("10", "90") for row in search_rows(CONV_TWIN, {"niyama": 6.31}, label)]
-    fleets = [
-        {**run_of(CONV_TWIN, system, 50.0), "seeds": 3, "share": share, "fleet": fleet, "gpus": gpus}
-        for share in (0.1, 0.9)
-        for system, fleet, gpus in (("polyserve", "4-6", 10), ("niyama", "9", 9))
-    ]
-    return {"polyserve_classes": classes, "polyserve_mixes": mixes, "polyserve_fleets": fleets}
+def search_rows(label: str, cost: float = 0.0, **changes: object) -> list[dict]:
+    """Rows of a named search on both traces: each system's goodput, less `cost`."""
+    rows = capacity_rows(systems={name: base - cost for name, base in SYSTEMS.items()})
+    own = [{k: v for k, v in row.items() if k != "run_length"} for row in rows if row["run_length"] == "paper"]
+    return labelled(own, label, **changes)
 
 
 def named_rows() -> dict[str, list[dict]]:
-    """Made-up rows of the tables of named experiments and panels, by table."""
+    """Made-up rows of the tables of named experiments (`grids`, `searches` and `panels` of paper.yaml), by table."""
+    from panel_tables import panel_rows  # made of what stands above
+
+    niyama, five = {"systems": ("niyama",)}, ("all", "1 s", "3 s", "6 s", "600 s", "1,800 s")
+    roofline = {"predictor": ROOFLINE}
     return {
-        "chunk_curve": chunk_curve_rows(),
-        "five_requests": five_requests_rows(),
-        "chunk_windows": chunk_windows_rows(),
-        "chunk_throughput": chunk_throughput_rows(),
-        "medha": search_rows("fixed-10000x500-synth", {"sarathi-fcfs": 0.3, "medha": 0.26, "niyama-dc-fcfs": 0.39}),
-        **polyserve_rows(),
+        "more_systems": labelled(summary_rows(systems=("sarathi-sjf", "niyama-dc", "niyama-dc-er"))),
+        "alpha": [r for label in ("0", "8", "adaptive") for r in labelled(summary_rows(**niyama), label)],
+        "mixes": [r for label in ("70-15-15", "15-15-70") for r in labelled(summary_rows(loads=(4.5,)), label)],
+        "more_classes": [
+            *labelled(summary_rows(groups=("all", "Q1", "Q2")), "two"),
+            *labelled(summary_rows(groups=five), "five"),
+        ],
+        "long_context": labelled(summary_rows(traces=("mooncake-conv",))),
+        "other_slos": search_rows("3 s", 0.3),
+        "short_runs": [*search_rows("short", -0.4, requests=1000), *search_rows("medium", -0.2, requests=3000)],
+        "arrivals": [*search_rows("trace timestamps", 0.2), *search_rows("gamma, cv 2", 0.4)],
+        "decode_length": [*search_rows("oracle", -0.1), *search_rows("constant 15", 0.1)],
+        "predictor_error": [
+            *search_rows("roofline, noise 10 %", 0.6, **roofline),
+            *search_rows("linear", 0.0),
+            *search_rows("linear, noise 10 %", 0.2),
+        ],
+        **panel_rows(),
     }

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import CONV_TWIN, LINEAR
+from figure_tables import LINEAR
+from panel_tables import CONV_TWIN
 from test_drawings import marked, words
 
 from figures import fig4, fig6, fig9, fig15a, fig15b, style
