@@ -116,9 +116,7 @@ def search_rows(label: str, cost: float = 0.0, **changes: object) -> list[dict]:
 
 
 def named_rows() -> dict[str, list[dict]]:
-    """Made-up rows of the tables of named experiments (`grids`, `searches` and `panels` of paper.yaml), by table."""
-    from panel_tables import panel_rows  # made of what stands above
-
+    """Made-up rows of the tables of named experiments (`grids` and `searches` of paper.yaml), by table."""
     niyama, five = {"systems": ("niyama",)}, ("all", "1 s", "3 s", "6 s", "600 s", "1,800 s")
     roofline = {"predictor": ROOFLINE}
     return {
@@ -139,5 +137,4 @@ def named_rows() -> dict[str, list[dict]]:
             *search_rows("linear", 0.0),
             *search_rows("linear, noise 10 %", 0.2),
         ],
-        **panel_rows(),
     }
