@@ -12,6 +12,7 @@ from artifact import commands, host_commands, server_commands, step_profile
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
+from artifact.panels import commands as panel_commands
 from artifact.servers import ServerError
 from artifact.tables import ResultError
 
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     _point_commands(verbs)
     _pipeline_commands(verbs)
+    panel_commands.add_command(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
     latency_commands.add_commands(verbs, _verb)

@@ -85,7 +85,7 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
     }
     assert provenance(search)["traces"]["azure-code-2023"]["rows"] > 0
 
-    lost, kept = sorted((results / "searches").rglob("*.parquet"))
+    lost, kept = sorted((results / "searches" / "bursts").rglob("*.parquet"))
     before, stayed = (results / "tables" / "bursts.parquet").read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()
     (results / "tables" / "bursts.parquet").unlink()
@@ -137,13 +137,8 @@ def test_paper_configuration_uses_the_papers_request_counts():
 @pytest.mark.parametrize("figure", PAPER_FIGURES)
 def test_paper_configuration_makes_every_table_that_a_figure_reads(figure):
     """Without it the target `paper` would leave the figure out."""
-    tables = {
-        "capacity",
-        "summary",
-        "cluster",
-        "predictor_accuracy",
-        *load_experiments(ROOT / "workflows/config/paper.yaml").named,
-    }
+    config = load_experiments(ROOT / "workflows/config/paper.yaml")
+    tables = {"capacity", "summary", "cluster", "predictor_accuracy", *config.named, *config.panels.tables}
     assert set(figure_module(figure).INPUTS) <= tables
 
 
