@@ -26,8 +26,9 @@ def add_commands(verbs, verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--report-only", action="store_true", help="exit with 0 also when a claim fails; broken results still count"
     )
     seal = verb(verbs, "manifest", list_tables, "List tables with their checksums, for `verify`.")
-    seal.add_argument("tables", type=Path, nargs="+", help="files under the results folder")
+    seal.add_argument("tables", type=Path, nargs="*", help="files under the results folder")
     seal.add_argument("--results", type=Path, required=True, help="folder of results")
+    seal.add_argument("--out", type=Path, required=True, help="tables/manifest*.json in that folder")
 
 
 def check_claims(options: argparse.Namespace) -> int:
@@ -44,5 +45,5 @@ def check_claims(options: argparse.Namespace) -> int:
 
 
 def list_tables(options: argparse.Namespace) -> None:
-    """Write tables/manifest.json."""
-    print(write_manifest(options.results, options.tables))
+    """Write a manifest."""
+    write_manifest(options.results, options.out, options.tables)

@@ -25,9 +25,7 @@ ABSOLUTE_UNITS = ("QPS", "s", "ms", "tokens/s", "tokens", "GPUs")
 class Side(Strict):
     """One of the two numbers that a measure is about."""
 
-    where: Filters = Field(
-        default={}, description="rows, beside those of the measure: column -> value, or list of them"
-    )
+    where: Filters = Field(default={}, description="rows, beside the measure's: column -> value, or a list")
     column: Text | None = Field(default=None, description="column, where it is not the measure's")
 
 
@@ -39,13 +37,14 @@ class Measure(Strict):
     column: Text = Field(description="column; a list in it holds a value per seed")
     of: Side = Side()
     against: Side | None = None
-    combine: Literal["value", "ratio", "difference", "fewer"] = Field(
-        default="value", description="value: of alone; ratio: of / against; difference: of - against; fewer: 1 - ratio"
+    combine: Literal["value", "ratio", "difference", "fewer", "more"] = Field(
+        default="value",
+        description="value: of alone; ratio: of / against; difference: of - against; fewer: 1 - ratio; more: ratio - 1",
     )
     reduce: Literal["only", "same", "mean", "max", "min", "holds_until"] = Field(
         default="only",
         description="rows to a value per seed. only: there is one; same: one value whatever the seed; holds_until: the "
-        "highest `along` such that the column is at most `limit` there and below",
+        "highest `along` such that the column is at most `limit` in all rows there and below",
     )
     along: Text | None = Field(default=None, description="holds_until: the column that rises")
     limit: float | None = Field(default=None, description="holds_until: the highest value that holds")
@@ -53,7 +52,7 @@ class Measure(Strict):
     @model_validator(mode="after")
     def _is_complete(self) -> Measure:
         if (self.combine == "value") != (self.against is None):
-            raise ValueError(f"combine is {self.combine!r}: give `against` with ratio, difference and fewer, only then")
+            raise ValueError(f"combine is {self.combine!r}: give `against` with the others, and only then")
         if (self.reduce == "holds_until") != (self.along is not None and self.limit is not None):
             raise ValueError(f"reduce is {self.reduce!r}: give `along` and `limit` with holds_until, and only then")
         return self

@@ -1,4 +1,4 @@
-"""From a results table to the number that a claim is about: rows, a value per seed, and one number with its interval."""
+"""From a results table to the number that a claim is about: rows, a value per seed, a mean with its interval."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ COMBINE: Mapping[str, Callable[[float, float], float]] = {
     "ratio": lambda of, against: of / against if against else math.nan,
     "difference": lambda of, against: of - against,
     "fewer": lambda of, against: 1.0 - of / against if against else math.nan,
+    "more": lambda of, against: of / against - 1.0 if against else math.nan,
 }
 #: How the rows of one seed become one value; `only` and `same` are about how many there may be.
 REDUCE: Mapping[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.max, "min": np.min}
@@ -114,9 +115,9 @@ def _reduced(own: pd.DataFrame, column: str, what: Measure) -> float:
     numbers = np.array([_number(v) for v in own[column]])
     if what.reduce != "holds_until":
         return float(REDUCE[what.reduce](numbers))
-    order = np.argsort(own[what.along].to_numpy(), kind="stable")
-    holds = np.logical_and.accumulate(numbers[order] <= what.limit)
-    return float(own[what.along].to_numpy()[order][holds.sum() - 1]) if holds[0] else math.nan
+    worst = pd.Series(numbers).groupby(own[what.along].to_numpy()).max()  # by rising load
+    holds = np.logical_and.accumulate(worst.to_numpy() <= what.limit)
+    return float(worst.index[holds.sum() - 1]) if holds[0] else math.nan
 
 
 def _only(values: pd.Series, what: str, number: bool = True) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from artifact.claims import Claim
-from artifact.measures import Measured
+from artifact.measures import SHARES, Measured
 from artifact.render import markdown
 from artifact.verify import Bounds, Case, Status, Verdict
 from figures import style
@@ -22,7 +22,11 @@ SIGNS = {"within": "", "at_least": "≥ ", "at_most": "≤ "}
 
 def quantity(value: float, unit: str) -> str:
     """A number with its unit."""
-    return style.number_text(value, DIGITS[unit]) + SUFFIX.get(unit, f" {unit}")
+    return _number(value, unit) + SUFFIX.get(unit, f" {unit}")
+
+
+def _number(value: float, unit: str) -> str:
+    return style.number_text(round(value, DIGITS[unit]) + 0.0, DIGITS[unit])  # + 0.0: no minus before a zero
 
 
 def measured_text(measured: Measured | None, unit: str) -> str:
@@ -32,16 +36,16 @@ def measured_text(measured: Measured | None, unit: str) -> str:
     text = quantity(measured.value, unit)
     if measured.low is None or measured.high is None:
         return text
-    low, high = (style.number_text(end, DIGITS[unit]) for end in (measured.low, measured.high))
-    return f"{text} [{low}, {high}]"
+    return f"{text} [{_number(measured.low, unit)}, {_number(measured.high, unit)}]"
 
 
 def expected_text(claim: Claim, bounds: Bounds) -> str:
     """What is expected, with its tolerance."""
     expected, unit = claim.expected, claim.unit
-    by = f"{expected.percent:g} %" if expected.percent else quantity(expected.points, unit) if expected.points else ""
+    points = f"{expected.points:g}{' points' if unit in SHARES else ''}"
+    by = f"{expected.percent:g} %" if expected.percent else points if expected.points else ""
     if bounds.value is None:
-        ends = f"{style.number_text(bounds.low, DIGITS[unit])} to {quantity(bounds.high, unit)}"
+        ends = f"{_number(bounds.low, unit)} to {quantity(bounds.high, unit)}"
         return f"{ends} (± {by} included)" if by else ends
     sign = {"at_least": "− ", "at_most": "+ "}.get(expected.direction, "± ")
     return f"{SIGNS[expected.direction]}{quantity(bounds.value, unit)}" + (f" {sign}{by}" if by else "")
@@ -108,11 +112,20 @@ def table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
                 "printed in": v.bounds.printed,
                 "verdict": status_text(v),
                 "why, and other cases": "; ".join([t for t in (why_text(v),) if t] + _cases(v)) or "–",
-                "how": f"{v.claim.backend}; {_cost(v.claim)}",
+                "from": _source(v),
+                "cost": _cost(v.claim),
             }
             for v in verdicts
         ]
     )
+
+
+def _source(verdict: Verdict) -> str:
+    """Backend, latency models, traces and seeds behind the number."""
+    found = verdict.measured
+    seeds = "" if found is None else f"{found.seeds} seed{'s' * (found.seeds != 1)}"
+    parts = [] if found is None else [*found.latencies, *map(style.trace_label, found.traces), seeds]
+    return ", ".join([verdict.claim.backend, *parts])
 
 
 def _cost(claim: Claim) -> str:

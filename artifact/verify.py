@@ -1,7 +1,7 @@
 """Whether the paper's claims come out: every claim of `claims.yaml` computed from results tables, with a verdict.
 
-A claim passes when its mean over seeds is what is expected. It is skipped, with the command that would change that, when
-nothing in the results is about it; and it is broken when the results are not what the pipeline wrote.
+A claim passes when its mean over seeds is what is expected. It is skipped when nothing in the results is about it, and
+says what to run; it is broken when the results are not what the pipeline wrote.
 """
 
 from __future__ import annotations
