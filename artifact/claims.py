@@ -67,21 +67,30 @@ class Printed(Strict):
     """A number of the paper, by its place in figures/paper_values.yaml."""
 
     part: Text = Field(alias="in", description="top-level key")
-    row: str | Filters = Field(default={}, description="key within it, or what the row holds")
-    number: Text = Field(description="name of the number in the row")
+    row: str | Filters = Field(default={}, description="key within it, or what the row holds; none: all there is")
+    number: Text = Field(description="name in the row; of a number further in, the names or places with dots between")
 
     def look_up(self) -> tuple[float, str]:
         """The number, and where it is printed. ConfigError when it is not there."""
-        name = f"in: {self.part}, row: {self.row}, number: {self.number}"
-        values = paper.values().get(self.part)
+        rows = self._rows()
+        found: Any = rows[0] if len(rows) == 1 else None
+        for name in self.number.split("."):
+            if isinstance(found, list):
+                found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
+            else:
+                found = found.get(name) if isinstance(found, dict) else None
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            name = f"in: {self.part}, row: {self.row}, number: {self.number}"
+            raise ConfigError(f"claims: {name} names {len(rows)} rows of paper_values.yaml, no number; name one")
+        doubt = ", label uncertain" if self.number in rows[0].get("uncertain", ()) else ""
+        return float(found), f"{rows[0].get('where', self.part)}{doubt}"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        values = paper.values().get(self.part, [])
         if isinstance(self.row, str):
-            rows = [values[self.row]] if isinstance(values, dict) and self.row in values else []
-        else:
-            listed = values if isinstance(values, list) else (values or {}).get("rows", [])
-            rows = [r for r in listed if all(r.get(key) == value for key, value in self.row.items())]
-        if len(rows) != 1 or not isinstance(rows[0].get(self.number), int | float):
-            raise ConfigError(f"claims: {name} names {len(rows)} rows of paper_values.yaml with a number; name one")
-        return float(rows[0][self.number]), str(rows[0]["where"])
+            return [values[self.row]] if isinstance(values, dict) and self.row in values else []
+        listed = values if isinstance(values, list) else values.get("rows", [values])
+        return [row for row in listed if all(row.get(key) == value for key, value in self.row.items())]
 
 
 class Expected(Strict):
@@ -127,7 +136,7 @@ class Claim(Strict):
     paper: Text = Field(description="figure, table or section; or 'not in the paper'")
     statement: Text = Field(description="in our words")
     target: Text = Field(description="what to run: `snakemake --cores all TARGET`")
-    backend: Literal["sim", "sim-overlapped", "emulated", "vllm-virtual", "gpu"] = "sim"
+    backend: Literal["sim", "emulated", "vllm-virtual", "gpu", "latency-model", "profiles"] = "sim"
     unit: Literal["times", "%", "points", "QPS", "s", "ms", "tokens/s", "tokens", "GPUs"]
     measure: Measure
     expected: Expected
@@ -145,7 +154,7 @@ class Claim(Strict):
         measure = self.measure
         absolute = measure.combine in ("value", "difference") and self.unit in ABSOLUTE_UNITS
         loads = "load_qps" in {*measure.where, *measure.of.where, *(measure.against or Side()).where}
-        if (absolute or loads) and self.backend != "vllm-virtual" and self.same_hardware_as is None:
+        if (absolute or loads) and self.same_hardware_as is None:
             raise ValueError("absolute loads and times do not compare across hardware: give same_hardware_as")
         if self.same_hardware_as is not None and self.same_hardware_as not in paper.values()["configurations"]:
             known = ", ".join(paper.values()["configurations"])

@@ -81,7 +81,8 @@ def measure(frame: pd.DataFrame, claim: Claim, override: Filters | None = None) 
 def _rows(frame: pd.DataFrame, claim: Claim, filters: Filters) -> pd.DataFrame:
     """The rows that meet every filter and come from the claim's backend."""
     rows = frame
-    for column, wanted in {"backend": claim.backend, **filters}.items():
+    backend = {"backend": claim.backend} if "backend" in frame else {}
+    for column, wanted in {**backend, **filters}.items():
         if column not in frame:
             raise ResultError(f"table {claim.measure.table!r} has no column {column!r}, which {claim.id} asks for")
         allowed = wanted if isinstance(wanted, list) else [wanted]

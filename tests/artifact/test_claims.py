@@ -137,7 +137,7 @@ def test_printed_numbers_are_combined_as_the_measured_ones():
 @pytest.mark.parametrize("row", [{"model": "Llama3-8B"}, {"model": "GPT"}, "nothing"])
 def test_a_printed_number_that_is_not_one_is_named(row):
     expected = {"direction": "at_most", "of": {"in": "fig7", "row": row, "number": "QoServe"}}
-    with pytest.raises(ConfigError, match=r"names \d rows of paper_values.yaml"):
+    with pytest.raises(ConfigError, match=r"names \d rows of paper_values.yaml, no number"):
         bounds(claim(expected=expected))
 
 
