@@ -119,7 +119,7 @@ def _claims(results_dir: Path) -> str:
         "claim would fail. What does not reproduce stays listed, with the likely reason."
     )
     html += "".join(_paragraph(f"BROKEN {text}") for text in broken.values())
-    return html + _table(claims_table(verdicts))
+    return html + _table(claims_table(verdicts).drop(columns=["printed in", "cost"]))
 
 
 def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
