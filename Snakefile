@@ -24,6 +24,7 @@ include: "workflows/rules/named.smk"
 include: "workflows/rules/panels.smk"
 include: "workflows/rules/servers.smk"
 include: "workflows/rules/figures.smk"
+include: "workflows/rules/claims.smk"
 
 
 rule all:
@@ -35,3 +36,4 @@ rule all:
 rule paper:
     input:
         f"{RESULTS}/paper.html",
+        f"{RESULTS}/claims.md",

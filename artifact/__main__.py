@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import commands, host_commands, server_commands, step_profile
+from artifact import claim_commands, commands, host_commands, server_commands, step_profile
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _point_commands(verbs)
     _pipeline_commands(verbs)
     panel_commands.add_command(verbs, _verb)
+    claim_commands.add_commands(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
     latency_commands.add_commands(verbs, _verb)
