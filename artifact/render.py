@@ -26,12 +26,15 @@ def figure_module(name: str) -> ModuleType:
 
 def load_tables(names: Iterable[str], folder: Path) -> dict[str, pd.DataFrame]:
     """Tables of `folder` as DataFrames whose `attrs` hold their provenance. ResultError when one is missing."""
-    frames = {}
-    for name in dict.fromkeys(names):
-        table = read_table(folder / f"{name}.parquet")
-        frames[name] = table.to_pandas()
-        frames[name].attrs = provenance(table)
-    return frames
+    return {name: load_table(folder / f"{name}.parquet") for name in dict.fromkeys(names)}
+
+
+def load_table(path: Path) -> pd.DataFrame:
+    """The table at `path`, its provenance in `attrs`. ResultError when it is missing."""
+    table = read_table(path)
+    frame = table.to_pandas()
+    frame.attrs = provenance(table)
+    return frame
 
 
 def render(figure_name: str, results_dir: Path) -> list[Path]:
