@@ -27,12 +27,12 @@ def show(group: str, results: Path = REFERENCE, every_variant: bool = False) -> 
     lacks a column, ResultError for one that cannot be read.
     """
     for name in gallery.group_figures(group):
-        display(Markdown(f"### {gallery.place(name).title}"))
         _show_figure(name, results, every_variant)
 
 
 def _show_figure(name: str, results: Path, every_variant: bool) -> None:
     module = figure_module(name)
+    display(Markdown(f"### {module.TITLE}"))
     paths = {table: table_path(results, table) for table in module.INPUTS}
     missing = [table for table, path in paths.items() if path is None]
     if missing:
