@@ -6,6 +6,7 @@ same, among what is not in the paper.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -36,31 +37,36 @@ class Place:
 
 
 ELSEWHERE = Place("beyond", "beyond")
+#: By what names of modules begin with: `fig7` stands for fig7, fig7_ratios and whatever else belongs to Fig 7.
 PLACES = {
-    "fig1_table4": Place("capacity", "capacity"),
+    "fig1": Place("capacity", "capacity"),
     "fig2": Place("motivation", "load_sweeps"),
     "fig4": Place("design", "chunking"),
     "fig5": Place("design", "load_sweeps"),
     "fig6": Place("design", "chunking"),
     "fig7": Place("capacity", "capacity"),
-    "fig7_ratios": Place("capacity", "capacity"),
     "fig8": Place("capacity", "capacity"),
     "fig9": Place("analysis", "chunking"),
     "fig10": Place("load", "load_sweeps"),
     "fig11": Place("load", "load_sweeps"),
-    "fig12_13": Place("overload", "overload"),
+    "fig12": Place("overload", "overload"),
+    "fig13": Place("overload", "overload"),
     "fig14": Place("analysis", "load_sweeps"),
     "fig15a": Place("others", "chunking"),
     "fig15b": Place("others", "capacity"),
+    "table4": Place("capacity", "capacity"),
     "table5": Place("analysis", "capacity"),
     "table6": Place("analysis", "overload"),
     "fig_servers": Place("beyond", "servers"),
+    "fig_predictor": Place("beyond", "predictor"),
 }
+FIRST_WORD = re.compile(r"(fig|table)(\d+[a-z]?|_[a-z]+)")
 
 
 def place(figure: str) -> Place:
     """Where a figure belongs."""
-    return PLACES.get(figure, ELSEWHERE)
+    found = FIRST_WORD.match(figure)
+    return PLACES.get(found.group(), ELSEWHERE) if found else ELSEWHERE
 
 
 def group_figures(group: str) -> list[str]:
