@@ -201,6 +201,13 @@ def figure(options: argparse.Namespace) -> None:
     print("\n".join(str(p) for p in paths))
 
 
+def list_figures(options: argparse.Namespace) -> None:
+    """Every figure, and what it is drawn from."""
+    from artifact.render import listing
+
+    print(listing())
+
+
 def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from artifact.report import write_report

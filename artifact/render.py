@@ -12,6 +12,7 @@ import pandas as pd
 
 from artifact.tables import provenance, read_table, write_text
 from figures import PAPER_FIGURES, SERVER_FIGURES, style
+from figures.gallery import by_part
 
 
 def figure_module(name: str) -> ModuleType:
@@ -55,6 +56,17 @@ def render(figure_name: str, results_dir: Path) -> list[Path]:
         write_text(text, markdown(module.text_table(tables)))
         paths += [numbers, text]
     return paths
+
+
+def listing() -> str:
+    """Every figure by part of the paper: name, title, tables that it is drawn from."""
+    lines = []
+    for part, names in by_part((*PAPER_FIGURES, *SERVER_FIGURES)):
+        lines.append(part)
+        for name in names:
+            module = figure_module(name)
+            lines.append(f"  {name:14s} {module.TITLE:52s} {', '.join(module.INPUTS)}")
+    return "\n".join(lines)
 
 
 def markdown(frame: pd.DataFrame) -> str:

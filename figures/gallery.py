@@ -6,7 +6,6 @@ same, among what is not in the paper.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -37,7 +36,7 @@ class Place:
 
 
 ELSEWHERE = Place("beyond", "beyond")
-#: By what names of modules begin with: `fig7` stands for fig7, fig7_ratios and whatever else belongs to Fig 7.
+#: By the first words of a module's name: `fig7` stands for fig7, fig7_ratios and whatever else belongs to Fig 7.
 PLACES = {
     "fig1": Place("capacity", "capacity"),
     "fig2": Place("motivation", "load_sweeps"),
@@ -58,15 +57,16 @@ PLACES = {
     "table5": Place("analysis", "capacity"),
     "table6": Place("analysis", "overload"),
     "fig_servers": Place("beyond", "servers"),
+    "fig_slo_set": Place("analysis", "overload"),
+    "predictor_accuracy": Place("design", "predictor"),
     "fig_predictor": Place("beyond", "predictor"),
+    "fig_decode_length": Place("beyond", "predictor"),
 }
-FIRST_WORD = re.compile(r"(fig|table)(\d+[a-z]?|_[a-z]+)")
 
 
 def place(figure: str) -> Place:
     """Where a figure belongs."""
-    found = FIRST_WORD.match(figure)
-    return PLACES.get(found.group(), ELSEWHERE) if found else ELSEWHERE
+    return next((found for words, found in PLACES.items() if f"{figure}_".startswith(f"{words}_")), ELSEWHERE)
 
 
 def group_figures(group: str) -> list[str]:
