@@ -27,6 +27,7 @@ include: "workflows/rules/experiments.smk"
 include: "workflows/rules/named.smk"
 include: "workflows/rules/servers.smk"
 include: "workflows/rules/figures.smk"
+include: "workflows/rules/claims.smk"
 
 
 rule all:
@@ -38,3 +39,4 @@ rule all:
 rule paper:
     input:
         f"{RESULTS}/paper.html",
+        f"{RESULTS}/claims.md",

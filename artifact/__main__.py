@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import commands, host_commands, server_commands, step_profile
+from artifact import claim_commands, commands, host_commands, server_commands, step_profile
 from artifact.config import LATENCY
 from artifact.measured import ClientLagged, RunFailed
 from artifact.servers import ServerError
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     _point_commands(verbs)
     _pipeline_commands(verbs)
+    claim_commands.add_commands(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
     host_commands.add_commands(verbs, _verb)

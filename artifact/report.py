@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from artifact.claims import load_claims
 from artifact.page import drawings, page, paragraph, table, text
 from artifact.render import figure_module, load_tables
 from artifact.tables import write_text
+from artifact.verdict_words import counts_text
+from artifact.verdict_words import table as claims_table
+from artifact.verify import verify
 from figures import FIGURES, SERVER_FIGURES, differences, headline, style
 from figures.gallery import by_part
 from niyama import load_card
@@ -32,7 +36,8 @@ def write_report(
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
     inputs = [needed for module in modules.values() for needed in module.INPUTS]
     tables = load_tables([*TABLES, *inputs], results_dir / "tables")
-    parts = {"Summary": {"": _summary(tables)}, "What differs from the paper": {"": _notes(tables)}}
+    parts = {"Summary": {"": _summary(tables)}, "Claims": {"": _claims(results_dir)}}
+    parts["What differs from the paper"] = {"": _notes(tables)}
     server_tables = results_dir / "tables" if servers else None
     for part, own in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
@@ -72,6 +77,17 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> str:
     for latency in tables["capacity"]["latency"].unique():
         html += f"<h3>Goodput, {text(latency)}</h3>\n" + table(headline.goodputs(tables, latency))
     return html + "<h3>GPUs</h3>\n" + table(headline.gpus(tables))
+
+
+def _claims(results_dir: Path) -> str:
+    """The claims table. ResultError without a manifest of the results."""
+    verdicts, broken = verify(results_dir, load_claims())
+    html = paragraph(
+        f"{counts_text(verdicts)}. Measured: mean over seeds [95 % interval]; it decides. ✗: another case in which the "
+        "claim would fail. What does not reproduce stays listed, with the likely reason."
+    )
+    html += "".join(paragraph(f"BROKEN {what}") for what in broken.values())
+    return html + table(claims_table(verdicts))
 
 
 def _notes(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -11,8 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from artifact.content import content_sha256
+
 SCHEMA_VERSION = 1
 KEY = b"niyama"
+DIGEST = b"niyama-sha256"  # of content and provenance, so that an edited table is noticed wherever it is read
 
 
 class ResultError(RuntimeError):
@@ -25,8 +28,8 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]] | pa.Table, **prov
     Nothing in it changes from run to run: the same inputs give the same bytes.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(row) for row in rows])
-    about = json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, sort_keys=True)
-    table = table.replace_schema_metadata({KEY: about.encode()})
+    about = json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, sort_keys=True).encode()
+    table = table.replace_schema_metadata({KEY: about, DIGEST: content_sha256(table, about).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -45,7 +48,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_table(path: Path) -> pa.Table:
-    """The table at `path`; ResultError when it is missing, damaged or of another schema version."""
+    """The table at `path`; ResultError when it is missing, damaged, edited or of another schema version."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -55,6 +58,9 @@ def read_table(path: Path) -> pa.Table:
     version = provenance(table).get("schema_version")
     if version != SCHEMA_VERSION:
         raise ResultError(f"{path}: has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+    metadata = table.schema.metadata
+    if metadata.get(DIGEST, b"").decode() != content_sha256(table, metadata[KEY]):
+        raise ResultError(f"{path}: is not as it was written (sha256 missing or different); delete it and run again")
     return table
 
 

@@ -1,7 +1,10 @@
 """Results tables: whole or absent, the same bytes for the same content, and clear when damaged."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from artifact.content import content_sha256
 from artifact.pipeline import merge, timings_text
 from artifact.tables import ResultError, provenance, read_table, write_table
 
@@ -41,6 +44,53 @@ def test_missing_truncated_and_foreign_files_say_what_to_do(tmp_path):
     write_table(path, ROWS)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ResultError, match="cannot be read"):
+        read_table(path)
+
+
+COLUMNS = {
+    "text": ["a", None, "c"],
+    "number": [1.5, None, 2.0],
+    "list": [[1.0, None], None, []],
+    "flag": [True, False, None],
+    "count": [1, 2, 3],
+    "nothing": [None, None, None],
+}
+
+
+def test_the_digest_is_of_values_not_of_their_layout(tmp_path):
+    table = pa.table(COLUMNS)
+    same = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert content_sha256(same, b"") == content_sha256(table, b"")
+    pq.write_table(table, tmp_path / "t", row_group_size=1, compression="none")
+    assert content_sha256(pq.read_table(tmp_path / "t"), b"") == content_sha256(table, b"")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("text", ["a", "", "c"]),
+        ("number", [1.5, 0.0, 2.0]),
+        ("number", [1.5, None, 2.0000000000000004]),
+        ("list", [[1.0, None], [], None]),
+        ("list", [[1.0], [None], []]),
+        ("flag", [True, False, False]),
+        ("count", [1.0, 2.0, 3.0]),
+        ("count", [2, 1, 3]),
+    ],
+)
+def test_the_digest_changes_with_any_value(column, values):
+    changed = {name: values if name == column else old for name, old in COLUMNS.items()}
+    assert content_sha256(pa.table(changed), b"") != content_sha256(pa.table(COLUMNS), b"")
+    assert content_sha256(pa.table(COLUMNS), b"other provenance") != content_sha256(pa.table(COLUMNS), b"")
+
+
+def test_an_edited_table_is_not_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS, backend="sim")
+    table = pq.read_table(path)
+    edited = table.set_column(1, "capacity_qps", pa.array([4.6, None]))
+    pq.write_table(edited.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(ResultError, match="is not as it was written"):
         read_table(path)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
 
+from artifact.manifest import write_manifest
 from artifact.tables import write_table
 
 
@@ -32,4 +33,6 @@ def results(rows, tmp_path) -> Path:
     }
     for name, table in rows.items():
         write_table(tmp_path / "tables" / f"{name}.parquet", table, backend="sim", traces=traces)
+    folder = tmp_path / "tables"
+    write_manifest(tmp_path, folder / "manifest.json", folder.glob("*.parquet"))
     return tmp_path

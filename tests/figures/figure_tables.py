@@ -49,16 +49,18 @@ def capacity_rows(traces=(CODE, CODE_TWIN), latencies=(LINEAR, ROOFLINE), seeds=
     return rows
 
 
-def summary_rows(traces=(CODE,), latencies=(LINEAR,), seeds=3, loads=(2.0, 4.0, 6.0)) -> list[dict]:
+def summary_rows(
+    traces=(CODE,), latencies=(LINEAR,), seeds=3, loads=(2.0, 4.0, 6.0), systems=tuple(SYSTEMS), groups=GROUPS
+) -> list[dict]:
     """Latencies and violations that rise with the load, differ by system, and spread over seeds."""
     rows = []
     for latency in latencies:
         for trace in traces:
-            for i, system in enumerate(SYSTEMS):
+            for i, system in enumerate(systems):
                 for load in loads:
                     for seed in range(seeds):
                         who = {"trace": trace, "system": system, "latency": latency, "load_qps": load, "seed": seed}
-                        rows += [{**who, "group": g, **metrics(g, load * (1 + i) * (1 + 0.1 * seed))} for g in GROUPS]
+                        rows += [{**who, "group": g, **metrics(g, load * (1 + i) * (1 + 0.1 * seed))} for g in groups]
     return rows
 
 
@@ -74,6 +76,7 @@ def metrics(group: str, size: float) -> dict[str, object]:
         "replicas": 1,
         "violation_rate": min(1.0, 0.02 * size),
         "violation_rate_without_tbt": min(1.0, 0.01 * size),
+        "relegated_share": min(1.0, 0.005 * size),
         "late_token_share": None if batch else min(1.0, 0.01 * size),
         "gap_over_tbt_share": None if batch else min(1.0, 0.02 * size),
         **times,
@@ -100,6 +103,38 @@ def cluster_rows(trace=CODE_TWIN, load_qps=35.0, seeds=2) -> list[dict]:
     return rows
 
 
+def labelled(rows: list[dict], label: str = "", **changes: object) -> list[dict]:
+    """The same rows as those of a variant."""
+    return [{"variant": label, **row, **changes} for row in rows]
+
+
+def search_rows(label: str, cost: float = 0.0, **changes: object) -> list[dict]:
+    """Rows of a named search on both traces: each system's goodput, less `cost`."""
+    rows = capacity_rows(systems={name: base - cost for name, base in SYSTEMS.items()})
+    own = [{k: v for k, v in row.items() if k != "run_length"} for row in rows if row["run_length"] == "paper"]
+    return labelled(own, label, **changes)
+
+
 def named_rows() -> dict[str, list[dict]]:
     """Made-up rows of the tables of named experiments (`grids` and `searches` of paper.yaml), by table."""
-    return {}
+    niyama, five = {"systems": ("niyama",)}, ("all", "1 s", "3 s", "6 s", "600 s", "1,800 s")
+    roofline = {"predictor": ROOFLINE}
+    return {
+        "more_systems": labelled(summary_rows(systems=("sarathi-sjf", "niyama-dc", "niyama-dc-er"))),
+        "alpha": [r for label in ("0", "8", "adaptive") for r in labelled(summary_rows(**niyama), label)],
+        "mixes": [r for label in ("70-15-15", "15-15-70") for r in labelled(summary_rows(loads=(4.5,)), label)],
+        "more_classes": [
+            *labelled(summary_rows(groups=("all", "Q1", "Q2")), "two"),
+            *labelled(summary_rows(groups=five), "five"),
+        ],
+        "long_context": labelled(summary_rows(traces=("mooncake-conv",))),
+        "other_slos": search_rows("3 s", 0.3),
+        "short_runs": [*search_rows("short", -0.4, requests=1000), *search_rows("medium", -0.2, requests=3000)],
+        "arrivals": [*search_rows("trace timestamps", 0.2), *search_rows("gamma, cv 2", 0.4)],
+        "decode_length": [*search_rows("oracle", -0.1), *search_rows("constant 15", 0.1)],
+        "predictor_error": [
+            *search_rows("roofline, noise 10 %", 0.6, **roofline),
+            *search_rows("linear", 0.0),
+            *search_rows("linear, noise 10 %", 0.2),
+        ],
+    }

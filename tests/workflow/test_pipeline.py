@@ -3,14 +3,18 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from artifact.claims import load_claims
 from artifact.config import ConfigError
 from artifact.experiments import load_experiments
+from artifact.manifest import problems, read_manifests
 from artifact.render import figure_module
 from artifact.server_config import load_server_experiment
 from artifact.tables import provenance, read_table
@@ -23,17 +27,47 @@ CONFIGS = sorted(p for p in (ROOT / "workflows" / "config").glob("*.yaml") if p.
 TABLES = ("capacity", "summary", "cluster")
 
 
-def snakemake(results: Path, *arguments: str, experiments: str = "workflows/config/smoke.yaml"):
+def command_of(results: Path, *arguments: str, experiments: str | Path = "workflows/config/smoke.yaml"):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
     command += ["--config", f"experiments={experiments}", f"results={results}", "servers=none"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    return {"args": command, "cwd": ROOT, "env": {**os.environ, "PATH": path}}
 
 
-def digests(results: Path) -> dict[str, str]:
-    files = [results / "tables" / f"{name}.parquet" for name in TABLES]
-    files += sorted((results / "figures").glob("*.png"))
+def snakemake(results: Path, *arguments: str, experiments: str | Path = "workflows/config/smoke.yaml"):
+    return subprocess.run(**command_of(results, *arguments, experiments=experiments), capture_output=True, text=True)
+
+
+def verify(results: Path):
+    command = [sys.executable, "-m", "artifact", "verify", "--results", str(results)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def digests(results: Path, *patterns: str) -> dict[str, str]:
+    files = sorted(path for pattern in patterns for path in results.rglob(pattern))
     return {str(f.relative_to(results)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def killed_and_restarted(results: Path, config: Path) -> None:
+    """Make all tables of a configuration, killed once on the way; what was finished must not be made again."""
+    targets = [str(results / "tables" / name) for name in ("manifest.json", "manifest-paper.json")]
+    call = command_of(results, *targets, experiments=config)
+    process = subprocess.Popen(**call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while len(list(results.rglob("*.parquet"))) < 5:
+            assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (results / "tables" / "manifest.json").exists()
+    there = {path: path.stat().st_mtime_ns for path in results.rglob("*.parquet")}
+    again = snakemake(results, *targets, experiments=config)
+    assert again.returncode == 0, again.stderr[-3000:]
+    made_again = [path for path, written in there.items() if path.stat().st_mtime_ns != written]
+    assert len(made_again) <= 2, "more was made again than the two jobs that were running"
+    assert not list(results.rglob(".*.part"))  # half a table that the kill left is gone
 
 
 @pytest.mark.timeout(900)
@@ -43,8 +77,10 @@ def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     assert first.returncode == 0, first.stderr[-3000:]
     report = (results / "report.html").read_text()
     assert "niyama" in report and "a100-llama3-8b-roofline" in report
-    before = digests(results)
+    before = digests(results / "tables", "*") | digests(results / "figures", "*.png")
     assert len(before) > len(TABLES)
+    assert set(read_manifests(results)) == set(TABLES) and not problems(results)
+    assert "<h2" in report and ">Claims<" in report and "are too short" in report
 
     capacity = read_table(results / "tables" / "capacity.parquet")
     assert provenance(capacity)["backend"] == "sim"
@@ -57,10 +93,11 @@ def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     (results / "report.html").unlink()
     for name in TABLES:
         (results / "tables" / f"{name}.parquet").unlink()
+    assert (broken := verify(results)).returncode == 2 and "capacity.parquet: is missing" in broken.stdout
     kept = next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns
     second = snakemake(results)
     assert second.returncode == 0, second.stderr[-3000:]
-    assert digests(results) == before
+    assert digests(results / "tables", "*") | digests(results / "figures", "*.png") == before
     assert next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns == kept  # what was finished stayed
 
 
@@ -84,6 +121,13 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
         for latency in ("a100-llama3-8b-linear", "a100-llama3-8b-roofline")
     }
     assert provenance(search)["traces"]["azure-code-2023"]["rows"] > 0
+    assert {"steps", "bursts", *TABLES} == set(read_manifests(results))
+    assert {row["status"] for row in json.loads((results / "claims.json").read_text())["claims"]} == {"SKIPPED"}
+
+    killed_and_restarted(tmp_path / "killed", config)
+    assert digests(tmp_path / "killed", "*.parquet", "manifest*.json") == digests(
+        results, "*.parquet", "manifest*.json"
+    )
 
     lost, kept = sorted((results / "searches").rglob("*.parquet"))
     before, stayed = (results / "tables" / "bursts.parquet").read_bytes(), kept.stat().st_mtime_ns
@@ -95,6 +139,15 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
     assert (results / "tables" / "bursts.parquet").read_bytes() == before
     assert kept.stat().st_mtime_ns == stayed  # another entry's change does not concern it
     assert "alpha 9" in {r["variant"] for r in read_table(results / "tables" / "steps.parquet").to_pylist()}
+
+
+def test_every_claim_has_a_target(tmp_path):
+    """What `verify` tells people to run is something that the workflow makes."""
+    targets = {one.target for one in load_claims().claims}
+    for target in sorted(targets):
+        command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "2", "--nolock", *target.split()]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, f"{target}: {done.stderr[-1000:]}"
 
 
 def test_a_bad_configuration_stops_before_any_job(tmp_path):

@@ -65,6 +65,8 @@ rule report:
     input:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=FIGURES),
+        f"{RESULTS}/tables/manifest.json",
+        "artifact/claims.yaml",
         tables=rules.tables.output,
         text=expand("figures/{part}.py", part=["headline", "differences", "gallery"]),
     output:
@@ -80,6 +82,9 @@ rule paper_report:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=PAPER),
         rules.tables.output,
+        f"{RESULTS}/tables/manifest.json",
+        f"{RESULTS}/tables/manifest-paper.json",
+        "artifact/claims.yaml",
         # also those that no figure reads
         tables=expand(f"{RESULTS}/tables/{{named}}.parquet", named=CONFIG.named),
         text=rules.report.input.text,

@@ -84,6 +84,20 @@ rule shown_servers:
         "cp {input} {output}"
 
 
+rule fidelity:
+    # not part of any target: by itself, with `snakemake --cores all results/tables/fidelity.parquet`
+    input:
+        f"{RESULTS}/kernel.txt",
+    output:
+        f"{RESULTS}/tables/fidelity.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/fidelity/fidelity.tsv"
+    # status 1: a pair differs; the table says which, and the claim fails
+    shell:
+        "python -m artifact fidelity --trace azure-code-2023,azure-conv-2023 --slos paper,tight"
+        " --latency a100-llama3-8b-linear,a100-llama3-8b-roofline --out {output} || test $? -eq 1"
+
+
 rule servers:
     # the full form by itself; `--config servers=full` puts it into the report
     input:

@@ -1,0 +1,49 @@
+"""`verify` and `manifest`: the claims table, and the list of tables that it rests on."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from artifact import verdict_words
+from artifact.claims import CLAIMS, load_claims
+from artifact.manifest import write_manifest
+from artifact.tables import write_text
+from artifact.verify import verify
+
+FAILED, RESULTS_BROKEN = 1, 2
+
+
+def add_commands(verbs, verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add both to the command line."""
+    check = verb(verbs, "verify", check_claims, "Check every claim of the paper against the results.")
+    check.add_argument("--results", type=Path, default=Path("results"), help="folder of results (default results)")
+    check.add_argument("--claims", type=Path, default=CLAIMS, help="file of claims (default artifact/claims.yaml)")
+    check.add_argument("--json", type=Path, help="file for everything, as JSON")
+    check.add_argument("--markdown", type=Path, help="file for the table, as Markdown")
+    check.add_argument(
+        "--report-only", action="store_true", help="exit with 0 also when a claim fails; broken results still count"
+    )
+    seal = verb(verbs, "manifest", list_tables, "List tables with their checksums, for `verify`.")
+    seal.add_argument("tables", type=Path, nargs="*", help="files under the results folder")
+    seal.add_argument("--results", type=Path, required=True, help="folder of results")
+    seal.add_argument("--out", type=Path, required=True, help="tables/manifest*.json in that folder")
+
+
+def check_claims(options: argparse.Namespace) -> int:
+    """Print the table and write it; 1 when a claim fails that is not known to, 2 when results are broken."""
+    verdicts, broken = verify(options.results, load_claims(options.claims))
+    if options.json is not None:
+        write_text(options.json, verdict_words.json_text(verdicts, broken))
+    if options.markdown is not None:
+        write_text(options.markdown, verdict_words.markdown_text(verdicts, broken))
+    print("\n".join(verdict_words.lines(verdicts, broken)))
+    if broken or any(v.status == "BROKEN" for v in verdicts):
+        return RESULTS_BROKEN
+    return FAILED if any(v.counts_against for v in verdicts) and not options.report_only else 0
+
+
+def list_tables(options: argparse.Namespace) -> None:
+    """Write a manifest."""
+    write_manifest(options.results, options.out, options.tables)

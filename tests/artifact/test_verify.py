@@ -1,0 +1,191 @@
+"""Verdicts on made-up results, what `verify` does about results that are not whole, and the committed claims."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from claim_tables import LINEAR, SOUND, rows, with_expected
+
+from artifact.__main__ import main
+from artifact.claims import Claim, Claims, load_claims
+from artifact.manifest import write_manifest
+from artifact.tables import ResultError, write_table
+from artifact.verdict_words import lines, status_text
+from artifact.verify import Status, bounds, verify
+
+REFERENCE = Path(__file__).parents[2] / "artifact" / "reference"
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """A results folder with one table and its manifest."""
+    write_table(tmp_path / "tables" / "runs.parquet", rows(), backend="sim")
+    write_manifest(tmp_path, tmp_path / "tables" / "manifest.json", [tmp_path / "tables" / "runs.parquet"])
+    return tmp_path
+
+
+def verdicts(results: Path, *claims: Claim):
+    return verify(results, Claims(claims=list(claims)))[0]
+
+
+def test_verdicts_and_what_counts_against(results):
+    passed, failed, known, unexpected = verdicts(
+        results,
+        SOUND,
+        with_expected(0.1),
+        with_expected(0.1, known="too short a run"),
+        with_expected(1.0, known="too short a run"),
+    )
+    assert [v.status for v in (passed, failed, known, unexpected)] == ["PASS", "FAIL", "FAIL", "PASS"]
+    assert [v.counts_against for v in (passed, failed, known, unexpected)] == [False, True, False, False]
+    assert known.why == "known: too short a run" and "take `known` out" in unexpected.why
+    assert status_text(known) == "FAIL (known)" and status_text(unexpected) == "PASS (unexpected)"
+
+
+def test_other_cases_stand_beside_and_decide_nothing(results):
+    one = SOUND.model_copy(update={"also": {"at 3": {"load_qps": 3.0}, "roofline": {"trace": "t", "load_qps": 9.0}}})
+    (verdict,) = verdicts(results, one)
+    three, nine = verdict.also
+    assert (
+        verdict.status == Status.PASS
+        and three.holds
+        and three.measured.value == pytest.approx((0.2 + 11 / 51 + 12 / 52) / 3)
+    )
+    assert nine.measured is None and nine.why == "no rows with load_qps 9.0"  # trace is not among the claim's filters
+    assert any("also: at 3 0.22×" in line for line in lines([verdict], {}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"measure": SOUND.measure.model_copy(update={"table": "other"})}, "has not been made"),
+        ({"least_requests": 5000}, "runs of 1,000 requests are too short; it takes 5,000"),
+        ({"same_hardware_as": "Qwen-7B"}, f"{LINEAR} is not the paper's Qwen-7B"),
+        ({"form": "full"}, "it takes full"),
+        ({"backend": "gpu"}, "no rows with backend gpu"),
+    ],
+)
+def test_what_the_results_do_not_hold_is_skipped_with_the_command(results, changes, why):
+    (verdict,) = verdicts(results, SOUND.model_copy(update=changes))
+    assert verdict.status == Status.SKIPPED and why in verdict.why and not verdict.counts_against
+    text = "\n".join(lines([verdict], {}))
+    assert "snakemake --cores all results/tables/runs.parquet" in text and ("needs a GPU" in text) == (
+        "backend" in changes
+    )
+
+
+def test_gpu_results_count_only_from_the_papers_gpu(tmp_path):
+    path = tmp_path / "tables" / "runs.parquet"
+    gpu_rows = [{**row, "backend": "gpu"} for row in rows()]
+    one = SOUND.model_copy(update={"backend": "gpu"})
+    for gpu, status in (("NVIDIA H100-80GB", "SKIPPED"), ("NVIDIA A100-80GB PCIe", "PASS")):
+        write_table(path, gpu_rows, backend="gpu", gpu=gpu, model="Llama-3-8B")
+        write_manifest(tmp_path, tmp_path / "tables" / "manifest.json", [path])
+        assert verdicts(tmp_path, one)[0].status == status
+
+
+def edit_keeping_metadata(path: Path) -> None:
+    table = pq.read_table(path)
+    values = table["violation_rate"].to_pylist()
+    values[7] += 1e-9
+    at = table.column_names.index("violation_rate")
+    edited = table.set_column(at, table.schema.field(at), [values])
+    pq.write_table(edited.replace_schema_metadata(table.schema.metadata), path)
+
+
+def edit_with_pandas(path: Path) -> None:
+    frame = pd.read_parquet(path)
+    frame.loc[3, "violation_rate"] = 0.0
+    frame.to_parquet(path)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def exchange(path: Path) -> None:
+    write_table(path, [{**row, "violation_rate": 0.0} for row in rows()], backend="sim")
+
+
+def drop_a_row(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+
+
+@pytest.mark.parametrize("harm", [edit_keeping_metadata, edit_with_pandas, truncate, exchange, drop_a_row, Path.unlink])
+def test_a_table_that_is_not_as_written_is_broken(results, harm, capsys, tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"claims": [SOUND.model_dump(exclude_none=True, by_alias=True)]}))
+    command = ["verify", "--results", str(results), "--claims", str(path), "--report-only"]
+    assert main(command) == 0
+    harm(results / "tables" / "runs.parquet")
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("BROKEN") and "runs.parquet" in said and "again" in said
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"runs": {}}'])
+def test_without_a_whole_manifest_there_is_no_verdict(results, text, capsys):
+    path = results / "tables" / "manifest.json"
+    path.unlink() if text is None else path.write_text(text)
+    assert main(["verify", "--results", str(results)]) == 2
+    assert "manifest" in capsys.readouterr().err
+
+
+def test_a_manifest_lists_only_whole_tables(results):
+    drop_a_row(results / "tables" / "runs.parquet")
+    with pytest.raises(ResultError, match="is not as it was written"):
+        write_manifest(results, results / "tables" / "m.json", [results / "tables" / "runs.parquet"])
+
+
+def test_status_is_one_for_a_failure_that_nobody_knows(results, tmp_path):
+    for name, one, status in (("a", with_expected(0.1), 1), ("b", with_expected(0.1, known="why"), 0)):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"claims": [one.model_dump(exclude_none=True, by_alias=True)]}))
+        command = ["verify", "--results", str(results), "--claims", str(path)]
+        assert main(command) == status and main([*command, "--report-only"]) == 0
+
+
+def test_files_are_the_same_bytes_every_time(results, tmp_path):
+    path = tmp_path / "claims.yaml"
+    gone = with_expected(0.1, id="two", known="it is known", also={"at 3": {"load_qps": 3.0}})
+    written = [one.model_dump(exclude_none=True, by_alias=True) for one in (SOUND, gone)]
+    path.write_text(yaml.safe_dump({"claims": written}))
+    for name in ("a", "b"):
+        files = ["--json", str(tmp_path / f"{name}.json"), "--markdown", str(tmp_path / f"{name}.md")]
+        assert main(["verify", "--results", str(results), "--claims", str(path), *files]) == 0
+    for kind in ("json", "md"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+    first, second = json.loads((tmp_path / "a.json").read_text())["claims"]
+    assert first["status"] == "PASS" and first["measured"]["seeds"] == 3 and first["lowest"] is None
+    assert second["status"] == "FAIL" and second["known"] == "it is known" and second["also"][0]["case"] == "at 3"
+    assert "FAIL (known)" in (tmp_path / "a.md").read_text()
+
+
+def test_the_committed_claims_are_valid_and_every_number_they_name_is_printed():
+    claims = load_claims().claims
+    assert len(claims) > 50
+    for one in claims:
+        got = bounds(one)
+        assert got.low < got.high and got.printed, one.id
+
+
+def test_the_committed_reference_is_whole_and_answers_its_claims():
+    claims = load_claims()
+    got, broken = verify(REFERENCE, claims)
+    listed = json.loads((REFERENCE / "tables" / "manifest.json").read_text())
+    assert not broken and {"capacity", "summary", "cluster", "servers", "fidelity"} <= set(listed)
+    for verdict in got:
+        if verdict.claim.measure.table in listed:
+            assert verdict.status in (Status.PASS, Status.FAIL), f"{verdict.claim.id}: {verdict.why}"
+            assert not verdict.counts_against, verdict.claim.id
+            assert (verdict.status == Status.PASS) == (verdict.claim.known is None), verdict.claim.id
+            assert all(case.measured for case in verdict.also), verdict.also
+        else:
+            assert verdict.status == Status.SKIPPED and verdict.why, verdict.claim.id
