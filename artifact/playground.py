@@ -7,15 +7,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from IPython.display import display
 
 from artifact.config import ClassSpec, RunSpec
 from artifact.runs import BACKEND
 from artifact.sweep import sweep
-from figures import fig11
+from figures import fig11, style
 
 SYSTEMS = ("sarathi-fcfs", "sarathi-edf", "niyama")
 TRACE = "azure-code-2024-week-synth"  # synthetic: there without a download
+REQUESTS = 6000
+WIDTH_PIXELS = 700
+#: What each slider starts at, and its ends.
+SLIDERS = {
+    "Q1 TTFT, s": (6.0, 0.5, 20.0),
+    "Q1 TBT, ms": (50.0, 20.0, 200.0),
+    "Q2 TTLT, s": (600.0, 10.0, 1200.0),
+    "Q3 TTLT, s": (1800.0, 10.0, 3600.0),
+    "Q1 share": (33.0, 0.0, 100.0),
+    "Q2 share": (33.0, 0.0, 100.0),
+    "Q3 share": (34.0, 1.0, 100.0),
+    "up to, QPS": (6.0, 2.0, 12.0),
+}
 
 
 def mixed(shares: Mapping[str, float], slos: Mapping[str, Mapping[str, float]]) -> tuple[ClassSpec, ...]:
@@ -61,39 +74,37 @@ def at_load(tables: Mapping[str, pd.DataFrame], load_qps: float) -> pd.DataFrame
     return (100 * wide).round(1).rename_axis(columns=f"violated at {load_qps:g} QPS (%)")
 
 
-def sliders(trace: str = TRACE, requests: int = 3000) -> None:
-    """The figure of violations under sliders for SLOs, mix and loads; one line where ipywidgets is not installed."""
+def sliders(trace: str = TRACE, requests: int = REQUESTS) -> None:
+    """The figure of violations beside sliders for SLOs, mix and loads; one line where ipywidgets is not installed."""
     try:
         import ipywidgets as widgets
     except ModuleNotFoundError:
         print("ipywidgets is not installed: change the variables above and run their cells again")
         return
-    widgets.interact(
-        lambda **values: _drawn(trace, requests, values),
-        q1_ttft_s=_slider(widgets, 6.0, 0.5, 20.0),
-        q1_tbt_ms=_slider(widgets, 50.0, 20.0, 200.0),
-        q2_ttlt_s=_slider(widgets, 600.0, 10.0, 1200.0),
-        q3_ttlt_s=_slider(widgets, 1800.0, 10.0, 3600.0),
-        q1_share=_slider(widgets, 33.0, 0.0, 100.0),
-        q2_share=_slider(widgets, 33.0, 0.0, 100.0),
-        q3_share=_slider(widgets, 34.0, 1.0, 100.0),
-        highest_qps=_slider(widgets, 6.0, 2.0, 12.0),
-    )
-
-
-def _slider(widgets: Any, value: float, low: float, high: float) -> Any:
-    """A slider that reports when it is let go, not on the way."""
-    return widgets.FloatSlider(value=value, min=low, max=high, continuous_update=False)
-
-
-def _drawn(trace: str, requests: int, values: Mapping[str, float]) -> Figure:
-    """Fig 11 at six loads up to the highest."""
-    slos = {
-        "Q1": {"ttft_s": values["q1_ttft_s"], "tbt_s": values["q1_tbt_ms"] / 1e3},
-        "Q2": {"ttlt_s": values["q2_ttlt_s"]},
-        "Q3": {"ttlt_s": values["q3_ttlt_s"]},
+    # a slider reports when it is let go, not on the way
+    knobs = {
+        name: widgets.FloatSlider(value=value, min=low, max=high, description=name, continuous_update=False)
+        for name, (value, low, high) in SLIDERS.items()
     }
-    shares = {name: values[f"{name.lower()}_share"] for name in slos}
-    loads_qps = np.linspace(0.25, 1.0, 6) * values["highest_qps"]
+    image = widgets.Image(format="png", width=WIDTH_PIXELS)
+
+    def redraw(_: object = None) -> None:
+        image.value = _picture(trace, requests, {name: knob.value for name, knob in knobs.items()})
+
+    for knob in knobs.values():
+        knob.observe(redraw, names="value")
+    redraw()
+    display(widgets.HBox([widgets.VBox(list(knobs.values())), image]))
+
+
+def _picture(trace: str, requests: int, values: Mapping[str, float]) -> bytes:
+    """Fig 11 at six loads up to the highest, as PNG."""
+    slos = {
+        "Q1": {"ttft_s": values["Q1 TTFT, s"], "tbt_s": values["Q1 TBT, ms"] / 1e3},
+        "Q2": {"ttlt_s": values["Q2 TTLT, s"]},
+        "Q3": {"ttlt_s": values["Q3 TTLT, s"]},
+    }
+    shares = {name: values[f"{name} share"] for name in slos}
+    loads_qps = np.linspace(0.25, 1.0, 6) * values["up to, QPS"]
     tables = violations(mixed(shares, slos), loads_qps, requests, trace=trace)
-    return fig11.draw(tables, fig11.variants(tables)[0])
+    return style.image_bytes(fig11.draw(tables, fig11.variants(tables)[0]), "png")

@@ -32,7 +32,7 @@ def test_citation_package_and_licence_agree():
 
 @pytest.mark.parametrize("entry", load_catalog().values(), ids=lambda entry: entry.name)
 def test_every_trace_has_a_licence_and_a_citation_and_says_so_to_people(entry):
-    (row,) = [line for line in TRACES_README.splitlines() if line.startswith(f"| `{entry.name}` |")]
+    row = next(line for line in TRACES_README.splitlines() if line.startswith(f"| `{entry.name}` |"))
     assert licence_name(entry.licence) == licence_name(row)
     assert entry.citation.split(",")[0] in row or "| the same;" in row
 
