@@ -4,6 +4,7 @@
 #   snakemake --cores all servers                            the servers at length (26 minutes)
 #   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke servers=none
 #                                                            the same in a minute, too short to quote, and no servers
+#   snakemake paper --report results/snakemake-report.html   what ran, how long it took, figures by part of the paper
 # Rules only run `python -m artifact ...`: paste the line that a rule prints to run it by hand.
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ CONFIG = load_experiments(Path(EXPERIMENTS))
 
 # `python` in a rule is the one that runs Snakemake, also when its environment is not activated.
 shell.prefix(f'PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+
+report: "workflows/report/workflow.rst"
 
 
 include: "workflows/rules/traces.smk"

@@ -191,13 +191,21 @@ def merge(options: argparse.Namespace) -> None:
 
 
 def figure(options: argparse.Namespace) -> None:
-    """Draw one figure in all its variants."""
+    """Draw one figure in all its variants, and its page."""
+    from artifact.page import write_figure_page
     from artifact.render import render
 
-    paths = render(options.name, options.results)
+    paths = [*render(options.name, options.results), write_figure_page(options.name, options.results)]
     if options.stamp is not None:
         tables.write_text(options.stamp, "".join(f"{Path(p).name}\n" for p in paths))
     print("\n".join(str(p) for p in paths))
+
+
+def list_figures(options: argparse.Namespace) -> None:
+    """Every figure, and what it is drawn from."""
+    from artifact.render import listing
+
+    print(listing())
 
 
 def report(options: argparse.Namespace) -> None:

@@ -157,9 +157,32 @@ class Experiments(Strict):
         return experiment.latencies or self.latencies
 
 
+class MoreSeeds(Strict):
+    """A configuration file that is another one with as many seeds everywhere."""
+
+    like: Annotated[str, Field(min_length=1)] = Field(description="the other file, relative to this one")
+    seeds: Count = Field(description="seeds 0 .. N-1 of every experiment")
+
+
+def _values(path: Path) -> Any:
+    """What a file, or the one that it is like, says. Raises ConfigError."""
+    values = read_yaml(path) or {}
+    if not isinstance(values, dict) or "like" not in values:
+        return values
+    other = parse(MoreSeeds, values, str(path))
+    return _with_seeds(read_yaml(path.parent / other.like) or {}, other.seeds)
+
+
+def _with_seeds(values: Any, seeds: int) -> Any:
+    """The same with every `seeds` replaced; `run` and `variants`, which are RunSpec fields, have none."""
+    if not isinstance(values, dict):
+        return values
+    return {key: seeds if key == "seeds" else _with_seeds(value, seeds) for key, value in values.items()}
+
+
 def load_experiments(path: Path) -> Experiments:
     """The experiments of a configuration file. ConfigError on the first value that makes no sense."""
-    found = parse(Experiments, read_yaml(path) or {}, str(path))
+    found = parse(Experiments, _values(path), str(path))
     for section, experiments in (("grids", found.grids), ("searches", found.searches)):
         for name, experiment in experiments.items():
             where = f"{path}: {section}.{name}"

@@ -12,6 +12,7 @@ import pandas as pd
 
 from artifact.tables import provenance, read_table, write_text
 from figures import PAPER_FIGURES, SERVER_FIGURES, style
+from figures.gallery import by_part
 
 
 def figure_module(name: str) -> ModuleType:
@@ -26,12 +27,15 @@ def figure_module(name: str) -> ModuleType:
 
 def load_tables(names: Iterable[str], folder: Path) -> dict[str, pd.DataFrame]:
     """Tables of `folder` as DataFrames whose `attrs` hold their provenance. ResultError when one is missing."""
-    frames = {}
-    for name in dict.fromkeys(names):
-        table = read_table(folder / f"{name}.parquet")
-        frames[name] = table.to_pandas()
-        frames[name].attrs = provenance(table)
-    return frames
+    return {name: load_table(folder / f"{name}.parquet") for name in dict.fromkeys(names)}
+
+
+def load_table(path: Path) -> pd.DataFrame:
+    """The table at `path`, its provenance in `attrs`. ResultError when it is missing."""
+    table = read_table(path)
+    frame = table.to_pandas()
+    frame.attrs = provenance(table)
+    return frame
 
 
 def render(figure_name: str, results_dir: Path) -> list[Path]:
@@ -52,6 +56,17 @@ def render(figure_name: str, results_dir: Path) -> list[Path]:
         write_text(text, markdown(module.text_table(tables)))
         paths += [numbers, text]
     return paths
+
+
+def listing() -> str:
+    """Every figure by part of the paper: name, title, tables that it is drawn from."""
+    lines = []
+    for part, names in by_part((*PAPER_FIGURES, *SERVER_FIGURES)):
+        lines.append(part)
+        for name in names:
+            module = figure_module(name)
+            lines.append(f"  {name:14s} {module.TITLE:52s} {', '.join(module.INPUTS)}")
+    return "\n".join(lines)
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -1,49 +1,28 @@
-"""results/report.html: one self-contained page with every figure, the tables, notes and provenance.
-
-Nothing in it is loaded from elsewhere and nothing says when it was made: the same tables give the same page.
-"""
+"""results/report.html: one page with every figure by part of the paper, the tables, notes and provenance."""
 
 from __future__ import annotations
 
-import base64
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 
 from artifact.claims import load_claims
+from artifact.page import drawings, page, paragraph, table, text
 from artifact.render import figure_module, load_tables
 from artifact.tables import write_text
 from artifact.verdict_words import counts_text
 from artifact.verdict_words import table as claims_table
 from artifact.verify import verify
 from figures import FIGURES, SERVER_FIGURES, differences, headline, style
+from figures.gallery import by_part
 from niyama import load_card
 
 TABLES = ("capacity", "summary", "cluster")
 RUN_COLUMNS = ("trace", "latency", "predictor", "system", "requests")  # of a table with a row per run or search
 PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
-CSS = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
-  max-width: 68rem; margin: 2rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; border-bottom: 1px solid #ddd; }
-nav a { margin-right: 1rem; white-space: nowrap; } a { color: #0072B2; }
-figure { margin: 1.5rem 0 2rem; break-inside: avoid; } figure img { max-width: 100%; height: auto; }
-figure.narrow { display: inline-block; width: 28rem; max-width: 48%; margin-right: 1%; vertical-align: top; }
-figcaption, .about { color: #555; font-size: .9rem; max-width: 56rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .82rem; margin: .6rem 0 1.2rem; }
-th, td { text-align: left; padding: .22rem .6rem; border-bottom: 1px solid #e5e5e5; vertical-align: top;
-  font-variant-numeric: tabular-nums; }
-th { background: #f6f6f6; } tr { break-inside: avoid; }
-dt { font-weight: 600; margin-top: .7rem; } dd { margin: 0 0 0 1rem; }
-summary { cursor: pointer; color: #0072B2; }
-@media print { body { max-width: none; margin: 0; font-size: 10pt; } nav { display: none; } h2 { break-after: avoid; }
-  .scroll { overflow: visible; } table { font-size: 7.5pt; } }
-"""
 
 
 def write_report(
@@ -55,101 +34,77 @@ def write_report(
     Raises ResultError for a missing table, ValueError for a table without a column that is needed.
     """
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
-    inputs = [table for module in modules.values() for table in module.INPUTS]
+    inputs = [needed for module in modules.values() for needed in module.INPUTS]
     tables = load_tables([*TABLES, *inputs], results_dir / "tables")
-    parts = {"Summary": _summary(tables), "Claims": _claims(results_dir)}
-    parts |= {"What differs from the paper": _notes(tables)}
-    parts |= {module.TITLE: _figure(figure, tables) for figure, module in modules.items()}
-    parts |= {
-        figure_module(figure).TITLE: _servers(figure, results_dir / "tables" if servers else None)
-        for figure in SERVER_FIGURES
-    }
-    parts["Provenance"] = _provenance(tables)
+    parts = {"Summary": {"": _summary(tables)}, "Claims": {"": _claims(results_dir)}}
+    parts["What differs from the paper"] = {"": _notes(tables)}
+    server_tables = results_dir / "tables" if servers else None
+    for part, own in by_part((*modules, *SERVER_FIGURES)):
+        parts[part] = {
+            figure_module(figure).TITLE: (
+                _figure(figure, tables) if figure in modules else _servers(figure, server_tables)
+            )
+            for figure in own
+        }
+    parts["Provenance"] = {"": _provenance(tables)}
     path = results_dir / f"{name}.html"
-    write_text(path, _page(parts))
+    write_text(path, page("Niyama: results", _body(parts)))
     return path
 
 
-def _page(parts: Mapping[str, str]) -> str:
-    anchors = {title: f"part-{i}" for i, title in enumerate(parts)}
-    links = "".join(f'<a href="#{anchor}">{_text(title)}</a> ' for title, anchor in anchors.items())
-    body = "".join(f'<h2 id="{anchors[title]}">{_text(title)}</h2>\n{html}\n' for title, html in parts.items())
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Niyama: results</title>\n<style>{CSS}</style>\n</head>\n<body>\n<h1>Niyama: results</h1>\n"
-        f"<nav>{links}</nav>\n{body}</body>\n</html>\n"
-    )
-
-
-def _text(value: object) -> str:
-    """Escaped text. Addresses lose their scheme, so that a page without links to elsewhere is easy to check."""
-    return escape(str(value).replace("https://", "").replace("http://", ""))
-
-
-def _paragraph(text: str) -> str:
-    return f'<p class="about">{_text(text)}</p>\n'
-
-
-def _table(frame: pd.DataFrame) -> str:
-    head = "".join(f"<th>{_text(column)}</th>" for column in frame.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>\n" for row in frame.itertuples(index=False)
-    )
-    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n'
+def _body(parts: Mapping[str, Mapping[str, str]]) -> str:
+    """The page's parts, each a mapping from heading ("" for none) to what is below it, and links to all of them."""
+    links, body = "", ""
+    for i, (title, pieces) in enumerate(parts.items()):
+        links += f'<li><a href="#part-{i}">{text(title)}</a>'
+        body += f'<h2 id="part-{i}">{text(title)}</h2>\n'
+        for k, (heading, html) in enumerate(pieces.items()):
+            if heading:
+                links += f' · <a href="#part-{i}-{k}">{text(heading)}</a>'
+                body += f'<h3 id="part-{i}-{k}">{text(heading)}</h3>\n'
+            body += f"{html}\n"
+        links += "</li>\n"
+    return f"<nav><ul>\n{links}</ul></nav>\n{body}"
 
 
 def _summary(tables: Mapping[str, pd.DataFrame]) -> str:
     backend = style.backend(*tables.values())
-    html = _paragraph(
+    html = paragraph(
         f"Reproduction of Niyama / QoServe (arXiv 2503.22562; ASPLOS'26, doi 10.1145/3779212.3790206). "
         f"Backend: {backend}. Capacity is the load at which the worst class has 1 % of its requests violated."
     )
-    html += _paragraph(headline.caption(tables))
+    html += paragraph(headline.caption(tables))
     for latency in tables["capacity"]["latency"].unique():
-        html += f"<h3>Goodput, {_text(latency)}</h3>\n" + _table(headline.goodputs(tables, latency))
-    return html + "<h3>GPUs</h3>\n" + _table(headline.gpus(tables))
+        html += f"<h3>Goodput, {text(latency)}</h3>\n" + table(headline.goodputs(tables, latency))
+    return html + "<h3>GPUs</h3>\n" + table(headline.gpus(tables))
 
 
 def _claims(results_dir: Path) -> str:
     """The claims table. ResultError without a manifest of the results."""
     verdicts, broken = verify(results_dir, load_claims())
-    html = _paragraph(
+    html = paragraph(
         f"{counts_text(verdicts)}. Measured: mean over seeds [95 % interval]; it decides. ✗: another case in which the "
         "claim would fail. What does not reproduce stays listed, with the likely reason."
     )
-    html += "".join(_paragraph(f"BROKEN {text}") for text in broken.values())
-    return html + _table(claims_table(verdicts).drop(columns=["printed in", "cost"]))
+    html += "".join(paragraph(f"BROKEN {text}") for text in broken.values())
+    return html + table(claims_table(verdicts).drop(columns=["printed in", "cost"]))
 
 
 def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
-    items = "".join(f"<dt>{_text(title)}</dt><dd>{_text(text)}</dd>\n" for title, text in differences.notes(tables))
+    items = "".join(f"<dt>{text(title)}</dt><dd>{text(note)}</dd>\n" for title, note in differences.notes(tables))
     return f"<dl>\n{items}</dl>\n"
 
 
 def _figure(name: str, tables: Mapping[str, pd.DataFrame]) -> str:
-    """All variants of a figure with their captions, and its table, folded."""
-    module = figure_module(name)
-    html = ""
-    for variant in module.variants(tables):
-        figure = module.draw(tables, variant)
-        image = f"data:image/png;base64,{base64.b64encode(style.image_bytes(figure, 'png')).decode()}"
-        label = f"{name}-{variant.slug}"
-        width = round(figure.get_figwidth() * 130)
-        kind = ' class="narrow"' if figure.get_figwidth() < style.DOUBLE_IN / 2 else ""
-        html += (
-            f'<figure id="{_text(label)}"{kind}><img width="{width}" alt="{_text(label)}" src="{image}">'
-            f"<figcaption>{_text(module.caption(tables, variant))}</figcaption></figure>\n"
-        )
-    if hasattr(module, "text_table"):
-        html += f"<details open><summary>Table</summary>{_table(module.text_table(tables))}</details>\n"
-    return html
+    """A figure, drawn anew."""
+    draw = figure_module(name).draw
+    return drawings(name, tables, lambda variant: style.image_bytes(draw(tables, variant), "png"))
 
 
 def _servers(name: str, folder: Path | None) -> str:
     """A figure of real servers, or why there is none."""
     if folder is None:
-        return _paragraph(
+        return paragraph(
             "Left out: no real server ran, because vLLM is not installed here or `servers=none` was asked for. "
             "Everything above is simulation."
         )
@@ -157,13 +112,13 @@ def _servers(name: str, folder: Path | None) -> str:
 
 
 def _provenance(tables: Mapping[str, pd.DataFrame]) -> str:
-    html = "<h3>Traces</h3>\n" + _table(_traces(tables))
-    html += "<h3>Runs</h3>\n" + _table(_runs(tables))
-    html += "<h3>Latency models</h3>\n" + _table(_cards(tables))
+    html = "<h3>Traces</h3>\n" + table(_traces(tables))
+    html += "<h3>Runs</h3>\n" + table(_runs(tables))
+    html += "<h3>Latency models</h3>\n" + table(_cards(tables))
     packages = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
     about = ", ".join(f"{name} {found}" for name, found in packages.items())
     schema = sorted({str(frame.attrs.get("schema_version", "not recorded")) for frame in tables.values()})
-    return html + "<h3>Versions</h3>\n" + _paragraph(f"{about}; tables of schema version {', '.join(schema)}.")
+    return html + "<h3>Versions</h3>\n" + paragraph(f"{about}; tables of schema version {', '.join(schema)}.")
 
 
 def _traces(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

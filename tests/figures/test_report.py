@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pandas as pd
 import pytest
 from figure_tables import LINEAR
 
+from artifact.page import text, write_figure_page
 from artifact.render import figure_module, load_tables, markdown, render
 from artifact.report import write_report
 from artifact.tables import ResultError, read_table, write_table
 from figures import FIGURES, differences, style
 from figures.frames import Variant
+from figures.gallery import PARTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -54,8 +57,8 @@ def test_saving_twice_gives_the_same_bytes(results):
 
 
 def test_an_unknown_figure_names_the_known_ones(results):
-    with pytest.raises(ValueError, match=r"figure 'fig12' is unknown \(did you mean 'fig1"):
-        render("fig12", results)
+    with pytest.raises(ValueError, match=r"figure 'fig1l' is unknown \(did you mean 'fig1"):
+        render("fig1l", results)
 
 
 def test_a_missing_table_is_one_clear_error(tmp_path):
@@ -85,6 +88,29 @@ def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, monke
         assert needed in page
     assert "1.51 / 1.31 / 1.50" in page and "Timings" not in page
     assert not list(results.glob("**/.*.part"))
+
+
+def test_the_report_is_grouped_by_part_of_the_paper(results, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 60)
+    html = write_report(results, ("fig_tbt", "fig7", "fig1_table4", "fig10")).read_text()
+    headings = re.findall(r"<h[23] id=[^>]*>([^<]*)<", html)
+    parts = [heading for heading in headings if heading in PARTS.values()]
+    assert parts == [PARTS["capacity"], PARTS["load"], PARTS["beyond"]]
+    own = headings[headings.index(PARTS["capacity"]) + 1 : headings.index(PARTS["load"])]
+    assert own == [figure_module(name).TITLE for name in ("fig7", "fig1_table4")]
+    assert set(re.findall(r'href="#([^"]*)"', html)) <= set(re.findall(r' id="([^"]*)"', html))
+
+
+def test_a_figures_page_holds_its_pictures_captions_and_table(results):
+    paths = render("fig7", results)
+    html = write_figure_page("fig7", results).read_text()
+    module = figure_module("fig7")
+    tables = load_tables(module.INPUTS, results / "tables")
+    for variant in module.variants(tables):
+        assert text(module.caption(tables, variant)) in html
+        picture = results / "figures" / f"fig7-{variant.slug}.png"
+        assert picture in paths and base64.b64encode(picture.read_bytes()).decode() in html
+    assert "<details open><summary>Table" in html and "<script" not in html
 
 
 def test_the_report_is_the_same_bytes_every_time(results, monkeypatch):

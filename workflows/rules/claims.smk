@@ -30,7 +30,12 @@ rule claims:
         "artifact/claims.yaml",
         "figures/paper_values.yaml",
     output:
-        markdown=f"{RESULTS}/claims.md",
+        markdown=report(
+            f"{RESULTS}/claims.md",
+            caption="../report/claims.rst",
+            category="1 Claims",
+            labels={"figure": "Every claim, checked"},
+        ),
         json=f"{RESULTS}/claims.json",
     shell:
         "python -m artifact verify --results {RESULTS} --report-only --markdown {output.markdown} --json {output.json}"

@@ -1,6 +1,7 @@
 # A figure is a module of figures/; the modules it is drawn with are inputs, so editing one redraws it.
 from artifact.render import figure_module
 from figures import FIGURES, PAPER_FIGURES
+from figures.gallery import PARTS, place
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
 # Tables of this configuration; a figure that needs another is left out of `paper` (the default target needs all of its).
@@ -22,6 +23,16 @@ def tables_of(figures):
     return [f"{RESULTS}/tables/{name}.parquet" for name in names]
 
 
+def page(figure):
+    """A figure's page; `snakemake --report` shows it under its part of the paper. Its captions are inside."""
+    return report(
+        f"{RESULTS}/figures/{figure}.html",
+        caption="../report/figure.rst",
+        category=lambda w: PARTS[place(w.get("figure", figure)).part],
+        labels=lambda w: {"figure": figure_module(w.get("figure", figure)).TITLE},
+    )
+
+
 rule figure:
     input:
         tables=lambda w: tables_of([w.figure]),
@@ -31,11 +42,23 @@ rule figure:
         ),
         paper="figures/paper_values.yaml",
     output:
-        f"{RESULTS}/figures/{{figure}}.txt",
+        stamp=f"{RESULTS}/figures/{{figure}}.txt",
+        page=page("{figure}"),
     benchmark:
         f"{RESULTS}/benchmarks/figure/{{figure}}.tsv"
     shell:
-        "python -m artifact figure {wildcards.figure} --results {RESULTS} --stamp {output}"
+        "python -m artifact figure {wildcards.figure} --results {RESULTS} --stamp {output.stamp}"
+
+
+rule shown_server_figure:
+    input:
+        rules.shown_servers.output,
+        SERVER_FIGURE_CODE,
+    output:
+        stamp=f"{RESULTS}/figures/fig_servers.txt",
+        page=page("fig_servers"),
+    shell:
+        "python -m artifact figure fig_servers --results {RESULTS} --stamp {output.stamp}"
 
 
 rule report:
@@ -45,7 +68,7 @@ rule report:
         f"{RESULTS}/tables/manifest.json",
         "artifact/claims.yaml",
         tables=rules.tables.output,
-        text=expand("figures/{part}.py", part=["headline", "differences"]),
+        text=expand("figures/{part}.py", part=["headline", "differences", "gallery"]),
     output:
         f"{RESULTS}/report.html",
     benchmark:

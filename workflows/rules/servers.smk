@@ -84,16 +84,6 @@ rule shown_servers:
         "cp {input} {output}"
 
 
-rule shown_server_figure:
-    input:
-        rules.shown_servers.output,
-        SERVER_FIGURE_CODE,
-    output:
-        f"{RESULTS}/figures/fig_servers.txt",
-    shell:
-        "python -m artifact figure fig_servers --results {RESULTS} --stamp {output}"
-
-
 rule fidelity:
     # not part of any target: by itself, with `snakemake --cores all results/tables/fidelity.parquet`
     input:
