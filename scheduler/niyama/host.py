@@ -86,7 +86,7 @@ class Host:
     ) -> None:
         self.policy, self.card, self.watch = policy, card, watch
         self._params, self._rules = policy.params(), policy.rules()
-        self._model, self._unscaled, self._scale = card.build(), card.build().coef, 1.0
+        self._model, self._unscaled, self._times, self._scale = card.build(), card.build().coef, card.times(), 1.0
         self.scheduler: Scheduler = new_scheduler(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens
         )
@@ -124,7 +124,7 @@ class Host:
         """Take in what was reported and plan the next iteration."""
         if timing.model_scale != self._scale:
             self._scale = timing.model_scale
-            np.multiply(self._unscaled, self._scale, out=self._model.coef)
+            np.multiply(self._unscaled, self._scale, out=self._model.coef, where=self._times)
         address, count = self._events.buffer_info()
         times_s = float(timing.began_s), float(timing.ended_s), float(timing.now_s)
         if DISABLE_JIT:

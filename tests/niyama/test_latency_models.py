@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain import ALL_KINDS, CARDS, FOREST, LINEAR, MONOTONE, RISING, ROOFLINE, SCIKIT_LEARN, plain_fit, plain_seconds
 
+from niyama import BUILT_IN
+from niyama.host import Host, Timing
 from niyama.latency import Batch, empty_batch, fit_tokens, load_card, model_names, seconds, with_prefill
 
 both_models = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.kind)
@@ -51,6 +53,15 @@ def test_the_linear_model_dips_between_512_and_513_tokens():
 def test_seconds_follow_the_formula(card, batch, prefix, tokens):
     expected = plain_seconds(card, batch, prefix, tokens)
     assert seconds(card.build(), with_prefill(batch, prefix, tokens)) == pytest.approx(float(expected), rel=1e-12)
+
+
+@every_kind
+@given(batch=batches())
+def test_a_host_stretches_a_model_by_what_it_measured(card, batch):
+    host = Host(BUILT_IN["niyama"], card, kv_tokens=160_000, apps=1)
+    for scale in (1.3, 0.8):
+        host.turn(Timing(0.0, 0.0, 0.0, 0, scale))
+        assert seconds(host.model, batch) == pytest.approx(scale * seconds(card.build(), batch), rel=1e-12)
 
 
 def test_a_forest_says_what_scikit_learn_says():

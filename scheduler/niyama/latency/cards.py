@@ -46,6 +46,7 @@ _COMPLAINTS = {
     "forest": _in_words(forest.complaint),
     "monotone": _in_words(curve.complaint),
 }
+_TIMES = {"forest": forest.times, "monotone": curve.times}  # of the others all are
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class ModelCard:
     def build(self) -> LatencyModel:
         """A fresh instance: an executor and a predictor never share one."""
         return LatencyModel(KINDS[self.kind], np.array(self.coefficients, dtype=np.float64))
+
+    def times(self) -> np.ndarray:
+        """Which coefficients are seconds (bool): a model is stretched by multiplying those."""
+        c = np.array(self.coefficients, dtype=np.float64)
+        return _TIMES[self.kind](c) if self.kind in _TIMES else np.ones(len(c), bool)
 
 
 _FIELDS = {f.name for f in fields(ModelCard)}

@@ -42,6 +42,14 @@ def forest_seconds(c, batch):
     return total_s / trees
 
 
+def times(c: np.ndarray) -> np.ndarray:
+    """Which of the numbers are seconds (bool): the leaves' values."""
+    nodes = c[1 + int(c[0]) :].reshape(-1, NODE)
+    seconds = np.zeros(nodes.shape, bool)
+    seconds[:, 1] = nodes[:, 2] == np.arange(len(nodes))
+    return np.concatenate([np.zeros(1 + int(c[0]), bool), seconds.ravel()])
+
+
 def complaint(coefficients: tuple[float, ...]) -> str | None:
     """What keeps these numbers from being a forest, None if nothing does: every walk must end, at a positive time."""
     c = np.array(coefficients, dtype=np.float64)
