@@ -1,12 +1,13 @@
-"""Model cards: the latency models that ship, with hardware, source and error, in `cards.json`."""
+"""Model cards: the latency models that ship, in `cards.json`, and files of one's own; each tells its source."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,9 @@ class ModelCard:
         return LatencyModel(KINDS[self.kind], np.array(self.coefficients, dtype=np.float64))
 
 
+FIELDS = {f.name for f in fields(ModelCard)}
+
+
 @cache
 def _cards() -> dict[str, ModelCard]:
     rows = json.loads(Path(__file__).with_name("cards.json").read_text())
@@ -51,14 +55,59 @@ def _cards() -> dict[str, ModelCard]:
 
 
 def model_names() -> tuple[str, ...]:
-    """Names that `load_card` knows."""
+    """Names of the cards that ship."""
     return tuple(_cards())
 
 
+def is_card_file(name: str) -> bool:
+    """Whether `name` is the path of a card rather than the name of one that ships."""
+    return name.endswith(".json")
+
+
 def load_card(name: str) -> ModelCard:
-    """The card called `name`; a ValueError lists the known names."""
+    """The latency model's card: one that ships, or a JSON file with `ModelCard`'s fields (path ends in .json).
+
+    Raises ValueError: it lists the known names, or names file, field and fix.
+    """
+    return _read_card(name) if is_card_file(name) else _shipped_card(name)
+
+
+def _shipped_card(name: str) -> ModelCard:
     if name not in _cards():
         close = get_close_matches(name, _cards(), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"latency model {name!r} is unknown{hint}; use one of {', '.join(_cards())}")
+        known = ", ".join(_cards())
+        raise ValueError(f"latency model {name!r} is unknown{hint}; use one of {known}, or a card's FILE.json")
     return _cards()[name]
+
+
+def _read_card(name: str) -> ModelCard:
+    try:
+        row = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"latency is {name!r}, which cannot be read ({error}); correct the path") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"latency is {name!r}, which is not valid JSON ({error}); correct it") from None
+    if not isinstance(row, dict) or set(row) != FIELDS:
+        got = sorted(row) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(f"latency card {name!r} has {got}; give it exactly the fields {sorted(FIELDS)}")
+    return _card(name, row)
+
+
+def _card(name: str, row: dict[str, Any]) -> ModelCard:
+    for field in sorted(FIELDS - {"coefficients", "kv_tokens"}):
+        if not isinstance(row[field], str):
+            raise ValueError(f"latency card {name!r}: {field} is {row[field]!r}; make it a string")
+    if type(row["kv_tokens"]) is not int or row["kv_tokens"] < 1:
+        raise ValueError(f"latency card {name!r}: kv_tokens is {row['kv_tokens']!r}; make it an integer >= 1")
+    numbers = row["coefficients"]
+    if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError(f"latency card {name!r}: coefficients is {numbers!r}; make it a list of numbers")
+    return ModelCard(**{**row, "coefficients": tuple(_float(name, number) for number in numbers)})
+
+
+def _float(name: str, number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"latency card {name!r}: a coefficient is beyond what a float holds; correct it") from None
