@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import commands, host_commands, server_commands, step_profile
+from artifact import card_fit, commands, host_commands, server_commands, server_steps, step_profile
 from artifact.config import LATENCY
 from artifact.measured import ClientLagged, RunFailed
 from artifact.servers import ServerError
@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     _point_commands(verbs)
     _pipeline_commands(verbs)
     server_commands.add_commands(verbs, _verb)
+    server_steps.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
+    card_fit.add_command(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
     return parser
 
