@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import claim_commands, commands, host_commands, server_commands, step_profile
+from artifact import claim_commands, commands, host_commands, server_commands, server_steps, step_profile
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     panel_commands.add_command(verbs, _verb)
     claim_commands.add_commands(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
+    server_steps.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
     latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)

@@ -63,9 +63,12 @@ def read_profile(path: Path) -> Profile:
 
 
 def profile_of(rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> Profile:
-    """Rows as `niyama.vllm.step_times` makes them. ConfigError for too few steps, or times that are none."""
+    """Rows as `niyama.vllm.step_times` makes them. ConfigError for too few steps, or times that are none.
+
+    Without the scheduling: an asynchronous engine schedules while the step before runs.
+    """
     rows = list(rows)
-    seconds = np.array([row["seconds"] for row in rows], float)
+    seconds = np.array([row["seconds"] - row.get("schedule_s", 0.0) for row in rows], float)
     if len(rows) < 20 or not (np.isfinite(seconds).all() and seconds.min() > 0):
         raise ConfigError(f"the profile has {len(rows)} steps; give at least 20, each with a positive time")
     batches = np.array([[row[column] for column in COLUMNS] for row in rows], float)
@@ -78,7 +81,7 @@ def _numbered(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> np.nda
     return np.array([numbers.setdefault(tuple(row[c] for c in columns), len(numbers)) for row in rows])
 
 
-def kernel_rows(shape: ModelShape, grid: Grid = GRIDS["full"]) -> list[dict[str, Any]]:
+def kernel_rows(shape: ModelShape, grid: Grid = GRIDS["exhaustive"][0]) -> list[dict[str, Any]]:
     """Rows of a profile: the grid's steps that fit the KV memory, by the measured kernels of `shape`, no engine."""
     kernels, rows = Kernels(shape), []
     for decodes, context in grid.cells:

@@ -43,7 +43,7 @@ def test_no_step_beats_the_hardware(name):
     shape = published.NAMES[name]
     pair_flop = 4 * shape.layers * shape.heads * shape.head_size
     kernel, engine = load_card(f"{name}-kernels").build(), load_card(f"{name}-engine").build()
-    for row in kernel_rows(shape, GRIDS["short"]):
+    for row in kernel_rows(shape, GRIDS["short"][0]):
         tokens, context = row["prefill_tokens"] + row["decodes"], row["decode_context_tokens"]
         flop = 2 * shape.linear_parameters * tokens + pair_flop * (row["prefill_work"] + context)
         moved = 2 * shape.linear_parameters / shape.gpus + shape.kv_bytes_per_token * (context + row["prefix_tokens"])
@@ -146,7 +146,7 @@ def profile_file(tmp_path):
     random, path = np.random.default_rng(0), tmp_path / "mine.parquet"
     rows = [
         {**row, "seconds": row["seconds"] * random.lognormal(0, 0.02), "schedule_s": 1e-4, "repeat": k}
-        for row in kernel_rows(LLAMA3_8B, GRIDS["short"])
+        for row in kernel_rows(LLAMA3_8B, GRIDS["short"][0])
         for k in range(3)
     ]
     engine = {"device": "NVIDIA X", "vllm": "0.32.0", "torch": "2.9", "dtype": "bfloat16", "kv_tokens": 123456}
