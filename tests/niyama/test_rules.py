@@ -102,7 +102,7 @@ def test_a_steady_chunk_is_the_largest_that_fits_the_step_whatever_the_slack(car
 def test_a_steady_chunk_shrinks_with_the_prefix():
     """The same step, more of it for attention; the most and the least are the policy's."""
     decodes = empty_batch(8, 80_000)
-    chunks = [steady(decodes, 6.0, prefix) for prefix in (0, 20_000, 40_000, 80_000)]
+    chunks = [steady(decodes, 6.0, prefix) for prefix in (0, 5_000, 10_000, 20_000)]
     assert chunks == sorted(chunks, reverse=True) and len(set(chunks)) == 4
     assert steady(empty_batch(200, 10**6), 6.0) == 128
     assert steady(decodes, 6.0, limits=STEADY._replace(step_s=10.0)) == 2500
