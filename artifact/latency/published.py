@@ -113,9 +113,7 @@ def kernel_card(name: str, shape: ModelShape, profile: Profile) -> tuple[ModelCa
     """What the kernels take."""
     own = [row["ours_over_theirs"] for row in comparisons() if row["model"] == name and row["source"] == AICONFIGURATOR]
     checked = f"within {max(abs(r - 1) for r in own):.0%} of aiconfigurator's own sums" if own else "not cross-checked"
-    error = (
-        f"No engine was measured: a lower bound; the sums are {checked}. A chunk behind a prefix has its "
-    )
+    error = f"No engine was measured: a lower bound; the sums are {checked}. A chunk behind a prefix has its "
     error += "share of the whole prompt's attention: too little for small chunks."
     card, found = make_card(f"{name}-kernels", KIND, profile, error=error, **facts(shape))
     return card, by_region(found, profile)
