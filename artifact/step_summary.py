@@ -32,7 +32,7 @@ def summary(rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], emulate
         f"repeats apart by {np.median(spread):.1%} (median), {np.quantile(spread, 0.95):.1%} (p95)",
     ]
     for name in model_names():
-        lines.append(f"  {name:26s} {card_fit(measured_s, card_seconds(name, rows))}")
+        lines.append(f"  {name:27s} {card_fit(measured_s, card_seconds(name, rows))}")
     if emulated is not None:
         extra_s = measured_s - card_seconds(emulated, rows)
         low_s, median_s, high_s = np.quantile(extra_s, [0.05, 0.5, 0.95])

@@ -36,8 +36,8 @@ LOOKS = {
 }
 PROFILES = {
     "a100-llama3-8b-kernels": "Llama-3-8B, A100:\nmeasured kernels",
+    "a100-tp2-qwen-7b-kernels": "Qwen-7B, 2 A100:\nmeasured kernels",
     "h100-tp4-llama3-70b-kernels": "Llama-3-70B, 4 H100:\nmeasured kernels",
-    "cpu-tiny": "tiny model, CPU:\nmeasured engine",
     "a100-llama3-8b-linear": "authors' linear model\non a grid",
 }
 #: Test and part -> title of its panel.
@@ -63,8 +63,8 @@ def caption(tables: Tables, variant: Variant) -> str:
         "whose shape was held out (five folds over shapes). Right: the largest chunk within a slack of 30 to 400 ms, "
         "over the one that truly does, beside decodes and behind prefixes that were held out whole. Boxes: quartiles; "
         "whiskers: 5th and 95th percentile; dots: median. Grey: the 10 % that the paper claims for the chunk size. "
-        "The forest is a step function, so that its chunks jump where its steps do. No noise but on the CPU: the "
-        "kernels' times are means. The authors' grid is a linear model, so that the linear family is exact by "
+        "The forest is a step function, so that its chunks jump where its steps do. The kernels' times are means, "
+        "without noise. The authors' grid is a linear model, so that the linear family is exact by "
         "construction up to where its bins are cut."
     )
 

@@ -13,16 +13,16 @@ import numpy as np
 
 from artifact.latency.families import FAMILIES
 from artifact.latency.judge import CLAIM, chunk_errors, held_out
-from artifact.latency.profile import Profile, kernel_rows, profile_of, read_profile
-from artifact.latency.shapes import LLAMA3_8B, LLAMA3_70B
+from artifact.latency.profile import Profile, kernel_rows, profile_of
+from artifact.latency.published import NAMES
 from niyama.latency import load_card
 
-LATENCY = Path(__file__).parents[1] / "reference" / "latency"
+GRID = Path(__file__).parents[1] / "reference" / "latency" / "a100-llama3-8b-linear-grid.csv"
 #: Profile -> what it is.
 SOURCES: Mapping[str, str] = {
     "a100-llama3-8b-kernels": "kernels measured on an A100 (vLLM 0.14.0), summed; no noise, no engine",
+    "a100-tp2-qwen-7b-kernels": "kernels measured on A100s (vLLM 0.14.0), summed; no noise, no engine",
     "h100-tp4-llama3-70b-kernels": "kernels measured on H100s (vLLM 0.24.0), summed; no noise, no engine",
-    "cpu-tiny": "steps of a real vLLM 0.32 on a CPU with a tiny model, noise included",
     "a100-llama3-8b-linear": "the authors' linear model on a grid: a model, which its own family fits exactly",
 }
 QUANTILES = np.linspace(0.0, 1.0, 101)
@@ -30,13 +30,9 @@ QUANTILES = np.linspace(0.0, 1.0, 101)
 
 def profiles() -> dict[str, Profile]:
     """The profiles of SOURCES."""
-    grid = np.loadtxt(LATENCY / "a100-llama3-8b-linear-grid.csv", delimiter=",", skiprows=1)
-    return {
-        "a100-llama3-8b-kernels": profile_of(kernel_rows(LLAMA3_8B), {}),
-        "h100-tp4-llama3-70b-kernels": profile_of(kernel_rows(LLAMA3_70B), {}),
-        "cpu-tiny": read_profile(LATENCY / "cpu-tiny-profile.parquet"),
-        "a100-llama3-8b-linear": profile_of(_grid_rows(grid), {}),
-    }
+    grid = np.loadtxt(GRID, delimiter=",", skiprows=1)
+    kernels = {f"{name}-kernels": profile_of(kernel_rows(shape), {}) for name, shape in NAMES.items()}
+    return {**kernels, "a100-llama3-8b-linear": profile_of(_grid_rows(grid), {})}
 
 
 def _grid_rows(grid: np.ndarray) -> list[dict[str, Any]]:
