@@ -13,8 +13,11 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 RESULTS := results
 REPORT := $(RESULTS)/report.html
-GPU_RESULTS := $(RESULTS)/gpu
-STEP_TIMES := $(GPU_RESULTS)/step_times.parquet
+# Of each kind of GPU in a folder of its own: times of two do not mix.
+GPU_NAME = $(shell nvidia-smi -L 2>/dev/null | sed -n 's/ .UUID.*//; s/^GPU 0: //p' | tr 'A-Z /' 'a-z--')
+GPU_RESULTS = $(RESULTS)/gpu/$(GPU_NAME)
+STEP_TIMES = $(GPU_RESULTS)/step_times.parquet
+GPU_CARD = $(GPU_RESULTS)/card-monotone.json
 VENV := .venv
 PY := $(VENV)/bin/python
 SETUP := artifact/setup
@@ -35,7 +38,7 @@ RUN := PATH="$(abspath $(VENV)/bin):$$PATH"
 help:
 	@echo "make reproduce   run every experiment and write $(REPORT)"
 	@echo "make test        run the linters and the tests"
-	@echo "make gpu         measure this machine's GPU: $(STEP_TIMES), then servers"
+	@echo "make gpu         measure this machine's GPU, its step times and servers on it, into $(RESULTS)/gpu"
 	@echo "make setup       only create or update $(VENV)"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       remove .venv, $(RESULTS) and caches (downloaded traces in data/ stay)"
@@ -51,14 +54,17 @@ test: $(STAMP)
 	@$(RUN) lint-imports --no-logo
 	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)
 
-# What has been measured stays: remove $(GPU_RESULTS) to measure again.
+# What has been measured stays, also when it is interrupted: remove $(GPU_RESULTS) to measure again.
 gpu:
 	$(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,$(error no GPU: nvidia-smi lists none. Without one, \
 	`make reproduce` runs vLLM on an emulated A100))
 	@$(MAKE) --no-print-directory setup ENGINE=gpu
-	@test -e $(STEP_TIMES) || $(PY) -m artifact profile --backend gpu --grid full --out $(STEP_TIMES)
+	@echo "Measuring into $(GPU_RESULTS): step times (8 minutes on an A100), then servers (19 minutes). Interrupted, \
+	the same command goes on."
+	@$(PY) -m artifact profile --backend gpu --grid full --resume --out $(STEP_TIMES)
+	@test $(GPU_CARD) -nt $(STEP_TIMES) || $(PY) -m artifact fit $(STEP_TIMES) --kinds monotone --name card
 	@$(RUN) snakemake --cores $(CORES) --keep-going servers \
-	--config servers_config=workflows/config/gpu.yaml results=$(GPU_RESULTS)
+	--config servers_config=workflows/config/gpu.yaml servers_latency=$(GPU_CARD) results=$(GPU_RESULTS)
 	@echo
 	@echo "Step times: $(CURDIR)/$(STEP_TIMES)"
 	@echo "Servers: $(CURDIR)/$(GPU_RESULTS)/servers/full/figures"

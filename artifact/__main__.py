@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import claim_commands, commands, host_commands, server_commands, step_profile
+from artifact import claim_commands, commands, host_commands, server_commands, server_steps, step_profile
 from artifact.config import LATENCY
+from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
+from artifact.panels import commands as panel_commands
 from artifact.servers import ServerError
 from artifact.tables import ResultError
 
@@ -34,9 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     _point_commands(verbs)
     _pipeline_commands(verbs)
+    panel_commands.add_command(verbs, _verb)
     claim_commands.add_commands(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
+    server_steps.add_commands(verbs, _verb)
     step_profile.add_command(verbs, _verb)
+    latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
     return parser
 

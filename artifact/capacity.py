@@ -123,7 +123,7 @@ def _row(
     return {
         "trace": trace_name,
         "system": spec.system,
-        "latency": spec.latency,
+        "latency": spec.latency_name,
         "predictor": spec.predictor_label,
         "requests": spec.requests,
         "seeds": len(found),

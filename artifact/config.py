@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from niyama import PAPER_CLASSES, QoSClass
+from niyama import PAPER_CLASSES, QoSClass, load_card
 from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
@@ -82,15 +82,20 @@ class RunSpec(Strict):
     )
 
     @property
+    def latency_name(self) -> str:
+        """The name of the latency model that executes, also where `latency` is a card's file."""
+        return load_card(self.latency).name
+
+    @property
     def predictor_name(self) -> str:
-        """The predictor's latency model."""
+        """The predictor's latency model: a name or a card's file."""
         return self.predictor or self.latency
 
     @property
     def predictor_label(self) -> str:
         """As shown in results: a predictor that is the executor's own model is an oracle, and is called one."""
-        same = self.predictor_name == self.latency
-        return f"{self.predictor_name} ({PREDICTOR_IS_EXECUTOR})" if same else self.predictor_name
+        name, same = load_card(self.predictor_name).name, self.predictor_name == self.latency
+        return f"{name} ({PREDICTOR_IS_EXECUTOR})" if same else name
 
     def workload_spec(self) -> WorkloadSpec:
         """The part of the run that decides what arrives."""

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from artifact.config import ConfigError, RunSpec, Strict, parse, read_yaml
+from artifact.panels.settings import Panels
 from artifact.systems import build_system
 from niyama import load_card
 
 AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
-TAKEN = ("capacity", "summary", "cluster", "servers")  # tables with rules of their own
+#: Tables with rules of their own.
+TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *Panels.model_fields)
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -143,6 +145,7 @@ class Experiments(Strict):
     cluster: ClusterExperiment
     grids: dict[str, Grid] = Field(default_factory=dict, description="table -> its runs, each at a given load")
     searches: dict[str, Search] = Field(default_factory=dict, description="table -> its capacity searches")
+    panels: Panels = Field(default_factory=Panels, description="what looks inside runs (`artifact.panels`)")
 
     @property
     def named(self) -> dict[str, Grid | Search]:

@@ -15,7 +15,7 @@ from typing import Any
 from artifact import fidelity as fidelities
 from artifact import pipeline, tables
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
-from artifact.server_sweep import vllm_version
+from artifact.server_life import vllm_version
 from artifact.systems import build_system
 from niyama import Policy
 from niyama.decision_log import Replay

@@ -85,9 +85,11 @@ def merge(paths: list[Path], out: Path) -> None:
     sources = {}
     for part in parts:
         about = provenance(part)
+        sources |= about.get("traces", {})
         if "trace" in about:
             sources[about["trace"]["trace"]] = about["trace"]
-    write_table(out, joined(parts), backend=BACKEND, traces=sources)
+    backends = sorted({provenance(part).get("backend", BACKEND) for part in parts})
+    write_table(out, joined(parts), backend=", ".join(backends), traces=sources)
 
 
 def raw_columns(requests: Requests, done: Run) -> dict[str, Any]:

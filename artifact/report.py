@@ -86,8 +86,8 @@ def _claims(results_dir: Path) -> str:
         f"{counts_text(verdicts)}. Measured: mean over seeds [95 % interval]; it decides. ✗: another case in which the "
         "claim would fail. What does not reproduce stays listed, with the likely reason."
     )
-    html += "".join(paragraph(f"BROKEN {what}") for what in broken.values())
-    return html + table(claims_table(verdicts))
+    html += "".join(paragraph(f"BROKEN {text}") for text in broken.values())
+    return html + table(claims_table(verdicts).drop(columns=["printed in", "cost"]))
 
 
 def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -172,7 +172,7 @@ def _cards(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     own = (frame["latency"].unique() for frame in tables.values() if "latency" in frame)
     names = dict.fromkeys(str(name) for unique in own for name in unique)
     cards = [load_card(name) for name in names]
-    fields = ("name", "model", "hardware", "source", "error")
+    fields = ("name", "model", "hardware", "engine", "source", "error")
     return pd.DataFrame([{field: getattr(card, field) for field in fields} for card in cards])
 
 

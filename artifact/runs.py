@@ -16,6 +16,7 @@ from traces import Trace, Workload, build, load_trace, local_dir_from_env
 
 BACKEND = "sim"
 OVERLAPPED_BACKEND = "sim-overlapped"
+SIMULATED = (BACKEND, OVERLAPPED_BACKEND)
 
 
 @dataclass(frozen=True)

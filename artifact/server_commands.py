@@ -1,52 +1,27 @@
-"""The commands around real servers: serve, load, and the steps of the server sweep."""
+"""The commands around real servers: serve, load and crosscheck."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from artifact import metrics, tables
-from artifact import sweep as sweeps
+from artifact import metrics
 from artifact.commands import integers
 from artifact.config import PAPER_MIX, ConfigError, RunSpec, load_classes
 from artifact.measured import Client, Measured, measure
 from artifact.measured_files import write_measured
-from artifact.server_config import ServerExperiment, load_server_experiment, scaling, server_specs
-from artifact.server_sweep import announce, measure_life, plan_life, vllm_version
-from artifact.servers import Engine, build_server_system, detect_backend, running
+from artifact.server_sweep import announce
+from artifact.servers import Engine, backend_of, build_server_system, running
 from artifact.servers.process import served_models
+from artifact.servers.stopping import terminated_like_interrupted
 from artifact.servers.systems import by_urgency
-from artifact.twins import run_twin
 from niyama.sim import Requests
 from traces import Workload, read_jsonl, read_workload
 
 WATCH_PERIOD_S = 1.0
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that no server is left behind.
-
-    Only the first counts, for the rest of the process's life: `timeout` sends two, and the second would interrupt the
-    tidying up.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is stop:
-            signal.signal(signal.SIGTERM, before)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -64,72 +39,6 @@ def serve(options: argparse.Namespace) -> None:
         while True:
             time.sleep(WATCH_PERIOD_S)
             fleet.check_alive()
-
-
-def backend_of(choice: str) -> str:
-    """`auto`: what this machine has."""
-    return detect_backend() if choice == "auto" else choice
-
-
-def sweep_servers(options: argparse.Namespace) -> None:
-    """One system's measured points, all loads, in one server life."""
-    experiment = load_server_experiment(options.config)
-    form, backend = experiment.form(options.form), backend_of(options.backend)
-    name = _trace_name(options, experiment)
-    life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder)
-    with terminated_like_interrupted():
-        rows = measure_life(life, announce)
-    tables.write_table(options.out, rows, **_about(experiment, options.form, backend), trace=_described(options))
-
-
-def simulate_servers(options: argparse.Namespace) -> None:
-    """The same points of all systems, simulated."""
-    experiment = load_server_experiment(options.config)
-    form, name, rows = experiment.form(options.form), _trace_name(options, experiment), []
-    for system_name in experiment.systems:
-        system = build_server_system(system_name, experiment.classes)
-        for seed in range(form.seeds):
-            for spec in server_specs(experiment, form, system, seed, name):
-                rows += sweeps.summary_rows(run_twin(spec))
-    about = _about(experiment, options.form, sweeps.BACKEND)
-    tables.write_table(options.out, rows, **about, trace=_described(options))
-
-
-def merge_servers(options: argparse.Namespace) -> None:
-    """Measured and simulated rows in one table."""
-    parts = [tables.read_table(path) for path in options.tables]
-    abouts = [tables.provenance(part) for part in parts]
-    measured = {about["backend"] for about in abouts} - {sweeps.BACKEND}
-    if len(measured) != 1:
-        raise tables.ResultError(f"{options.out}: parts are of backends {sorted(measured)}; delete them and run again")
-    about = next(about for about in abouts if about["backend"] in measured)
-    about.pop("schema_version")
-    tables.write_table(options.out, tables.joined(parts), **about, traces={about["trace"]["trace"]: about["trace"]})
-
-
-def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, Any]:
-    """Provenance of a part."""
-    return {
-        "backend": backend,
-        "latency": experiment.latency,
-        "form": form,
-        "seconds": experiment.form(form).seconds,
-        "vllm": vllm_version(),
-        "classes": [c.model_dump() for c in experiment.classes],
-        "scaling": scaling(experiment.classes),
-    }
-
-
-def _described(options: argparse.Namespace) -> dict[str, Any]:
-    return json.loads(options.described.read_text())
-
-
-def _trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str:
-    """The trace, or its synthetic twin where its description says so."""
-    name = _described(options)["trace"]
-    if not name.startswith(experiment.trace):
-        raise ConfigError(f"--described is about {name!r}, and {options.config} names {experiment.trace!r}")
-    return name
 
 
 def cross_check(options: argparse.Namespace) -> int:
@@ -201,25 +110,6 @@ def add_commands(verbs: Any, verb: Any) -> None:
     up.add_argument("--port", type=int, help="port of the URL (default: a free one)")
     up.add_argument("--folder", type=Path, default=Path("results/serve"), help="logs, model files, configuration")
     _add_clients(verbs, verb)
-    for name, run, text in (
-        ("server-sweep", sweep_servers, "Measure one system of the server sweep: one server life, all loads."),
-        ("server-twins", simulate_servers, "Simulate what the server sweep measures."),
-    ):
-        step = verb(verbs, name, run, text)
-        step.add_argument("--config", type=Path, required=True)
-        step.add_argument("--form", required=True, help="short or full")
-        step.add_argument("--described", type=Path, required=True, help="what `trace` wrote")
-        step.add_argument("--out", type=Path, required=True)
-        if name == "server-sweep":
-            step.add_argument("--system", required=True)
-            step.add_argument("--seed", type=int, default=0)
-            step.add_argument("--backend", default="auto")
-            step.add_argument(
-                "--folder", type=Path, required=True, help="raw times of each load, logs; kept on a rerun"
-            )
-    join = verb(verbs, "server-table", merge_servers, "Join measured and simulated parts.")
-    join.add_argument("tables", type=Path, nargs="+")
-    join.add_argument("--out", type=Path, required=True)
 
 
 def _add_clients(verbs: Any, verb: Any) -> None:

@@ -11,26 +11,39 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from artifact.config import ClassSpec, ConfigError, RunSpec, Strict, parse, read_yaml
+from artifact.fluid import fluid_bound_qps
 from artifact.measured import MAX_LAG_P99_S
+from artifact.runs import trace
 from artifact.servers import ServerSystem, build_server_system
 from niyama import PAPER_CLASSES, load_card
 
 NO_SERVERS = "none"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
+Loads = Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
 
 
 class ServerForm(Strict):
-    """How much is measured. Loads are per GPU, so that a system of two gets twice as many requests."""
+    """How much is measured. Loads are per GPU, so that a system of two gets twice as many requests.
 
-    loads_qps_per_gpu: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
+    They are given in requests/s, or as shares of the fluid bound of a GPU with the experiment's latency model: what no
+    scheduler can exceed for long (`artifact.fluid`), so that the knee is among them whatever the GPU.
+    """
+
+    loads_qps_per_gpu: Loads | None = None
+    loads_of_fluid_bound: Loads | None = None
     seconds: Positive = Field(description="how long requests arrive at each load")
     seeds: Annotated[int, Field(ge=1)] = 1
     max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) that voids a run")
 
     @model_validator(mode="after")
     def _loads_are_distinct(self) -> ServerForm:
-        if len(set(self.loads_qps_per_gpu)) < len(self.loads_qps_per_gpu):
-            raise ValueError(f"loads_qps_per_gpu is {list(self.loads_qps_per_gpu)}; give each load once")
+        names = ("loads_qps_per_gpu", "loads_of_fluid_bound")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if len(given) != 1:
+            raise ValueError(f"{len(given)} of {' and '.join(names)} are set; give one of the two")
+        for name, loads in given.items():
+            if len(set(loads)) < len(loads):
+                raise ValueError(f"{name} is {list(loads)}; give each load once")
         return self
 
 
@@ -60,9 +73,19 @@ class ServerExperiment(Strict):
         return self.forms[name]
 
 
-def load_server_experiment(path: Path) -> ServerExperiment:
-    """The experiment of a configuration file. Raises ConfigError."""
-    return parse(ServerExperiment, read_yaml(path) or {}, str(path))
+def load_server_experiment(path: Path, latency: str | None = None) -> ServerExperiment:
+    """The experiment of a configuration file, with another latency model where one is given. Raises ConfigError."""
+    values = read_yaml(path) or {}
+    return parse(ServerExperiment, values if latency is None else {**values, "latency": latency}, str(path))
+
+
+def loads_qps(experiment: ServerExperiment, form: ServerForm, trace_name: str) -> tuple[float, ...]:
+    """The form's loads per GPU, in requests/s."""
+    if form.loads_qps_per_gpu is not None:
+        return form.loads_qps_per_gpu
+    source = trace(trace_name)
+    bound_qps = fluid_bound_qps(load_card(experiment.latency), source.prompt_tokens, source.output_tokens)
+    return tuple(round(share * bound_qps, 2) for share in form.loads_of_fluid_bound)
 
 
 def server_specs(
@@ -80,7 +103,7 @@ def server_specs(
             replicas=tuple(pool.replicas for pool in system.pools),
             classes=experiment.classes,
         )
-        for load in form.loads_qps_per_gpu
+        for load in loads_qps(experiment, form, trace_name)
     ]
 
 

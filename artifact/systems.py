@@ -10,9 +10,9 @@ from typing import Any
 from artifact.config import ClassSpec, ConfigError
 from niyama import BUILT_IN, Policy
 from niyama.policies import load_from_file
-from niyama.sim import Pool, System, shared
+from niyama.sim import PACKED, Pool, System, shared
 
-SILO = "sarathi-silo"
+SILO, POLYSERVE = "sarathi-silo", "polyserve"
 SYSTEMS = (
     "niyama",
     "niyama-dc",
@@ -24,6 +24,11 @@ SYSTEMS = (
     "sarathi-srpf",
     SILO,
     "qoserve-artifact",
+    "niyama-dc-fcfs",
+    "medha",
+    "sarathi-fcfs-192",
+    "sarathi-fcfs-512",
+    POLYSERVE,
 )
 NO_CHANGES: Mapping[str, Any] = {}
 #: The numbers of a policy, by name, with an example of each one's type.
@@ -40,6 +45,7 @@ def build_system(
     """The system called `name` for these classes, with `replicas` per pool (default one each).
 
     `sarathi-silo` has one pool per class: chunk 256 for interactive classes, 2048 for batch (paper section 4).
+    `polyserve` has one pool per class too, each with steps of that class's TBT, and packs requests whatever `routing`.
     FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
     its own. Raises ConfigError.
     """
@@ -51,6 +57,9 @@ def build_system(
     if name == SILO:
         sizes = _sizes(name, replicas, len(classes))
         return System(SILO, tuple(silo_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), routing)
+    if name == POLYSERVE:
+        sizes = _sizes(name, replicas, len(classes))
+        return System(name, tuple(polyserve_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), PACKED)
     if name not in SYSTEMS:
         close = get_close_matches(name, SYSTEMS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -61,6 +70,14 @@ def build_system(
 def silo_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:
     """The silo's pool for one class."""
     policy = BUILT_IN["sarathi-fcfs" if qos.qos().interactive else "sarathi-fcfs-2048"]
+    return Pool(changed(policy, changes), replicas, (qos.name,))
+
+
+def polyserve_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:
+    """PolyServe's pool for one class (arXiv 2507.17769): first come, first served, steps within the class's TBT."""
+    if qos.tbt_s is None:
+        raise ConfigError(f"system {POLYSERVE!r}: class {qos.name!r} has no tbt_s; give interactive classes only")
+    policy = replace(BUILT_IN["medha"], name=POLYSERVE, step_s=qos.tbt_s)
     return Pool(changed(policy, changes), replicas, (qos.name,))
 
 

@@ -15,7 +15,8 @@ from figures.frames import CRITERION_ALL, RUN_COLUMNS, Tables, Variant, estimate
 
 TITLE = "Real vLLM servers (not in the paper)"
 INPUTS = ("servers",)
-SIMULATED = "sim"
+#: Backends of the simulator -> what its lines are, for the caption.
+SIMULATORS = {"sim": "the simulator", "sim-overlapped": "the simulator, planning a step ahead as the servers do,"}
 #: Columns of panels: a group of requests, and the latency that its class is about.
 LATENCIES = {"all": ("max_gap_p95_s", "Q1 longest gap, p95", "Q1"), "Q1": ("ttft_p95_s", "Q1 TTFT, p95", "Q1")}
 LATENCIES |= {name: ("ttlt_p95_s", f"{name} TTLT, p95", name) for name in ("Q2", "Q3")}
@@ -36,7 +37,12 @@ def per_gpu(frame: pd.DataFrame) -> pd.DataFrame:
 
 def measured(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of real servers."""
-    return frame[frame["backend"] != SIMULATED]
+    return frame[~frame["backend"].isin(SIMULATORS)]
+
+
+def simulated(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the simulator; none where its latency model is not of the machine that was measured."""
+    return frame[frame["backend"].isin(SIMULATORS)]
 
 
 def caption(tables: Tables, variant: Variant) -> str:
@@ -44,16 +50,25 @@ def caption(tables: Tables, variant: Variant) -> str:
     frame = require(tables, "servers", COLUMNS)
     about, gpus = frame.attrs, frame.groupby("system")["replicas"].first()
     several = ", ".join(f"{style.look(s).label} {n}" for s, n in gpus.items() if n > 1)
-    more = f" ({several}: total load and requests are that many times as high)" if several else ""
+    turns = "; its pools one after the other on one GPU, as they share nothing" if about.get("pools_in_turn") else ""
+    more = f" ({several}: total load and requests are that many times as high{turns})" if several else ""
     return (
         f"Real vLLM servers ({about.get('vllm', 'version not recorded')}, over HTTP, open loop) on "
         f"{style.trace_label(variant.trace)}: {_backend(frame, variant)}. Load is per GPU{more}. Points: measured, "
         f"{about.get('form', 'unknown')} form, arrivals over {about.get('seconds', float('nan')):g} s at each load; "
-        "thin dashed: the simulator on the same requests. Violated: of all requests that arrived, TTFT, TTLT and token "
+        f"{_behind(frame)}. Violated: of all requests that arrived, TTFT, TTLT and token "
         f"deadlines counted, from the intended send time (client lag, p99: at most {_lag_ms(frame):.1f} ms). "
         f"SLOs are scaled to the run's length: {about.get('scaling', 'not recorded')}. Runs this short reach no steady "
         "state: compare systems."
     )
+
+
+def _behind(frame: pd.DataFrame) -> str:
+    """What the simulator's lines are."""
+    names = [SIMULATORS[name] for name in simulated(frame)["backend"].unique()]
+    if not names:
+        return "no simulation, as no latency model was fitted to this machine"
+    return f"thin dashed: {' and '.join(names)} on the same requests"
 
 
 def _lag_ms(frame: pd.DataFrame) -> float:
@@ -64,7 +79,11 @@ def _backend(frame: pd.DataFrame, variant: Variant) -> str:
     name = style.backend(measured(frame))
     if name == "emulated":
         return f"the engine is real, the GPU emulated by latency model {variant.latency}"
-    return f"backend {name}; simulator and Niyama's predictor use latency model {variant.latency}"
+    gpus = ", ".join(sorted(set(frame.attrs.get("gpus", ())))) or f"backend {name}"
+    model, fitted = frame.attrs.get("latency_model", {}), len(simulated(frame)) > 0
+    users = "simulator and Niyama's predictor use" if fitted else "Niyama's predictor uses"
+    of = f", of {model['hardware']} (error: {model['error']})" if model else ""
+    return f"{gpus}; {users} latency model {variant.latency}{of}"
 
 
 def draw(tables: Tables, variant: Variant) -> Figure:
@@ -79,7 +98,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             _violations(panels[0, k], frame[frame["group"] == group], systems, "all" if group == "all" else group)
             _latency(panels[1, k], frame[frame["group"] == of], systems, column, title, slos.get((of, column)))
         thin = Line2D([], [], color=style.INK, **THIN, label="simulator")
-        load_lines.finish(figure, panels, "violated (%)", systems, (thin,))
+        load_lines.finish(figure, panels, "violated (%)", systems, (thin,) if len(simulated(frame)) else ())
         panels[1, 0].set_ylabel("seconds", labelpad=2)
         for ax in panels[-1]:
             ax.set_xlabel("load per GPU (QPS)", labelpad=2)
@@ -108,7 +127,7 @@ def _latency(ax: Axes, rows: pd.DataFrame, systems: list[str], column: str, titl
 
 def _both(ax: Axes, rows: pd.DataFrame, system: str, column: str, **how: Any) -> None:
     """The measured line, and the simulated one behind it."""
-    load_lines.line(ax, rows[rows["backend"] == SIMULATED], system, column, **how, **THIN)
+    load_lines.line(ax, simulated(rows), system, column, **how, **THIN)
     load_lines.line(ax, measured(rows), system, column, **how)
 
 
@@ -130,7 +149,7 @@ def table(tables: Tables) -> pd.DataFrame:
     keys = ["system", "load_qps", "group"]
     parts = [
         rows.groupby(keys, sort=False)[values].mean().add_prefix(f"{name}_")
-        for name, rows in (("measured", measured(frame)), ("simulated", frame[frame["backend"] == SIMULATED]))
+        for name, rows in (("measured", measured(frame)), ("simulated", simulated(frame)))
     ]
     found = parts[0].join(parts[1], how="left").reset_index()
     rank = {name: i for i, name in enumerate(style.in_order(found["system"], style.SYSTEMS))}

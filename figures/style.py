@@ -53,6 +53,11 @@ SYSTEMS = {
     "niyama-dc": Look("Niyama, DC", "#F0C94D", "^"),
     "niyama-dc-er": Look("Niyama, DC+ER", "#E69F00", "h"),
     "niyama-adaptive": Look("Niyama, adaptive α", "#8C3D00", "X"),
+    "medha": Look("Medha", "#117733", "8"),
+    "polyserve": Look("PolyServe", "#332288", "H"),
+    "sarathi-fcfs-192": Look("Sarathi-FCFS 192", "#A9CFE0", "3"),
+    "sarathi-fcfs-512": Look("Sarathi-FCFS 512", "#3D85A8", "4"),
+    "niyama-dc-fcfs": Look("Niyama, DC, FCFS", "#C2A000", "2"),
     "niyama": Look("Niyama", "#D55E00", "o", emphasised=True),
 }
 POOLS = {"Q1": "#99517A", "Q2": "#CC79A7", "Q3": "#E8C3D8"}
@@ -63,6 +68,7 @@ TRACES = {
     "azure-conv-2024-week": "Azure conv 2024",
     "sharegpt-8k": "ShareGPT",
     "mooncake-conv": "Mooncake conv",
+    "fixed-10000x500": "10,000 + 500 tokens",
 }
 SYNTHETIC = "-synth"
 
@@ -190,6 +196,11 @@ def footer(figure: Figure, rows: pd.DataFrame, seeds: Iterable[int], intervals: 
     )
     for words in ("N = ", "95 %", "Student's t"):
         text = text.replace(words, words.replace(" ", "\N{NO-BREAK SPACE}"))
+    footnote(figure, text)
+
+
+def footnote(figure: Figure, text: str) -> None:
+    """Small words under the whole figure."""
     width = int(figure.get_figwidth() * 19)
     lines = "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
     figure.supxlabel(lines, x=0.01, ha="left", fontsize=SMALL_PT, color=FAINT, linespacing=1.25)

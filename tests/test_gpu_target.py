@@ -12,6 +12,7 @@ from own_make import own_environment
 
 from artifact.__main__ import _parser
 from artifact.server_config import load_server_experiment
+from artifact.servers import build_server_system
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "workflows" / "config"
@@ -46,8 +47,22 @@ def test_with_one_it_installs_measures_and_sweeps(make_gpu, tmp_path):
     assert said.index("setup ENGINE=gpu") < said.index("-m artifact profile") < said.index("snakemake --cores")
     (line,) = re.findall(r"-m artifact (profile .+)", said)
     options = _parser().parse_args(shlex.split(line))
-    assert (options.backend, options.grid) == ("gpu", "full")
+    assert (options.backend, options.grid, options.resume) == ("gpu", "full", True)
     assert options.out == tmp_path / "gpu" / "step_times.parquet"
+    (line,) = re.findall(r"-m artifact (fit .+)", said)
+    fit = _parser().parse_args(shlex.split(line))
+    card = tmp_path / "gpu" / f"{fit.name}-{fit.kinds[0]}.json"
+    assert fit.profile == options.out and fit.out is None and f"servers_latency={card}" in said
+    assert said.index("profile --backend") < said.index("artifact fit") < said.index("snakemake --cores")
+
+
+def test_each_kind_of_gpu_has_results_of_its_own(make_gpu):
+    for name, folder in (
+        ("NVIDIA H100 80GB HBM3 (UUID: GPU-1)", "nvidia-h100-80gb-hbm3"),
+        ("NVIDIA H200", "nvidia-h200"),
+    ):
+        _, said, error = make_gpu(f"echo 'GPU 0: {name}'", "-n", "GPU_RESULTS=results/gpu/$(GPU_NAME)")
+        assert f"results=results/gpu/{folder}\n" in said, error
 
 
 def test_its_sweep_is_a_life_per_system_on_the_gpu_config(tmp_path):
@@ -66,5 +81,14 @@ def test_only_systems_and_loads_differ_from_the_sweep_without_a_gpu():
     gpu, emulated = (load_server_experiment(CONFIGS / f"{name}.yaml") for name in ("gpu", "servers"))
     assert (gpu.trace, gpu.classes, gpu.latency) == (emulated.trace, emulated.classes, emulated.latency)
     assert set(gpu.systems) <= set(emulated.systems)
-    loads = gpu.form("full").loads_qps_per_gpu
-    assert min(loads) < max(emulated.form("full").loads_qps_per_gpu) < max(loads), "a faster GPU has its knee later"
+    shares = gpu.form("full").loads_of_fluid_bound
+    assert min(shares) < 0.7 and max(shares) > 1.0 and len(shares) >= 4, "the knees of all systems lie between"
+
+
+def test_its_measuring_fits_half_an_hour():
+    """On one GPU, where the silo's pools take turns: a minute for each server's start, and 12 s to drain each load."""
+    gpu = load_server_experiment(CONFIGS / "gpu.yaml")
+    form = gpu.form("full")
+    lives = sum(build_server_system(name, gpu.classes).replicas for name in gpu.systems)
+    servers_s = form.seeds * lives * (60 + len(form.loads_of_fluid_bound) * (form.seconds + 12))
+    assert servers_s <= 20 * 60

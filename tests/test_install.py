@@ -17,6 +17,7 @@ case "$*" in
 "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && rm -f "$4/installed" && touch "$4/pyvenv.cfg" ;;
 *" torch=="*) exit "$TORCH_EXIT" ;;
 *"import LLM"*) echo "ImportError: no such instruction" && exit "$IMPORT_EXIT" ;;
+*Python.h*) exit "$HEADERS_EXIT" ;;
 *" -r "*) for last; do :; done && cp "$last" "$CALLS.lock" ;;
 -c*) echo "(3, 11)" ;;
 esac
@@ -34,6 +35,7 @@ class Machine:
             "CALLS": str(folder / "calls"),
             "TORCH_EXIT": "0",
             "IMPORT_EXIT": "0",
+            "HEADERS_EXIT": "0",
         }
         self.command("python", PYTHON)
         self.command("uname", '#!/bin/sh\n[ "$1" = -s ] && echo Linux || echo x86_64\n')
@@ -148,6 +150,39 @@ def test_a_gpu_gets_the_cuda_build_beside_the_pinned_rest(machine):
     assert "numba==0.65.0" in pins and not any("\\" in pin or "--hash" in pin for pin in pins)
     assert not any(pin.startswith(("torch", "apache-tvm-ffi", "vllm")) for pin in pins)
     assert machine.asked(f"-c {machine.venv}/pins.txt vllm==0.32.0")
+
+
+def smi(driver):
+    return f"""#!/bin/sh
+case "$1" in -L) echo "GPU 0: a card" ;; *) echo {driver} ;; esac
+"""
+
+
+def test_a_driver_too_old_for_the_cuda_build_is_said_before_it_is_downloaded(machine):
+    machine.command("nvidia-smi", smi("570.124.06"))
+    status, said = machine.install("gpu")
+    assert (status, machine.installed) == (1, None)
+    assert "the NVIDIA driver is 570, and its CUDA 13 needs 580 or newer" in said
+    assert not machine.asked("vllm==")
+    machine.command("nvidia-smi", smi("580.65.06"))
+    assert machine.install("gpu")[0] == 0 and machine.asked("vllm==0.32.0")
+
+
+def test_a_cuda_build_that_does_not_reach_the_gpu_is_taken_out_again(machine):
+    machine.command("nvidia-smi", smi("580.65.06"))
+    machine.environ["IMPORT_EXIT"] = "1"
+    status, said = machine.install("auto")
+    assert (status, machine.installed) == (0, "none") and "it does not import" in said
+    assert machine.asked("import torch; torch.cuda.init(); from vllm import LLM")
+
+
+def test_a_compiler_that_is_missing_is_noted(machine):
+    machine.command("nvidia-smi", smi("580.65.06"))
+    machine.environ["HEADERS_EXIT"] = "1"
+    status, said = machine.install("gpu")
+    assert status == 0 and "finds no C compiler or no Python.h" in said
+    machine.environ["HEADERS_EXIT"] = "0"
+    assert ("finds no C compiler" in machine.install("gpu")[1]) is (shutil.which("cc") is None)
 
 
 def test_another_engine_starts_a_new_environment_but_adding_one_does_not(machine):

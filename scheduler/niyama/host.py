@@ -6,6 +6,7 @@ without this object around it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,18 +17,8 @@ from niyama.latency import Batch, LatencyModel, ModelCard
 from niyama.policies import Policy
 from niyama.queues import NONE, Queues, new_queues
 from niyama.requests import RequestTable, new_table
-from niyama.scheduler import (
-    KV_BLOCK_TOKENS,
-    KV_FREE_BLOCKS,
-    PLANNED,
-    PREDICTED_S,
-    PREEMPTIONS,
-    RELEGATIONS,
-    UN_RELEGATIONS,
-    Scheduler,
-    new_scheduler,
-)
-from niyama.turn import ARRIVED, ENDED, LEFT, layout, turn, turn_by_address
+from niyama.scheduler import KV_BLOCK_TOKENS, Scheduler, new_scheduler
+from niyama.turn import ANSWER, ARRIVED, ENDED, LEFT, layout, tell, turn, turn_by_address
 
 FIRST_ROWS = 256
 
@@ -94,20 +85,19 @@ class Host:
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
         self.policy, self.card, self.watch = policy, card, watch
-        self._params, self._model, self._scale = policy.params(), card.build(), 1.0
-        rules = policy.rules()
-        self._rules = rules if DISABLE_JIT else tuple(rule.address for rule in rules)
+        self._params, self._rules = policy.params(), policy.rules()
+        self._model, self._unscaled, self._times, self._scale = card.build(), card.build().coef, card.times(), 1.0
         self.scheduler: Scheduler = new_scheduler(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens
         )
         self.table: RequestTable = new_table(FIRST_ROWS)
-        self._layout = layout(self.scheduler, self.table)
+        self._numbers, self._answer = np.array(self._params, np.float64), np.zeros(ANSWER)
+        self._layout = self._lay_out()
         self._free_rows = list(range(FIRST_ROWS))[::-1]
         self._reuse_rows = reuse_rows
         self._leaving: list[int] = []
         self._arrivals: list[tuple[int, Arrival]] = []
-        self._events: list[int] = []  # kind, row, value, kind, row, value, ...
-        self._buffer = np.zeros((64, 3), np.int32)
+        self._events = array("i")  # kind, row, value, kind, row, value, ...
 
     @property
     def model(self) -> LatencyModel:
@@ -126,48 +116,53 @@ class Host:
 
     def report(self, kind: int, row: int, value: int = 0) -> None:
         """Report one event (`niyama.turn`); they are taken in at the next turn, in this order."""
-        self._events += (kind, row, value)
+        self._events.extend((kind, row, value))
         if self._reuse_rows and (kind == ENDED or kind == LEFT):
             self._leaving.append(row)
 
-    def report_all(self, events: list[int]) -> None:
-        """Report many events, flattened to kind, row, value, ...; none of them an arrival or a departure."""
-        self._events += events
-
     def turn(self, timing: Timing) -> Plan:
         """Take in what was reported and plan the next iteration."""
-        n = len(self._events) // 3
-        if n > len(self._buffer):
-            self._buffer = np.zeros((2 * n, 3), np.int32)
-        self._buffer.reshape(-1)[: 3 * n] = self._events
         if timing.model_scale != self._scale:
             self._scale = timing.model_scale
-            self._model.coef[:] = self.card.coefficients
-            self._model.coef[:] *= self._scale
-        reported = self._model, self._buffer, n, int(timing.prefill_tokens)
+            np.multiply(self._unscaled, self._scale, out=self._model.coef, where=self._times)
+        address, count = self._events.buffer_info()
         times_s = float(timing.began_s), float(timing.ended_s), float(timing.now_s)
-        s = self.scheduler
         if DISABLE_JIT:
-            batch = turn(s, self.table, self._params, self._rules, *reported, *times_s)
+            self._turn_plainly(int(timing.prefill_tokens), *times_s)
         else:
-            batch = turn_by_address(self._layout, self._params, *self._rules, *reported, *times_s)
-        k, count = int(s.count[PLANNED]), s.count
-        plan = Plan(
-            s.plan_ids[:k].tolist(),
-            s.plan_tokens[:k].tolist(),
-            batch,
-            float(s.gauge[PREDICTED_S]),
-            int(count[RELEGATIONS]),
-            int(count[UN_RELEGATIONS]),
-            int(count[PREEMPTIONS]),
-            int(count[KV_FREE_BLOCKS]),
-        )
-        events, arrivals, self._events, self._arrivals = self._events, self._arrivals, [], []
-        self._free_rows += self._leaving
-        self._leaving = []
+            turn_by_address(self._layout, address, count // 3, int(timing.prefill_tokens), *times_s)
+        plan = self._read_plan()
         if self.watch is not None:
-            self.watch(timing, events, arrivals, plan)
+            self.watch(timing, self._events.tolist(), self._arrivals, plan)
+        if self._arrivals:
+            self._arrivals = []
+        del self._events[:]
+        if self._leaving:
+            self._free_rows += self._leaving
+            self._leaving = []
         return plan
+
+    def _turn_plainly(self, prefill_tokens: int, *times_s: float) -> None:
+        """The same with the objects themselves."""
+        s, events = self.scheduler, np.array(self._events, np.int32).reshape(-1, 3)
+        reported = events, len(events), prefill_tokens, *times_s
+        tell(s, turn(s, self.table, self._params, self._rules, self._model, *reported), self._answer)
+
+    def _read_plan(self) -> Plan:
+        """What the kernel left in the scheduler's lists and in the answer."""
+        k, decodes, context, prefill_tokens, work, top_prefix, predicted_s, *totals = self._answer.tolist()
+        rows, tokens = [], []
+        if k:
+            rows, tokens = self.scheduler.plan_ids[: int(k)].tolist(), self.scheduler.plan_tokens[: int(k)].tolist()
+        batch = Batch(int(decodes), int(context), int(prefill_tokens), work, int(top_prefix))
+        return Plan(rows, tokens, batch, predicted_s, *map(int, totals))
+
+    def _lay_out(self) -> np.ndarray | None:
+        """Addresses of all that the kernel works on; None where there is no compiled kernel."""
+        if DISABLE_JIT:
+            return None
+        addresses = tuple(rule.address for rule in self._rules)
+        return layout(self.scheduler, self.table, self._numbers, addresses, self._model, self._answer)
 
     def _grow(self) -> None:
         """Twice the rows; everything there is keeps its place."""
@@ -179,7 +174,7 @@ class Host:
         queues.keys[:, :width], queues.ids[:, :width] = self.scheduler.queues.keys, self.scheduler.queues.ids
         queues.size[:] = self.scheduler.queues.size
         self.table, self.scheduler = table, self.scheduler._replace(queues=Queues(*queues))
-        self._layout = layout(self.scheduler, self.table)
+        self._layout = self._lay_out()
         self._free_rows = list(range(rows, 2 * rows))[::-1]
 
 

@@ -186,7 +186,9 @@ def _first_queue(s, t):
 @compiled
 def _limits(s, p):
     free_tokens = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS] - s.count[KV_HELD_TOKENS]
-    return Limits(p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free_tokens, p.kv_low_tokens, p.kv_low_chunk_tokens)
+    return Limits(
+        p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free_tokens, p.kv_low_tokens, p.kv_low_chunk_tokens, p.step_s
+    )
 
 
 @compiled

@@ -28,6 +28,7 @@ class Params(NamedTuple):
     max_chunk_tokens: int
     min_chunk_tokens: int
     margin: float
+    step_s: float
     kv_low_tokens: int
     kv_low_chunk_tokens: int
     kv_reserve: float
@@ -57,6 +58,7 @@ class Policy:
     it goes high when the queued prompts need more than `load_high_s` seconds of prefill, and low again below
     `load_low_s` (the paper names the idea and the low value, 1 ms/token, but no rule; this one is ours).
     margin: predicted step times are multiplied by it before they are held against the slack (the artifact's 1.2).
+    step_s: the length `steady_chunk` holds every step to; no other rule looks at it.
     protect_started: selective preemption's rule 2, keep a started prompt that one more iteration's delay dooms.
     make_room: hints, low importance is relegated first (section 3.4). un_relegate: a relegated request that can still
     meet its deadline when its turn comes is an ordinary one again.
@@ -73,6 +75,7 @@ class Policy:
     max_chunk_tokens: int = 2500
     min_chunk_tokens: int = 128
     margin: float = 1.2
+    step_s: float = 0.05
     kv_low_tokens: int = 32_000
     kv_low_chunk_tokens: int = 512
     kv_reserve: float = 0.5
@@ -98,6 +101,7 @@ class Policy:
             value = getattr(self, field)
             self._require(field, math.isfinite(value) and value >= 0, "finite and not negative")
         self._require("margin", math.isfinite(self.margin) and self.margin >= 1, "at least 1")
+        self._require("step_s", math.isfinite(self.step_s) and self.step_s > 0, "finite and positive")
         self._require("min_chunk_tokens", self.min_chunk_tokens <= self.max_chunk_tokens, "at most max_chunk_tokens")
         self._require("alpha_low", self.alpha_low <= self.alpha_high, "at most alpha_high")
         self._require("load_low_s", self.load_low_s <= self.load_high_s, "at most load_high_s")
@@ -135,6 +139,15 @@ def _sarathi(name: str, rank: Callable, chunk_tokens: int = 256) -> Policy:
 
 
 NIYAMA = Policy("niyama")
+# Dynamic chunking and nothing else: first come, first served, as the paper compares it with Medha (Fig 15a).
+NIYAMA_DC_FCFS = replace(
+    NIYAMA,
+    name="niyama-dc-fcfs",
+    rank=rules.first_come,
+    doomed=rules.never,
+    protect_started=False,
+    make_room=False,
+)
 
 BUILT_IN = {
     policy.name: policy
@@ -147,7 +160,11 @@ BUILT_IN = {
         _sarathi("sarathi-edf", rules.earliest_deadline),
         _sarathi("sarathi-sjf", rules.shortest_job),
         _sarathi("sarathi-srpf", rules.shortest_remaining_prompt),
+        _sarathi("sarathi-fcfs-192", rules.first_come, 192),
+        _sarathi("sarathi-fcfs-512", rules.first_come, 512),
         _sarathi("sarathi-fcfs-2048", rules.first_come, 2048),
+        NIYAMA_DC_FCFS,
+        replace(NIYAMA_DC_FCFS, name="medha", prefill_budget=rules.steady_chunk),
         # The authors' code as it is, but for three things that our host does for every policy: KV is reserved on
         # admission (theirs crashes when it runs out), a request that lost its KV is prefilled again, and no more than
         # max_running decode at a time (theirs leaves out the most urgent beyond 256).

@@ -49,11 +49,12 @@ class Limits(NamedTuple):
     kv_free_tokens: int
     kv_low_tokens: int  # below this much free KV ...
     kv_low_chunk_tokens: int  # ... chunks are no larger than this
+    step_s: float = np.inf  # what a step may take, for the rule that holds every step to one length
 
 
 JOB_TYPE = types.NamedTuple([_F, _F, _I, _I, _F, _B], Job)
 OUTLOOK_TYPE = types.NamedTuple([_F, _F, _F, _I, _B, _F], Outlook)
-LIMITS_TYPE = types.NamedTuple([_I, _I, _F, _I, _I, _I], Limits)
+LIMITS_TYPE = types.NamedTuple([_I, _I, _F, _I, _I, _I, _F], Limits)
 
 _RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; never nan
 # (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
@@ -130,6 +131,20 @@ def dynamic_chunk(model, batch, limits, prefix, slack_s):
     if slack_s == np.inf:
         return room
     fits = fit_tokens(model, batch, prefix, slack_s / limits.margin, room)
+    return min(room, max(fits, limits.min_chunk_tokens - batch.prefill_tokens, 0))
+
+
+@budget_rule
+def steady_chunk(model, batch, limits, prefix, slack_s):
+    """Medha's adaptive chunking (arXiv 2409.17264), as the paper compares it: every step lasts at most `step_s`.
+
+    So the chunk shrinks as the prefix grows, whose attention takes its share of the step, and time that decodes have
+    in hand is not spent. Without decodes the target holds too (our reading): steps keep one length.
+    """
+    room = limits.max_chunk_tokens - batch.prefill_tokens
+    if room <= 0:
+        return 0
+    fits = fit_tokens(model, batch, prefix, limits.step_s / limits.margin, room)
     return min(room, max(fits, limits.min_chunk_tokens - batch.prefill_tokens, 0))
 
 

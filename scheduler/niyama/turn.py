@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from niyama.addresses import arrays_at, layout_of
+from niyama.addresses import arrays_at, layout_of, numbers_at, table_at
 from niyama.commit import (
     commit_chunk,
     commit_decode,
@@ -21,13 +21,23 @@ from niyama.commit import (
     observe_step,
 )
 from niyama.compiled import compiled
+from niyama.latency import LatencyModel
 from niyama.plan import plan
-from niyama.policies import Rules
+from niyama.policies import Params, Rules
 from niyama.queues import Queues
 from niyama.release import leave, preempt, secure_decode_blocks
 from niyama.requests import RequestTable, new_table
 from niyama.rules import budget_at, doomed_at, rank_at
-from niyama.scheduler import RUNNING, Scheduler
+from niyama.scheduler import (
+    KV_FREE_BLOCKS,
+    PLANNED,
+    PREDICTED_S,
+    PREEMPTIONS,
+    RELEGATIONS,
+    RUNNING,
+    UN_RELEGATIONS,
+    Scheduler,
+)
 
 # Kinds of event: (kind, request, value).
 DECODED = 0  # got its next token; value: unused
@@ -73,7 +83,7 @@ def turn(s, t, p, rules, model, events, n, prefill_tokens, began_s, ended_s, now
 
 
 class _Lists(NamedTuple):
-    """The arrays of a Scheduler beside its queues."""
+    """The arrays of a Scheduler beside its queues, and what else does not change from turn to turn."""
 
     running: np.ndarray
     prefilling: np.ndarray
@@ -82,25 +92,50 @@ class _Lists(NamedTuple):
     count: np.ndarray
     gauge: np.ndarray
     history: np.ndarray
+    params: np.ndarray  # float64: Params
+    coefficients: np.ndarray  # float64: those of the predictor
+    answer: np.ndarray  # float64[ANSWER]: what `tell` writes
 
+
+# What the host reads of a plan beside its chunks: PLANNED, the five numbers of the Batch, and these.
+ANSWER = 11
 
 _I4, _F8 = types.int32[::1], types.float64[::1]
 _COLUMNS = tuple(typeof(column) for column in new_table(1))
+_LISTS = (_I4, _I4, _I4, _I4, types.int64[::1], _F8, types.float64[:, ::1], _F8, _F8, _F8)
+_NUMBA = {int: types.int64, float: types.float64, bool: types.boolean}
 _table_at = arrays_at(RequestTable, _COLUMNS)
 _queues_at = arrays_at(Queues, (types.float64[:, ::1], types.int32[:, ::1], types.int64[::1]))
-_lists_at = arrays_at(_Lists, (_I4, _I4, _I4, _I4, types.int64[::1], _F8, types.float64[:, ::1]))
+_lists_at = arrays_at(_Lists, _LISTS)
+_params_at = numbers_at(Params, tuple(_NUMBA[kind] for kind in Params.__annotations__.values()))
+_events_at = table_at(types.int32[:, ::1])
 _QUEUES_FIRST = 2 * len(_COLUMNS)  # address and length of each
 _LISTS_FIRST = _QUEUES_FIRST + 3 + 3 + 2
+_RULES_FIRST = _LISTS_FIRST + sum(1 + kind.ndim for kind in _LISTS)
 
 
-def layout(s: Scheduler, t: RequestTable) -> np.ndarray:
-    """Where everything of a scheduler is, for `turn_by_address`; anew when an array is replaced."""
-    return layout_of((*t, *s.queues, *s[1:]))
+def layout(
+    s: Scheduler, t: RequestTable, params: np.ndarray, rules: tuple[int, ...], model: LatencyModel, answer: np.ndarray
+) -> np.ndarray:
+    """Where everything is, for `turn_by_address`; anew when an array is replaced. rules: addresses."""
+    arrays = layout_of((*t, *s.queues, *s[1:], params, model.coef, answer))
+    return np.concatenate([arrays, np.array([*rules, model.kind], np.int64)])
 
 
 @compiled
-def turn_by_address(where, p, rank, budget, doomed, model, events, n, prefill_tokens, began_s, ended_s, now_s):
-    """`turn`, with the `layout` of scheduler and table, and the addresses of the policy's rules."""
+def tell(s, batch, answer):
+    """Write what the host reads of the plan that was just made, except the chunks, into `answer`."""
+    answer[0] = s.count[PLANNED]
+    answer[1], answer[2], answer[3] = batch.decodes, batch.decode_context, batch.prefill_tokens
+    answer[4], answer[5] = batch.prefill_work, batch.top_prefix
+    answer[6], answer[7] = s.gauge[PREDICTED_S], s.count[RELEGATIONS]
+    answer[8], answer[9] = s.count[UN_RELEGATIONS], s.count[PREEMPTIONS]
+    answer[10] = s.count[KV_FREE_BLOCKS]
+
+
+@compiled
+def turn_by_address(where, events, n, prefill_tokens, began_s, ended_s, now_s):
+    """`turn` and `tell`: all that stays is at `where` (a `layout`); events: the address of int32[n, 3]."""
     lists = _lists_at(where, _LISTS_FIRST)
     s = Scheduler(
         _queues_at(where, _QUEUES_FIRST),
@@ -112,8 +147,14 @@ def turn_by_address(where, p, rank, budget, doomed, model, events, n, prefill_to
         lists.gauge,
         lists.history,
     )
-    rules = Rules(rank_at(rank), budget_at(budget), doomed_at(doomed))
-    return turn(s, _table_at(where, 0), p, rules, model, events, n, prefill_tokens, began_s, ended_s, now_s)
+    first = _RULES_FIRST
+    rules = Rules(rank_at(where[first]), budget_at(where[first + 1]), doomed_at(where[first + 2]))
+    model = LatencyModel(where[first + 3], lists.coefficients)
+    batch = turn(
+        s, _table_at(where, 0), _params_at(lists.params), rules, model, _events_at(events, n, 3), n, prefill_tokens,
+        began_s, ended_s, now_s,
+    )  # fmt: skip
+    tell(s, batch, lists.answer)
 
 
 @compiled

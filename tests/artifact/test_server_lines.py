@@ -8,7 +8,7 @@ import yaml
 
 from artifact.__main__ import main
 from artifact.config import PAPER_MIX, ClassSpec, ConfigError
-from artifact.servers import Engine, build_server_system
+from artifact.servers import Engine, build_server_system, gpu_names
 from artifact.servers import command as commands
 
 
@@ -127,6 +127,44 @@ def test_detection_without_nvidia_smi_is_emulated(monkeypatch, tmp_path):
     assert commands.detect_backend() == "gpu"
     smi.write_text("#!/bin/sh\necho 'no devices were found'; exit 6\n")
     assert commands.detect_backend() == "emulated"
+
+
+LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aa11)
+  MIG 1g.10gb Device 0: (UUID: MIG-cc)
+GPU 1: NVIDIA H200 (UUID: GPU-bb22)
+"""
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{LISTING}END\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ("NVIDIA H100 80GB HBM3", "NVIDIA H200")),
+        ("1", ("NVIDIA H200",)),
+        ("0,1", ("NVIDIA H100 80GB HBM3", "NVIDIA H200")),
+        ("GPU-bb", ("NVIDIA H200",)),
+        ("7", ()),
+    ],
+)
+def test_gpus_are_those_that_are_listed_and_allowed(two_gpus, visible, names):
+    assert gpu_names({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == names
+
+
+def test_more_servers_than_gpus_are_refused_before_any_starts(two_gpus, monkeypatch):
+    silo = build_server_system("silo", PAPER_MIX)
+    commands.check_gpus(Engine("gpu"), silo)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(ConfigError, match="silo: its 2 servers take a GPU each, and this machine lends 1"):
+        commands.check_gpus(Engine("gpu"), silo)
+    commands.check_gpus(Engine("emulated"), silo)
 
 
 def test_niyamas_configuration_is_one_that_it_takes(tmp_path):

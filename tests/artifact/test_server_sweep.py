@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from artifact.config import ConfigError
 from artifact.crosscheck import Medians, bench_medians, compare, our_medians, write_timed_trace
 from artifact.measured import ClientLagged, Measured, RunFailed, seen_run
 from artifact.server_config import load_server_experiment, scaling, server_specs, servers_form
-from artifact.server_sweep import measure_life, plan_life
+from artifact.server_life import plan_life
+from artifact.server_sweep import measure_life
 from artifact.servers import Fleet, ServerError, build_server_system
 from artifact.tables import provenance, read_table, write_table
-from artifact.twins import run_twin, twin
-from niyama import PAPER_CLASSES
+from artifact.twins import has_twin, run_twin, twin
+from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
 
 CONFIG = """
@@ -73,10 +75,10 @@ def lives(monkeypatch) -> Lives:
     return lives
 
 
-def life(config, system="vllm-fcfs"):
+def life(config, system="vllm-fcfs", devices=None):
     experiment = load_server_experiment(config)
     folder = config.parent / "raw"
-    return plan_life(experiment, experiment.form("short"), system, 0, experiment.trace, "emulated", folder)
+    return plan_life(experiment, experiment.form("short"), system, 0, experiment.trace, "emulated", folder, devices)
 
 
 def test_one_server_life_serves_all_loads_and_leaves_a_file_for_each(config, lives):
@@ -189,10 +191,15 @@ def test_commands_write_tables_with_provenance(config, lives, tmp_path, capsys):
     rows = table.to_pylist()
     assert {(row["backend"], row["system"]) for row in rows} == {
         ("emulated", "vllm-fcfs"), ("emulated", "silo"),
-        ("sim", "vllm-fcfs"), ("sim", "silo"), ("sim", "niyama"),
+        ("sim-overlapped", "vllm-fcfs"), ("sim-overlapped", "silo"), ("sim-overlapped", "niyama"),
     }  # fmt: skip
-    pairs = {(row["system"], row["load_qps"], row["requests"]) for row in rows if row["backend"] == "emulated"}
-    assert pairs <= {(row["system"], row["load_qps"], row["requests"]) for row in rows if row["backend"] == "sim"}
+    measured, simulated = (
+        {(row["system"], row["load_qps"], row["requests"]) for row in rows if (row["backend"] == "emulated") is real}
+        for real in (True, False)
+    )
+    assert measured <= simulated
+    assert about["pools_in_turn"] is False and about["gpus"] == []
+    assert about["latency_model"]["hardware"] == "A100-80GB SXM, TP1"
 
 
 @pytest.mark.parametrize(
@@ -201,6 +208,9 @@ def test_commands_write_tables_with_provenance(config, lives, tmp_path, capsys):
         ("systems: [vllm-fcfs,", "systems: [vllm-fcsf,", "did you mean 'vllm-fcfs'"),
         ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [20, 20]", "give each load once"),
         ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [-1]", "greater than 0"),
+        ("loads_qps_per_gpu: [20, 40]", "loads_of_fluid_bound: [0.5, 0.5]", "give each load once"),
+        ("loads_qps_per_gpu: [20, 40],", "", "0 of loads_qps_per_gpu and loads_of_fluid_bound are set"),
+        ("seconds: 0.2", "loads_of_fluid_bound: [1], seconds: 0.2", "2 of loads_qps_per_gpu and loads_of"),
         ("seconds: 0.2", "seconds: .nan", "forms.short.seconds"),
         ("attempts: 2", "attempts: 0", "attempts is 0"),
         ("attempts: 2", "tries: 2", "tries is not a known field"),
@@ -239,9 +249,11 @@ def test_scaling_says_what_is_not_the_papers(config):
 
 def test_twins_are_the_servers_systems(config):
     experiment = load_server_experiment(config)
-    silo = twin("silo", experiment.classes, (1, 1))
+    silo = twin("silo", experiment.classes, (1, 1), "A100")
     assert [(pool.policy.max_chunk_tokens, pool.classes) for pool in silo.pools] == [(256, ("Q1",)), (2048, ("Q2",))]
-    assert twin("vllm-fcfs", experiment.classes, (1,)).pools[0].policy.max_chunk_tokens == 2048
+    for hardware, tokens in (("A100-80GB SXM, TP1", 2048), ("NVIDIA H100 80GB HBM3", 8192), ("NVIDIA L4", 2048)):
+        stock = twin("vllm-fcfs", experiment.classes, (1,), hardware).pools[0].policy
+        assert stock.max_chunk_tokens == tokens, "vLLM's own default there"
 
 
 def test_the_priority_twin_serves_urgent_classes_first(config):
@@ -255,6 +267,79 @@ def test_the_priority_twin_serves_urgent_classes_first(config):
         waits[name] = [float(np.median(first[done.requests.class_index == c])) for c in (0, 1)]
     assert waits["vllm-priority"][0] < 0.7 * waits["vllm-fcfs"][0]
     assert waits["vllm-priority"][1] > waits["vllm-fcfs"][1]
+
+
+def test_a_twin_plans_ahead_as_the_servers_do_and_niyamas_leaves_time_for_delivery(config):
+    """One request at a time: its tokens come when the model says, whatever the twin plans with."""
+    experiment = load_server_experiment(config)
+    for name in experiment.systems:
+        system = build_server_system(name, experiment.classes)
+        spec = server_specs(experiment, experiment.form("short"), system, 0, experiment.trace)[0]
+        done = run_twin(spec)
+        assert done.backend == "sim-overlapped"
+        assert [c.deadline_slo_s for c in done.requests.classes] == [2.0, 20.0], "judged by the promise itself"
+
+
+@pytest.mark.parametrize(
+    ("backend", "latency", "has"),
+    [
+        ("emulated", "a100-llama3-8b-linear", True),
+        ("gpu", "a100-llama3-8b-linear", False),
+        ("cpu", "a100-llama3-8b-linear", False),
+        ("gpu", "results/gpu/card.json", True),
+    ],
+)
+def test_only_a_latency_model_of_the_machine_has_twins(backend, latency, has):
+    assert has_twin(backend, latency) is has
+
+
+def card_file(tmp_path, name="own-gpu", times=1.0):
+    """The roofline card as a file, `times` as slow."""
+    card = load_card("a100-llama3-8b-roofline")
+    path = tmp_path / f"{name}.json"
+    slower = [c * times for c in card.coefficients]
+    path.write_text(json.dumps({**asdict(card), "name": name, "coefficients": slower, "hardware": "Own GPU"}))
+    return path
+
+
+def test_loads_follow_the_gpu(config, tmp_path):
+    config.write_text(CONFIG.replace("loads_qps_per_gpu: [20, 40]", "loads_of_fluid_bound: [0.5, 1.0]"))
+    loads = {}
+    for times in (1.0, 0.5):
+        experiment = load_server_experiment(config, str(card_file(tmp_path, times=times)))
+        system = build_server_system("silo", experiment.classes)
+        specs = server_specs(experiment, experiment.form("short"), system, 0, experiment.trace)
+        assert {spec.latency_name for spec in specs} == {"own-gpu"}
+        loads[times] = [spec.load_qps for spec in specs]
+    assert loads[1.0][1] == pytest.approx(2 * loads[1.0][0], rel=0.01)
+    assert loads[0.5] == pytest.approx([2 * load for load in loads[1.0]], rel=0.01), "twice as fast, twice the load"
+
+
+def test_on_a_gpu_twins_are_left_out_without_a_card_of_its_own(config, lives, tmp_path, monkeypatch):
+    monkeypatch.setattr("artifact.server_life.gpu_names", lambda environment: ("Own GPU",))
+    described = tmp_path / "trace.json"
+    assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
+    common = ["--config", str(config), "--form", "short", "--described", str(described), "--backend", "gpu"]
+    for part, latency in (("shipped", []), ("own", ["--latency", str(card_file(tmp_path))])):
+        real, sim, out = (str(tmp_path / f"{part}-{kind}.parquet") for kind in ("real", "sim", "out"))
+        folder = ["--folder", str(tmp_path / part)]
+        assert main(["server-sweep", *common, *latency, "--system", "silo", *folder, "--out", real]) == 0
+        assert main(["server-twins", *common, *latency, "--out", sim]) == 0
+        assert main(["server-table", real, sim, "--out", out]) == 0
+        table = read_table(Path(out))
+        about, backends = provenance(table), set(table["backend"].to_pylist())
+        assert about["gpus"] == ["Own GPU"] and about["pools_in_turn"] is True
+        assert backends == ({"gpu"} if part == "shipped" else {"gpu", "sim-overlapped"})
+        assert set(table["latency"].to_pylist()) == {"own-gpu" if latency else "a100-llama3-8b-linear"}
+
+
+def test_parts_of_different_gpus_are_not_joined(tmp_path, capsys):
+    for gpu in ("H100", "H200"):
+        about = {"backend": "gpu", "gpus": [gpu], "latency_model": {}, "pools_in_turn": False, "trace": {"trace": "t"}}
+        write_table(tmp_path / f"{gpu}.parquet", [{"backend": "gpu"}], **about)
+    parts = [str(tmp_path / f"{gpu}.parquet") for gpu in ("H100", "H200")]
+    assert main(["server-table", *parts, "--out", str(tmp_path / "x.parquet")]) == 2
+    assert 'gpus of the parts is ["H100"], ["H200"]' in capsys.readouterr().err
 
 
 def requests_of(outputs, arrivals):

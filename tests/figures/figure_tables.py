@@ -115,6 +115,33 @@ def search_rows(label: str, cost: float = 0.0, **changes: object) -> list[dict]:
     return labelled(own, label, **changes)
 
 
+def other_model_rows(name: str) -> list[dict]:
+    """Rows of a search of Fig 7b or 7c: two latency models of one configuration."""
+    rows = [row for part in ("engine", "kernels") for row in capacity_rows(latencies=(f"{name}-{part}",))]
+    return labelled(
+        [{k: v for k, v in row.items() if k != "run_length"} for row in rows if row["run_length"] == "paper"]
+    )
+
+
+def accuracy_rows() -> list[dict]:
+    """Rows of predictor_accuracy: errors spread evenly around a bias, twice as wide for chunks."""
+    rows = []
+    for profile in ("a100-llama3-8b-kernels", "mine"):
+        for k, predictor in enumerate(("forest", "two-bin-linear", "monotone"), 1):
+            for test, part, wide in (("steps", "all", 1), ("steps", "mixed", 1), ("chunks", "all", 2)):
+                quantiles = [1 + 0.01 * k + 0.001 * wide * k * (q - 50) for q in range(101)]
+                errors = {
+                    "mean_abs": 0.03 * k,
+                    "p90_abs": 0.05 * k,
+                    "bias": 0.01 * k,
+                    "within_claim": 0.9,
+                    "above": 0.5,
+                }
+                who = {"profile": profile, "predictor": predictor, "test": test, "part": part, "count": 100 * wide}
+                rows.append({**who, **errors, "margin": 1.0 + 0.01 * k, "ratio_quantiles": quantiles})
+    return rows
+
+
 def named_rows() -> dict[str, list[dict]]:
     """Made-up rows of the tables of named experiments (`grids` and `searches` of paper.yaml), by table."""
     niyama, five = {"systems": ("niyama",)}, ("all", "1 s", "3 s", "6 s", "600 s", "1,800 s")
@@ -132,6 +159,9 @@ def named_rows() -> dict[str, list[dict]]:
         "short_runs": [*search_rows("short", -0.4, requests=1000), *search_rows("medium", -0.2, requests=3000)],
         "arrivals": [*search_rows("trace timestamps", 0.2), *search_rows("gamma, cv 2", 0.4)],
         "decode_length": [*search_rows("oracle", -0.1), *search_rows("constant 15", 0.1)],
+        "fig7_qwen7b_a100_tp2": other_model_rows("a100-tp2-qwen-7b"),
+        "fig7_llama70b_h100_tp4": other_model_rows("h100-tp4-llama3-70b"),
+        "predictor_accuracy": accuracy_rows(),
         "predictor_error": [
             *search_rows("roofline, noise 10 %", 0.6, **roofline),
             *search_rows("linear", 0.0),

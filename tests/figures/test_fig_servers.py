@@ -77,6 +77,41 @@ def test_provenance_is_on_the_figure_and_in_its_caption(tables):
         assert words in text
 
 
+def caption_of(frame, **about):
+    frame.attrs = {**ABOUT, **about}
+    return fig_servers.caption({"servers": frame}, Variant(LINEAR, CODE))
+
+
+def test_the_caption_says_how_the_pools_were_measured_and_what_the_simulator_does(tables):
+    frame = tables["servers"]
+    assert "one after the other" not in caption_of(frame) and "the simulator on the same requests" in caption_of(frame)
+    ahead = frame.assign(backend=frame["backend"].replace("sim", "sim-overlapped"))
+    text = caption_of(ahead, pools_in_turn=True)
+    assert "(vLLM, silo 2: total load and requests are that many times as high; its pools one after the other" in text
+    assert "the simulator, planning a step ahead as the servers do, on the same requests" in text
+
+
+CARD = {"hardware": "NVIDIA H100", "error": "mean abs 3 %"}
+
+
+def test_on_a_gpu_without_a_card_of_its_own_no_simulator_is_drawn_and_the_caption_says_so(tables):
+    frame = tables["servers"].replace({"backend": {"emulated": "gpu"}})
+    text = caption_of(frame, gpus=["NVIDIA H100"], latency_model=CARD)
+    assert f"NVIDIA H100; simulator and Niyama's predictor use latency model {LINEAR}, of NVIDIA H100" in text
+    real = frame[frame["backend"] == "gpu"]
+    text = caption_of(real, gpus=["NVIDIA H100"], latency_model={**CARD, "hardware": "A100"})
+    assert "no simulation, as no latency model was fitted to this machine" in text
+    assert f"NVIDIA H100; Niyama's predictor uses latency model {LINEAR}, of A100" in text
+    (variant,) = fig_servers.variants({"servers": real})
+    figure = fig_servers.draw({"servers": real}, variant)
+    assert all(set(lines_of(figure.axes[0], system)) == {True} for system in SYSTEMS)
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert "Niyama" in labels and "simulator" not in labels
+    table = fig_servers.table({"servers": real})
+    assert table["measured_violation_rate"].notna().all() and table["simulated_violation_rate"].isna().all()
+    assert fig_servers.text_table({"servers": real})["violated %"].str.endswith("(–)").all()
+
+
 def test_the_table_has_both_sides(tables):
     table = fig_servers.table(tables)
     assert list(table["system"].unique()) == ["vllm-fcfs", "vllm-priority", "silo", "niyama"]

@@ -73,9 +73,9 @@ def test_unknown_names_get_a_suggestion_and_the_known_ones():
 @pytest.mark.parametrize(
     ("card", "changes", "words"),
     [
-        (ROOFLINE, {"kind": "forest"}, ("kind is 'forest'", "['roofline', 'two-bin-linear']")),
+        (ROOFLINE, {"kind": "spline"}, ("kind is 'spline'", "['forest', 'monotone', 'roofline', 'two-bin-linear']")),
         (ROOFLINE, {"coefficients": (1.0, 2.0)}, ("5 finite numbers",)),
-        (ROOFLINE, {"coefficients": (1.0, 2.0, NAN, 0.0, 0.0)}, ("5 finite numbers",)),
+        (ROOFLINE, {"coefficients": (1.0, 2.0, NAN, 0.0, 0.0)}, ("finite numbers",)),
         (ROOFLINE, {"coefficients": (0.01, -1e-4, 0.01, 0.0, 0.0)}, ("-0.0001", "none negative", "takes time")),
         (ROOFLINE, {"coefficients": (0.0, 1e-4, 0.0, 0.0, 0.0)}, ("overhead + floor positive",)),
         (LINEAR, {"coefficients": LINEAR.coefficients[:-1]}, ("12 finite numbers",)),

@@ -1,8 +1,4 @@
-"""Five requests A to E on one replica, as in the paper's Fig 6 but our own: what each policy saves and loses.
-
-A: batch, 10,000 tokens of prompt. B, C, D: interactive. E: batch. D alone is of low importance. Full chunks take
-0.24 s; C and D are both feasible when they arrive, but not both.
-"""
+"""Five requests A to E on one replica, as in the paper's Fig 6 but our own: what each policy saves and loses."""
 
 from dataclasses import replace
 
@@ -10,29 +6,10 @@ import numpy as np
 import pytest
 from plain import ROOFLINE
 
-from niyama import QoSClass, load_policy
-from niyama.sim import Requests, shared, simulate
+from artifact.panels.five_requests import CLASSES, REQUESTS
+from niyama import load_policy
+from niyama.sim import shared, simulate
 
-
-def chat(name, ttft_s):
-    return QoSClass(name, ttft_s=ttft_s, tbt_s=10.0)
-
-
-CLASSES = (
-    QoSClass("A", ttlt_s=30.0),
-    chat("B", 0.90),
-    chat("C", 0.65),
-    chat("D", 0.54),
-    QoSClass("E", ttlt_s=20.0),
-)
-REQUESTS = Requests(
-    CLASSES,
-    np.arange(5),
-    arrival_s=np.array([0.0, 0.0, 0.1, 0.2, 0.3]),
-    prompt_tokens=np.array([10_000, 1500, 3000, 2600, 500]),
-    output_tokens=np.array([20, 5, 5, 5, 50]),
-    important=np.array([True, True, True, False, True]),
-)
 CARD = replace(ROOFLINE, kv_tokens=1_000_000)
 
 

@@ -9,7 +9,7 @@ from numba.core.config import DISABLE_JIT
 from niyama import BUILT_IN, load_card
 from niyama.host import FIRST_ROWS, Arrival, Host, Timing
 from niyama.scheduler import KV_FREE_BLOCKS, KV_HELD_TOKENS, KV_TOTAL_BLOCKS, QUEUED, QUEUED_PREFILL_TOKENS, RUNNING
-from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED, turn
+from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
 
 CARD = load_card("a100-llama3-8b-roofline")
 
@@ -144,10 +144,9 @@ def test_kv_is_counted_in_the_hosts_blocks() -> None:
 @pytest.mark.skipif(bool(DISABLE_JIT), reason="there are no addresses without compilation")
 def test_a_turn_by_addresses_decides_as_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     by_address, by_rule = new_host(), new_host()
-    rules = by_rule.policy.rules()
 
-    def plainly(_layout, params, _rank, _budget, _doomed, *rest):
-        return turn(by_rule.scheduler, by_rule.table, params, rules, *rest)
+    def plainly(_layout, _events, _n, *rest):
+        by_rule._turn_plainly(*rest)
 
     random, now_s = np.random.default_rng(0), 0.0
     for _ in range(150):  # beyond the first rows, so that the arrays move

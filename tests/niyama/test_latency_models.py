@@ -1,16 +1,21 @@
 """Latency models: the artifact's numbers, the formulas, and inverses that equal a search over every chunk size."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import CARDS, LINEAR, ROOFLINE, plain_fit, plain_seconds
+from plain import ALL_KINDS, CARDS, FOREST, LINEAR, MONOTONE, RISING, ROOFLINE, SCIKIT_LEARN, plain_fit, plain_seconds
 
-from niyama.latency import empty_batch, fit_tokens, model_names, seconds, with_prefill
+from niyama import BUILT_IN
+from niyama.host import Host, Timing
+from niyama.latency import Batch, empty_batch, fit_tokens, load_card, model_names, seconds, with_prefill
 
 both_models = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.kind)
+every_kind = pytest.mark.parametrize("card", ALL_KINDS, ids=lambda card: card.kind)
+rising_kinds = pytest.mark.parametrize("card", RISING, ids=lambda card: card.kind)
 
 
 @st.composite
@@ -42,7 +47,7 @@ def test_the_linear_model_dips_between_512_and_513_tokens():
     assert dip_ms == pytest.approx(56.564 - 54.160, abs=1e-3)
 
 
-@both_models
+@every_kind
 @settings(max_examples=60)
 @given(batch=batches(), prefix=st.integers(0, 20_000), tokens=st.integers(1, 5000))
 def test_seconds_follow_the_formula(card, batch, prefix, tokens):
@@ -50,11 +55,28 @@ def test_seconds_follow_the_formula(card, batch, prefix, tokens):
     assert seconds(card.build(), with_prefill(batch, prefix, tokens)) == pytest.approx(float(expected), rel=1e-12)
 
 
+@every_kind
+@given(batch=batches())
+def test_a_host_stretches_a_model_by_what_it_measured(card, batch):
+    host = Host(BUILT_IN["niyama"], card, kv_tokens=160_000, apps=1)
+    for scale in (1.3, 0.8):
+        host.turn(Timing(0.0, 0.0, 0.0, 0, scale))
+        assert seconds(host.model, batch) == pytest.approx(scale * seconds(card.build(), batch), rel=1e-12)
+
+
+def test_a_forest_says_what_scikit_learn_says():
+    """Its own forest, written in our layout, walked by the kernel: the same numbers."""
+    model = FOREST.build()
+    found = [seconds(model, Batch(int(d), int(c), int(p), w, int(x))) for d, c, p, w, x in SCIKIT_LEARN["batches"]]
+    assert found == pytest.approx(SCIKIT_LEARN["seconds"], rel=1e-7)
+
+
+@rising_kinds
 @settings(max_examples=60)
 @given(batch=batches(), prefix=st.integers(0, 20_000), tokens=st.integers(1, 5000), more=st.integers(1, 500))
-def test_the_roofline_is_monotone_in_every_argument(batch, prefix, tokens, more):
+def test_time_falls_in_no_argument(card, batch, prefix, tokens, more):
     """More tokens, prefix, decodes or context never make a step faster."""
-    model = ROOFLINE.build()
+    model = card.build()
     base_s = seconds(model, with_prefill(batch, prefix, tokens))
     assert seconds(model, with_prefill(batch, prefix, tokens + more)) > base_s
     assert seconds(model, with_prefill(batch, prefix + more, tokens)) > base_s
@@ -63,13 +85,13 @@ def test_the_roofline_is_monotone_in_every_argument(batch, prefix, tokens, more)
     assert seconds(model, with_prefill(batch._replace(decode_context=context), prefix, tokens)) > base_s
 
 
-@both_models
+@every_kind
 def test_no_step_takes_negative_time(card):
     """1,000 decodes without context: the linear model's decode coefficient would take the time below zero."""
     assert seconds(card.build(), empty_batch(1000, 1000)) > 0.001
 
 
-@both_models
+@pytest.mark.parametrize("card", (LINEAR, *RISING), ids=lambda card: card.kind)
 @settings(max_examples=150)
 @given(
     batch=batches(),
@@ -78,10 +100,21 @@ def test_no_step_takes_negative_time(card):
     limit=st.integers(1, 3000),
 )
 def test_fit_tokens_equals_trying_every_chunk_size(card, batch, prefix, slack_s, limit):
-    """The closed form is the search's answer, up to rounding of the last digit of a step time."""
+    """Closed form and bisection give the search's answer, up to rounding of the last digit of a step time."""
     tokens = fit_tokens(card.build(), batch, prefix, slack_s, limit)
     assert plain_fit(card, batch, prefix, slack_s - 1e-12, limit) <= tokens
     assert tokens <= plain_fit(card, batch, prefix, slack_s + 1e-12, limit)
+
+
+@settings(max_examples=150)
+@given(batch=batches(), prefix=st.integers(0, 20_000), slack_s=st.floats(0.0, 0.4), limit=st.integers(1, 3000))
+def test_a_forests_answer_fits_and_one_token_more_does_not(batch, prefix, slack_s, limit):
+    """A forest may dip anywhere; bisection ends at a crossing, and its forward and inverse agree there."""
+    model = FOREST.build()
+    tokens = fit_tokens(model, batch, prefix, slack_s, limit)
+    assert 0 <= tokens <= limit
+    assert tokens == 0 or seconds(model, with_prefill(batch, prefix, tokens)) <= slack_s
+    assert tokens == limit or seconds(model, with_prefill(batch, prefix, tokens + 1)) > slack_s
 
 
 def test_fit_tokens_does_not_exploit_the_dip():
@@ -92,7 +125,7 @@ def test_fit_tokens_does_not_exploit_the_dip():
     assert fit_tokens(model, empty_batch(0, 0), 0, 0.0566, 2500) == 538
 
 
-@both_models
+@every_kind
 def test_fit_tokens_bears_any_slack_and_limit(card):
     """A slack that more tokens fit than an int64 holds gives the limit; no room or no time gives 0."""
     model, batch = card.build(), empty_batch(3, 300)
@@ -115,3 +148,46 @@ def test_instances_of_a_card_share_nothing():
     first.coef[0] = 7.0
     assert second.coef[0] == ROOFLINE.coefficients[0]
     assert {"a100-llama3-8b-linear", "a100-llama3-8b-roofline"} <= set(model_names())
+
+
+@pytest.mark.parametrize(
+    ("card", "change", "words"),
+    [
+        (MONOTONE, lambda c: c[:-1], "no curve"),
+        (MONOTONE, lambda c: (0.0, *c[1:]), "must be positive"),
+        (MONOTONE, lambda c: (*c[:3], -1e-9, *c[4:]), "none may be negative"),
+        (MONOTONE, lambda c: (*c[:8], c[6], *c[9:]), "must rise"),
+        (FOREST, lambda c: c[:-1], "no forest"),
+        (FOREST, lambda c: (), "no forest"),
+        (FOREST, lambda c: (1e9, *c[1:]), "no forest"),
+        (FOREST, lambda c: (c[0], 1e7, *c[2:]), "must be rows"),
+        (FOREST, lambda c: (*c[:5], 6.0, *c[6:]), "feature must be"),
+        (FOREST, lambda c: (*c[:7], 1.0, *c[8:]), "left child is the next row"),
+        (FOREST, lambda c: (*c[:-2], -1.0, c[-1]), "time must be positive"),
+        (FOREST, lambda c: (*c[:-1], c[-1] - 1), "a child after its parent"),
+    ],
+)
+def test_numbers_that_are_no_model_are_refused(card, change, words):
+    """The kernel checks no bounds: what could send it astray never becomes a card."""
+    with pytest.raises(ValueError, match=words):
+        replace(card, coefficients=change(card.coefficients))
+
+
+def test_a_card_in_a_file_is_loaded_by_its_path(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(asdict(MONOTONE) | {"name": "mine", "margin": 1.07}))
+    assert load_card(str(path)).margin == 1.07
+    for margin in (0, -1.0, "1"):
+        path.write_text(json.dumps(asdict(MONOTONE) | {"margin": margin}))
+        with pytest.raises(ValueError, match="margin is"):
+            load_card(str(path))
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_card(str(tmp_path / "none.json"))
+
+
+def test_every_card_that_ships_is_named_as_its_file_and_says_where_it_is_from():
+    for name in model_names():
+        card = load_card(name)
+        assert card.name == name
+        assert card.kv_tokens > 100_000
+        assert all(len(text) > 3 for text in (card.hardware, card.model, card.engine, card.source, card.error))

@@ -15,7 +15,6 @@ from niyama.sim.system import route
 
 NIYAMA, SARATHI = load_policy("niyama"), load_policy("sarathi-fcfs")
 SILO = System("silo", (Pool(SARATHI, 2, ("Q1",)), Pool(NIYAMA, 3, ("Q2", "Q3"))))
-NAMES = tuple(c.name for c in PAPER_CLASSES)
 
 
 def rows(n, seed):
@@ -25,14 +24,14 @@ def rows(n, seed):
 
 def test_round_robin_deals_in_turn():
     index, arrival_s, prompt_tokens = rows(11, 0)
-    replicas = route(shared(NIYAMA, 4), NAMES, index, arrival_s, prompt_tokens, ROOFLINE)
+    replicas = route(shared(NIYAMA, 4), PAPER_CLASSES, index, arrival_s, prompt_tokens, ROOFLINE)
     assert list(replicas) == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2]
 
 
 def test_a_silo_deals_each_class_over_its_own_pool():
     """Pool Q1 owns replicas 0 and 1, the pool of Q2 and Q3 owns 2 to 4."""
     index, arrival_s, prompt_tokens = rows(40, 1)
-    replicas = route(SILO, NAMES, index, arrival_s, prompt_tokens, ROOFLINE)
+    replicas = route(SILO, PAPER_CLASSES, index, arrival_s, prompt_tokens, ROOFLINE)
     first = index == 0
     np.testing.assert_array_equal(replicas[first], np.arange(first.sum()) % 2)
     np.testing.assert_array_equal(replicas[~first], 2 + np.arange((~first).sum()) % 3)
@@ -50,7 +49,7 @@ def test_least_work_sends_each_request_where_work_ends_first(n, seed, count):
         free_s[k] = max(free_s[k], at_s) + tokens * rate_s
         expected.append(k)
     system = shared(NIYAMA, count, LEAST_WORK)
-    assert list(route(system, NAMES, index, arrival_s, prompt_tokens, ROOFLINE)) == expected
+    assert list(route(system, PAPER_CLASSES, index, arrival_s, prompt_tokens, ROOFLINE)) == expected
 
 
 def test_replicas_of_a_system_run_as_if_alone():

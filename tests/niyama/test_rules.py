@@ -76,6 +76,39 @@ def test_a_dynamic_chunk_has_bounds():
     assert dynamic(with_prefill(decodes, 0, 2500), np.inf) == 0
 
 
+STEADY = LIMITS._replace(step_s=0.05)
+
+
+def steady(batch, slack_s, prefix=0, card=ROOFLINE, limits=STEADY):
+    return source_of(rules.steady_chunk)(card.build(), batch, limits, prefix, slack_s)
+
+
+@both_models
+@settings(max_examples=60)
+@given(st.integers(0, 200), st.integers(0, 12_000), st.integers(0, 300), st.floats(0.03, 0.3))
+def test_a_steady_chunk_is_the_largest_that_fits_the_step_whatever_the_slack(card, decodes, prefix, placed, step_s):
+    """Against a search; never below what is left of the minimum chunk."""
+    batch = empty_batch(decodes, 1000 * decodes)
+    batch = with_prefill(batch, 0, placed) if placed else batch
+    limits = LIMITS._replace(step_s=step_s)
+    low, high = (
+        max(plain_fit(card, batch, prefix, step_s / 1.2 + off, 2500 - placed), 128 - placed, 0)
+        for off in (-1e-12, 1e-12)
+    )
+    for slack_s in (-1.0, 0.2, np.inf):
+        assert low <= steady(batch, slack_s, prefix, card, limits) <= high
+
+
+def test_a_steady_chunk_shrinks_with_the_prefix():
+    """The same step, more of it for attention; the most and the least are the policy's."""
+    decodes = empty_batch(8, 80_000)
+    chunks = [steady(decodes, 6.0, prefix) for prefix in (0, 5_000, 10_000, 20_000)]
+    assert chunks == sorted(chunks, reverse=True) and len(set(chunks)) == 4
+    assert steady(empty_batch(200, 10**6), 6.0) == 128
+    assert steady(decodes, 6.0, limits=STEADY._replace(step_s=10.0)) == 2500
+    assert steady(with_prefill(decodes, 0, 2500), 6.0) == 0
+
+
 def grid(decodes, slack_s, limits=LIMITS, placed=0):
     batch = empty_batch(decodes, 1000 * decodes)
     batch = with_prefill(batch, 0, placed) if placed else batch

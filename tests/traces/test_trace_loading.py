@@ -15,12 +15,15 @@ from traces import (
     DownloadError,
     Trace,
     TraceError,
+    build,
     describe,
     find_entry,
+    fixed_trace,
     load_catalog,
     load_sketches,
     load_trace,
     local_dir_from_env,
+    parse_spec,
     sample,
 )
 from traces.catalog import embedded_path
@@ -197,3 +200,32 @@ def test_twins_are_always_the_same():
     assert len(digests) == 1
     with pytest.raises(TraceError, match="n is 0"):
         sample(load_sketches()["burstgpt-1"], 0, 1)
+
+
+def test_a_fixed_trace_repeats_one_pair_of_lengths():
+    trace = load_trace("fixed-10000x500-synth")
+    assert (trace.name, trace.source, len(trace)) == ("fixed-10000x500-synth", "synthetic", 1)
+    spec = parse_spec(
+        {
+            "trace": trace.name,
+            "requests": 7,
+            "load_qps": 0.5,
+            "seed": 3,
+            "arrivals": "poisson",
+            "classes": [("Q1", 1.0)],
+            "low_importance_share": 0.0,
+        }
+    )
+    workload = build(spec, trace)
+    assert workload.prompt_tokens.tolist() == [10_000] * 7 and workload.output_tokens.tolist() == [500] * 7
+
+
+@pytest.mark.parametrize("name", ["fixed-0x5-synth", "fixed-5x-synth", "fixed-5x5", "fixed-5x5000000000-synth"])
+def test_a_fixed_trace_needs_two_lengths_and_says_that_it_is_synthetic(name):
+    with pytest.raises(TraceError, match="unknown trace"):
+        load_trace(name)
+
+
+def test_a_fixed_trace_has_lengths_that_a_trace_can_have():
+    with pytest.raises(TraceError, match="output_tokens of a fixed trace is 0; give 1 to"):
+        fixed_trace(5, 0)

@@ -29,7 +29,7 @@ GRID = Grid(
 )
 
 if __name__ == "__main__":
-    with open_core(engine_arguments("cpu", "tiny", GRID, "", Path(sys.argv[1]))) as core:
+    with open_core(engine_arguments("cpu", "tiny", (GRID,), "", Path(sys.argv[1]))) as core:
         table = measure(core, GRID)
         idle = not core.scheduler.has_unfinished_requests()
         print(json.dumps({**asdict(table), "idle": idle, "engine": describe(core)}))

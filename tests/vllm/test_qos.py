@@ -100,6 +100,7 @@ def test_every_slo_of_a_class_can_be_asked_for():
         ({"niyama_app": ""}, "niyama_app", ("''", "1 to 128")),
         ({"niyama_app": "x" * 129}, "niyama_app", ("1 to 128",)),
         ({"niyama_app": 5}, "niyama_app", ("is 5",)),
+        ({"niyama_app": "a\ud800"}, "niyama_app", ("lone surrogates",)),
         ({"niyama_deadline": 5}, "unknown", ("'niyama_deadline'", "is not a QoS field", "niyama_class")),
     ],
 )

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from niyama import PAPER_CLASSES, load_card, load_policy
 from niyama.vllm.config import ConfigError, EngineConfig, load_config
-from niyama.vllm.parts import read_card
 
 EXAMPLE = Path(__file__).parents[2] / "workflows" / "config" / "engine.yaml"
 INTERACTIVE = {"name": "chat", "ttft_s": 2, "tbt_s": 0.1}
@@ -212,14 +211,14 @@ def test_an_empty_file_is_the_defaults(tmp_path):
         ({"coefficients": [1.0, True]}, ("list of numbers",)),
         ({"coefficients": [10**400] * 5}, ("beyond what a float holds",)),
         ({"coefficients": [1.0]}, ("5 finite numbers",)),
-        ({"kind": "forest"}, ("kind is 'forest'",)),
+        ({"kind": "oracle"}, ("kind is 'oracle'",)),
     ],
 )
 def test_a_card_file_that_is_no_card_is_refused(tmp_path, changes, words):
     path = tmp_path / "card.json"
     path.write_text(json.dumps(asdict(load_card("a100-llama3-8b-roofline")) | changes))
     with pytest.raises(ValueError) as refusal:
-        read_card(str(path))
+        load_card(str(path))
     for word in words:
         assert word in str(refusal.value)
 
@@ -229,4 +228,4 @@ def test_a_card_file_that_is_no_json_object_is_refused(tmp_path, text):
     path = tmp_path / "card.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"card\.json"):
-        read_card(str(path))
+        load_card(str(path))

@@ -50,3 +50,15 @@ rule named_table:
         f"{RESULTS}/tables/{{named}}.parquet",
     shell:
         "python -m artifact merge {input} --out {output}"
+
+
+rule predictor_accuracy:
+    # of profiles that are there or add up from measured kernels: no trace, no simulation
+    input:
+        f"{RESULTS}/kernel.txt",
+    output:
+        f"{RESULTS}/tables/predictor_accuracy.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/predictor_accuracy/predictor_accuracy.tsv"
+    shell:
+        "python -m artifact predictor-accuracy --out {output}"

@@ -3,7 +3,11 @@
 from artifact.server_config import load_server_experiment, servers_form
 
 SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
-SERVERS = load_server_experiment(Path(SERVERS_CONFIG))
+# another latency model than the configuration's: a name, or the file of a card that was fitted to this machine
+SERVERS_LATENCY = config.get("servers_latency")
+SERVERS = load_server_experiment(Path(SERVERS_CONFIG), SERVERS_LATENCY)
+SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
+LATENCY_OPTION = f" --latency {SERVERS_LATENCY}" if SERVERS_LATENCY else ""
 # short, full or none: what the report shows; none where vLLM is not installed, and the report says so
 SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVER_FIGURE_CODE = expand(
@@ -21,6 +25,7 @@ rule server_sweep:
     input:
         f"{RESULTS}/kernel.txt",
         SERVERS_CONFIG,
+        SERVERS_CARD,
         trace=SERVER_TRACE,
     output:
         f"{RESULTS}/servers/{{form}}/{{server_system}}-{{seed}}.parquet",
@@ -33,13 +38,14 @@ rule server_sweep:
     shell:
         "python -m artifact server-sweep --config {SERVERS_CONFIG} --form {wildcards.form}"
         " --system {wildcards.server_system} --seed {wildcards.seed} --described {input.trace}"
-        " --folder {params.raw} --out {output}"
+        " --folder {params.raw} --out {output}{LATENCY_OPTION}"
 
 
 rule server_twins:
     input:
         f"{RESULTS}/kernel.txt",
         SERVERS_CONFIG,
+        SERVERS_CARD,
         trace=SERVER_TRACE,
     output:
         f"{RESULTS}/servers/{{form}}/simulated.parquet",
@@ -47,7 +53,7 @@ rule server_twins:
         f"{RESULTS}/benchmarks/server_twins/{{form}}.tsv"
     shell:
         "python -m artifact server-twins --config {SERVERS_CONFIG} --form {wildcards.form} --described {input.trace}"
-        " --out {output}"
+        " --out {output}{LATENCY_OPTION}"
 
 
 rule server_table:

@@ -1,6 +1,6 @@
 """Latency models: from the shape of one engine iteration to its duration in seconds, and back."""
 
-from niyama.latency.cards import ModelCard, load_card, model_names
+from niyama.latency.cards import ModelCard, is_card_file, load_card, model_names
 from niyama.latency.model import Batch, LatencyModel, empty_batch, fit_tokens, seconds, with_prefill
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ModelCard",
     "empty_batch",
     "fit_tokens",
+    "is_card_file",
     "load_card",
     "model_names",
     "seconds",

@@ -1,64 +1,155 @@
-"""Model cards: the latency models that ship, with hardware, source and error, in `cards.json`."""
+"""Model cards: a latency model with hardware, engine, source and error. Those that ship are the files in `cards/`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from niyama.latency.model import COEFFICIENTS, ROOFLINE, TWO_BIN_LINEAR, LatencyModel
+from niyama.latency import curve, forest
+from niyama.latency.model import FOREST, MONOTONE, ROOFLINE, TWO_BIN_LINEAR, LatencyModel
 
-KINDS = {"two-bin-linear": TWO_BIN_LINEAR, "roofline": ROOFLINE}
+KINDS = {"two-bin-linear": TWO_BIN_LINEAR, "roofline": ROOFLINE, "forest": FOREST, "monotone": MONOTONE}
+FOLDER = Path(__file__).with_name("cards")
+SUFFIX = ".json"
+
+
+def _two_bins_complaint(c: tuple[float, ...]) -> str | None:
+    if len(c) != 12:
+        return "coefficients must be 12 finite numbers"
+    if min(c[0], c[6], c[1] + c[2], c[7] + c[8]) <= 0:
+        return f"coefficients are {c}; make intercepts and token slopes positive: a step takes time"
+    return None
+
+
+def _roofline_complaint(c: tuple[float, ...]) -> str | None:
+    if len(c) != 5:
+        return "coefficients must be 5 finite numbers"
+    if min(c) < 0 or c[0] + c[2] <= 0:
+        return f"coefficients are {c}; make none negative, overhead + floor positive: a step takes time"
+    return None
+
+
+def _in_words(complaint: Callable[[tuple[float, ...]], str | None]) -> Callable[[tuple[float, ...]], str | None]:
+    return lambda c: f"coefficients: {found}" if (found := complaint(c)) else None
+
+
+_COMPLAINTS = {
+    "two-bin-linear": _two_bins_complaint,
+    "roofline": _roofline_complaint,
+    "forest": _in_words(forest.complaint),
+    "monotone": _in_words(curve.complaint),
+}
+_TIMES = {"forest": forest.times, "monotone": curve.times}  # of the others all are
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One latency model with its provenance. kv_tokens: KV capacity of one replica, in tokens."""
+    """One latency model with its provenance.
+
+    engine: what was measured, and its version. kv_tokens: KV capacity of one replica, in tokens. error: in words, and
+    against what. margin: 95 % of held-out steps are within that many times the predicted time; None: not known.
+    """
 
     name: str
     kind: str
-    coefficients: tuple[float, ...]
     hardware: str
     model: str
+    engine: str
     kv_tokens: int
     source: str
     error: str
+    margin: float | None
+    coefficients: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"latency model {self.name!r}: kind is {self.kind!r}; use one of {sorted(KINDS)}")
-        wanted = COEFFICIENTS[KINDS[self.kind]]
-        if len(self.coefficients) != wanted or not np.all(np.isfinite(self.coefficients)):
-            raise ValueError(f"latency model {self.name!r}: coefficients must be {wanted} finite numbers")
-        c, roofline = self.coefficients, KINDS[self.kind] == ROOFLINE
-        if (min(c) < 0 or c[0] + c[2] <= 0) if roofline else min(c[0], c[6], c[1] + c[2], c[7] + c[8]) <= 0:
-            wanted = "none negative, overhead + floor positive" if roofline else "intercepts and token slopes positive"
-            raise ValueError(f"latency model {self.name!r}: coefficients are {c}; make {wanted}: a step takes time")
+        if not np.all(np.isfinite(self.coefficients)):
+            raise ValueError(f"latency model {self.name!r}: coefficients must be finite numbers")
+        found = _COMPLAINTS[self.kind](self.coefficients)
+        if found is not None:
+            raise ValueError(f"latency model {self.name!r}: {found}")
+        if self.margin is not None and not 0 < self.margin < float("inf"):
+            raise ValueError(f"latency model {self.name!r}: margin is {self.margin}; make it positive, or null")
 
     def build(self) -> LatencyModel:
         """A fresh instance: an executor and a predictor never share one."""
         return LatencyModel(KINDS[self.kind], np.array(self.coefficients, dtype=np.float64))
 
+    def times(self) -> np.ndarray:
+        """Which coefficients are seconds (bool): a model is stretched by multiplying those."""
+        c = np.array(self.coefficients, dtype=np.float64)
+        return _TIMES[self.kind](c) if self.kind in _TIMES else np.ones(len(c), bool)
+
+
+_FIELDS = {f.name for f in fields(ModelCard)}
+_WORDS = sorted(_FIELDS - {"coefficients", "kv_tokens", "margin"})
+
 
 @cache
-def _cards() -> dict[str, ModelCard]:
-    rows = json.loads(Path(__file__).with_name("cards.json").read_text())
-    return {row["name"]: ModelCard(**{**row, "coefficients": tuple(row["coefficients"])}) for row in rows}
-
-
 def model_names() -> tuple[str, ...]:
-    """Names that `load_card` knows."""
-    return tuple(_cards())
+    """Names of the cards that ship."""
+    return tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
+
+
+def is_card_file(name: str) -> bool:
+    """Whether `name` is the path of a card rather than the name of one that ships."""
+    return name.endswith(SUFFIX)
 
 
 def load_card(name: str) -> ModelCard:
-    """The card called `name`; a ValueError lists the known names."""
-    if name not in _cards():
-        close = get_close_matches(name, _cards(), n=1)
+    """The card called `name`, or in the file `name` (ends in .json). ValueError: it is unknown, or what is wrong."""
+    if is_card_file(name):
+        return _read(Path(name), name)
+    if name not in model_names():
+        close = get_close_matches(name, model_names(), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"latency model {name!r} is unknown{hint}; use one of {', '.join(_cards())}")
-    return _cards()[name]
+        known = ", ".join(model_names())
+        raise ValueError(f"latency model {name!r} is unknown{hint}; use one of {known}, or a card's .json file")
+    return _shipped(name)
+
+
+@cache
+def _shipped(name: str) -> ModelCard:
+    return _read(FOLDER / f"{name}{SUFFIX}", name)
+
+
+def _read(path: Path, name: str) -> ModelCard:
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"latency is {name!r}, which cannot be read ({error}); correct the path") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"latency is {name!r}, which is not valid JSON ({error}); correct it") from None
+    if not isinstance(row, dict) or set(row) != _FIELDS:
+        got = sorted(row) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(f"latency card {name!r} has {got}; give it exactly the fields {sorted(_FIELDS)}")
+    return _card(name, row)
+
+
+def _card(name: str, row: dict[str, Any]) -> ModelCard:
+    for field in _WORDS:
+        if not isinstance(row[field], str):
+            raise ValueError(f"latency card {name!r}: {field} is {row[field]!r}; make it a string")
+    if type(row["kv_tokens"]) is not int or row["kv_tokens"] < 1:
+        raise ValueError(f"latency card {name!r}: kv_tokens is {row['kv_tokens']!r}; make it an integer >= 1")
+    if row["margin"] is not None and type(row["margin"]) not in (int, float):
+        raise ValueError(f"latency card {name!r}: margin is {row['margin']!r}; make it a number, or null")
+    numbers = row["coefficients"]
+    if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError(f"latency card {name!r}: coefficients is {numbers!r}; make it a list of numbers")
+    return ModelCard(**{**row, "coefficients": tuple(_float(name, number) for number in numbers)})
+
+
+def _float(name: str, number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"latency card {name!r}: a coefficient is beyond what a float holds; correct it") from None

@@ -1,9 +1,11 @@
-"""Two families of latency models over one description of a batch, each with its inverse in closed form.
+"""Four families of latency models over one description of a batch, each with its inverse.
 
 `TWO_BIN_LINEAR` (the authors' artifact): t = c0 + c1*total + c2*prefill + c3*decodes + c4*decode_context
 + c5*top_prefix, with one set of coefficients up to 512 tokens in total and another above.
 `ROOFLINE` (ours): t = overhead + max(c_token*total, floor) + c_attention*prefill_work + c_context*decode_context;
 continuous and monotone in every argument.
+`FOREST` (the paper's): a random forest (`niyama.latency.forest`). `MONOTONE` (ours): a rising broken line over tokens
+(`niyama.latency.curve`). The first two have inverses in closed form; those of the others are found by bisection.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from niyama.compiled import compiled
+from niyama.compiled import compiled, compiled_apart
+from niyama.latency.curve import curve_seconds
+from niyama.latency.forest import forest_seconds
 
 TWO_BIN_LINEAR = 0
 ROOFLINE = 1
+FOREST = 2
+MONOTONE = 3
 BIN_EDGE_TOKENS = 512
-COEFFICIENTS = {TWO_BIN_LINEAR: 12, ROOFLINE: 5}
 
 
 class LatencyModel(NamedTuple):
-    """kind: TWO_BIN_LINEAR or ROOFLINE; coef: float64[COEFFICIENTS[kind]] in seconds per unit."""
+    """kind: TWO_BIN_LINEAR, ROOFLINE, FOREST or MONOTONE; coef: float64, what the kind's formula takes."""
 
     kind: int
     coef: np.ndarray
@@ -67,6 +72,8 @@ def seconds(model, batch):
     total = batch.decodes + batch.prefill_tokens
     if model.kind == ROOFLINE:
         return c[0] + max(c[1] * total, c[2]) + c[3] * batch.prefill_work + c[4] * batch.decode_context
+    if model.kind != TWO_BIN_LINEAR:
+        return _fitted_seconds(model, batch)
     b = 0 if total <= BIN_EDGE_TOKENS else 6
     variable_s = (
         c[b + 1] * total
@@ -78,13 +85,24 @@ def seconds(model, batch):
     return c[b] + max(0.0, variable_s)
 
 
+@compiled_apart
+def _fitted_seconds(model, batch):
+    """Seconds by the kinds that loop over their numbers."""
+    if model.kind == FOREST:
+        return forest_seconds(model.coef, batch)
+    return curve_seconds(model.coef, batch)
+
+
 @compiled
 def fit_tokens(model, batch, prefix, slack_s, limit):
     """Most prefill tokens (0..limit) a request at `prefix` can add so that the step lasts at most `slack_s`.
 
     Conservative: no smaller chunk may be slower than `slack_s` either, so the dip of the two-bin model
-    above 512 tokens is not exploited.
+    above 512 tokens is not exploited. Only a forest, which may dip anywhere, is not searched that far: its answer fits,
+    and one token more does not.
     """
+    if model.kind > ROOFLINE:
+        return _bisected_tokens(model, batch, prefix, slack_s, limit)
     if limit <= 0 or (model.kind == ROOFLINE and seconds(model, with_prefill(batch, prefix, limit)) <= slack_s):
         return max(limit, 0)
     if model.kind == ROOFLINE:
@@ -92,6 +110,21 @@ def fit_tokens(model, batch, prefix, slack_s, limit):
     else:
         tokens = _fit_two_bins(model.coef, batch, prefix, slack_s)
     return int(max(0.0, min(float(limit), tokens)))  # bounded first: a huge slack is more tokens than an int64 holds
+
+
+@compiled_apart
+def _bisected_tokens(model, batch, prefix, slack_s, limit):
+    """The chunk from 0 to `limit` at which bisection sees the time cross `slack_s`."""
+    if limit <= 0 or _fitted_seconds(model, with_prefill(batch, prefix, limit)) <= slack_s:
+        return max(limit, 0)
+    fits, slow = 0, limit
+    while slow - fits > 1:
+        middle = (fits + slow) // 2
+        if _fitted_seconds(model, with_prefill(batch, prefix, middle)) <= slack_s:
+            fits = middle
+        else:
+            slow = middle
+    return fits
 
 
 @compiled

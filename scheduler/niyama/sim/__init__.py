@@ -3,11 +3,12 @@
 from niyama.sim.logged import simulate_logged
 from niyama.sim.replica import LOG_COLUMNS
 from niyama.sim.run import Requests, Run, simulate
-from niyama.sim.system import LEAST_WORK, ROUND_ROBIN, Pool, System, shared
+from niyama.sim.system import LEAST_WORK, PACKED, ROUND_ROBIN, Pool, System, shared
 
 __all__ = [
     "LEAST_WORK",
     "LOG_COLUMNS",
+    "PACKED",
     "ROUND_ROBIN",
     "Pool",
     "Requests",

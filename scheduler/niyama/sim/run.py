@@ -111,8 +111,8 @@ def simulate(
     Raises ValueError for requests that cannot be served, for classes without a pool and for a policy that stalls.
     """
     kv_tokens = check_run(requests, executor, noise)
-    names = tuple(c.name for c in requests.classes)
-    replica = route(system, names, requests.class_index, requests.arrival_s, requests.prompt_tokens, predictor)
+    columns = requests.class_index, requests.arrival_s, requests.prompt_tokens
+    replica = route(system, requests.classes, *columns, predictor)
     run, logs, iterations, un_relegations, done = blank_run(requests, replica), [], 0, 0, 0
     for k, policy in enumerate(pool.policy for pool in system.pools for _ in range(pool.replicas)):
         rows, stream = np.flatnonzero(replica == k), seed * SEED_STRIDE + k

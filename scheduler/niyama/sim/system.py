@@ -10,8 +10,10 @@ from niyama.compiled import compiled
 from niyama.latency import ModelCard
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.policies import Policy
+from niyama.qos import QoSClass
+from niyama.sim.packing import bins_of, pack
 
-ROUND_ROBIN, LEAST_WORK = "round-robin", "least-work"
+ROUND_ROBIN, LEAST_WORK, PACKED = ROUTINGS = ("round-robin", "least-work", "packed")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,11 @@ class Pool:
 
 @dataclass(frozen=True)
 class System:
-    """Pools and the router before them. routing: `round-robin`, or `least-work` by the router's own estimate."""
+    """Pools and the router before them.
+
+    routing: `round-robin`; `least-work` by the router's own estimate; `packed`, as PolyServe does
+    (`niyama.sim.packing`), where a request may also go to a pool other than its class's, if its steps are shorter.
+    """
 
     name: str
     pools: tuple[Pool, ...]
@@ -38,8 +44,8 @@ class System:
     def __post_init__(self) -> None:
         if not self.pools:
             raise ValueError(f"system {self.name!r}: pools is empty; give it at least one")
-        if self.routing not in (ROUND_ROBIN, LEAST_WORK):
-            raise ValueError(f"system {self.name!r}: routing is {self.routing!r}; use {ROUND_ROBIN} or {LEAST_WORK}")
+        if self.routing not in ROUTINGS:
+            raise ValueError(f"system {self.name!r}: routing is {self.routing!r}; use {', '.join(ROUTINGS)}")
 
     @property
     def replicas(self) -> int:
@@ -61,15 +67,18 @@ def shared(policy: Policy, replicas: int = 1, routing: str = ROUND_ROBIN) -> Sys
 
 def route(
     system: System,
-    class_names: tuple[str, ...],
+    classes: tuple[QoSClass, ...],
     class_index: np.ndarray,
     arrival_s: np.ndarray,
     prompt_tokens: np.ndarray,
     predictor: ModelCard,
 ) -> np.ndarray:
     """int32[n]: the replica of each request, numbered through all pools. Nothing here sees an output length."""
-    pool_of_class = np.array([system.pool_of(name) for name in class_names])
+    pool_of_class = np.array([system.pool_of(c.name) for c in classes])
     pool_index = pool_of_class[class_index]
+    if system.routing == PACKED:
+        slo_s = np.array([c.deadline_slo_s for c in classes])[class_index]
+        return _packed(system, pool_index, arrival_s, prompt_tokens, slo_s, predictor)
     replica = np.empty(len(arrival_s), np.int32)
     first = 0
     for i, pool in enumerate(system.pools):
@@ -81,6 +90,21 @@ def route(
             replica[rows] = first + _least_work(arrival_s[rows], prompt_tokens[rows] * rate, pool.replicas)
         first += pool.replicas
     return replica
+
+
+def _packed(
+    system: System,
+    pool_index: np.ndarray,
+    arrival_s: np.ndarray,
+    prompt_tokens: np.ndarray,
+    slo_s: np.ndarray,
+    predictor: ModelCard,
+) -> np.ndarray:
+    """The replicas by `niyama.sim.packing`; pools are told apart by the step their policies hold (`step_s`)."""
+    policies = tuple(pool.policy for pool in system.pools)
+    bins, bin_of_pool = bins_of(policies, tuple(pool.replicas for pool in system.pools))
+    most = min(policy.max_running for policy in policies)
+    return pack(arrival_s, prompt_tokens, slo_s, bin_of_pool[pool_index], bins, most, predictor.build())
 
 
 def _prefill_seconds_per_token(card: ModelCard, chunk_tokens: int) -> float:

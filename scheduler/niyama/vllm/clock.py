@@ -13,7 +13,7 @@ SURE_AFTER = 200  # steps
 FITS_WITHIN = math.log(1.25)
 
 
-@dataclass
+@dataclass(slots=True)
 class Step:
     """A step in flight, in seconds; predicted_s is the latency model's time, stretched by `scale`."""
 

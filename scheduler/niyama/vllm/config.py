@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from niyama import PAPER_CLASSES, Policy, QoSClass
-from niyama.latency import ModelCard
+from niyama.latency import ModelCard, is_card_file, load_card
 from niyama.vllm.loading import ConfigError, explain, read_file, short
-from niyama.vllm.parts import build_policy, is_card_file, read_card
+from niyama.vllm.parts import build_policy
 
 ENV_VARIABLE = "NIYAMA_CONFIG"
 #: Least and most seconds that an SLO may be, in the file and from a client.
@@ -141,7 +141,7 @@ class EngineConfig(Strict):
     @field_validator("latency")
     @classmethod
     def _card_can_be_read(cls, value: str) -> str:
-        read_card(value)
+        load_card(value)
         return value
 
     @model_validator(mode="after")
@@ -186,7 +186,7 @@ class EngineConfig(Strict):
 
     def build_card(self) -> ModelCard:
         """The predictor's card."""
-        return read_card(self.latency)
+        return load_card(self.latency)
 
     def class_index(self, name: str) -> int:
         """Index of the class called `name`. Raises ValueError listing the known names."""

@@ -9,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from niyama.latency import Batch, LatencyModel, ModelCard, empty_batch, seconds, with_prefill
+from niyama.latency import Batch, LatencyModel, ModelCard, empty_batch, load_card, seconds, with_prefill
 from niyama.vllm.config import Strict
 from niyama.vllm.loading import ConfigError, explain, short
-from niyama.vllm.parts import read_card
 
 ENVIRONMENT = "NIYAMA_EMULATED"
 KEY = "emulated"
@@ -30,7 +29,7 @@ class Emulation(Strict):
     def card(self) -> ModelCard:
         """The latency model's card. ConfigError when there is none of that name, or the file is not one."""
         try:
-            return read_card(self.latency)
+            return load_card(self.latency)
         except ValueError as fault:
             raise ConfigError(f"{KEY}: {fault}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,18 +49,14 @@ class Orders(NamedTuple):
 
 class Granted(NamedTuple):
     """What vLLM made of a plan: rows that produce a token (int32), how many decode and at how many tokens of KV in all,
-    and each chunk's prefix and tokens, in vLLM's order.
+    each chunk's prefix and tokens, in vLLM's order, and the chunks' tokens in all.
     """
 
     producing: np.ndarray
     decodes: int
     decode_context: int
     chunks: list[tuple[int, int]]
-
-    @property
-    def prefill_tokens(self) -> int:
-        """Prompt tokens of the step."""
-        return sum(tokens for _, tokens in self.chunks)
+    prefill_tokens: int
 
 
 class Mirror:
@@ -127,6 +123,8 @@ class Mirror:
     def plan(self, timing: Timing, running: list[Any]) -> Orders:
         """Have the next step planned; `running` is vLLM's list as it stands."""
         plan = self.host.turn(timing)
+        if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
+            return Orders(plan, running, [], {}, plan.batch.decodes, [])
         dropped = self._dropped(plan)
         caps = dict.fromkeys(self._started, 0)
         started, waiting = [], []
@@ -156,8 +154,11 @@ class Mirror:
             self._let_go(live)
         return [live.request for live in lost]
 
-    def granted(self, plan: Plan, scheduled: Mapping[str, int], preempted: Iterable[str]) -> Granted:
+    def granted(self, plan: Plan, scheduled: Mapping[str, int], preempted: Collection[str]) -> Granted:
         """Report what vLLM granted, in tokens by request id, and whom it preempted on its own."""
+        if not plan.rows and not preempted and len(scheduled) == len(self._decoding):
+            self.host.report(ALL_DECODED, 0)
+            return Granted(self._rows_of_decoding(), len(scheduled), plan.batch.decode_context, [], 0)
         lives = [self.by_row[row] for row in plan.rows]
         prompts = [live for live in lives if live.request.request_id in scheduled]
         prompts.sort(key=lambda live: not live.held)  # vLLM puts started ones first
@@ -179,7 +180,7 @@ class Mirror:
             if (live := self.lives[request_id]).held:
                 self._let_go(live)
                 self.host.report(LOST, live.row)
-        return Granted(producing, decodes, context, chunks)
+        return Granted(producing, decodes, context, chunks, sum([tokens for _, tokens in chunks]))
 
     def _report_decodes(self, scheduled: Mapping[str, int], prompts: list[Live]) -> np.ndarray:
         """Report decodes one by one, where vLLM passed some over; ValueError if it scheduled what was not planned."""

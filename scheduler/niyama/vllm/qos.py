@@ -136,7 +136,11 @@ def _app(config: EngineConfig, index: int, asked: Mapping[str, Any]) -> int:
     name = asked[APP]
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_APP_LENGTH:
         raise QoSError(APP, f"is {show(name)}; make it a string of 1 to {MAX_APP_LENGTH} characters")
-    return len(config.classes) + zlib.crc32(name.encode("utf-8", "surrogatepass")) % config.app_histories
+    try:
+        checksum = zlib.crc32(name.encode())
+    except UnicodeEncodeError:  # nor could vLLM hand it to its engine
+        raise QoSError(APP, f"is {show(name)}; leave lone surrogates out, which are no characters") from None
+    return len(config.classes) + checksum % config.app_histories
 
 
 def show(value: Any) -> str:

@@ -19,8 +19,8 @@ class Chunk(NamedTuple):
 class Grid:
     """Every number of decodes at every context, alone and beside every chunk; all in tokens but `decodes`.
 
-    decodes: requests that get one token each; 0 asks for chunks alone. context_tokens: KV of each of them when a pass
-    starts; every step adds one. prefill_tokens: chunks that start their prompt, 0 for none. chunk_tokens: chunks behind
+    decodes: requests that get one token each; 0 asks for chunks alone. context_tokens: KV of each of them at first;
+    every step adds one. prefill_tokens: chunks that start their prompt, 0 for none. chunk_tokens: chunks behind
     each of prefix_tokens. repeats: measurements of each shape. Raises ValueError for numbers that make no step.
     """
 
@@ -60,23 +60,49 @@ class Grid:
         return max(self.decodes) + max((*self.prefill_tokens, *self.chunk_tokens))
 
 
-#: full: what a latency model is fitted to, with a close look at 256-768 tokens, where GPUs leave their graphs and the
-#: models jump. short: the same kinds of step in about a minute.
-GRIDS: Mapping[str, Grid] = MappingProxyType({
-    "full": Grid(
-        decodes=(0, 1, 8, 32, 64, 128, 256),
-        context_tokens=(256, 1024, 2048, 4096),
-        prefill_tokens=(0, 32, 64, 128, 192, *range(256, 769, 16), 896, 1024, 1536, 2048, 3072, 4096),
-        prefix_tokens=(1024, 2048, 4096, 8192),
-        chunk_tokens=(64, 128, 256, 512, 1024, 2048),
-        repeats=5,
+_DECODES, _CONTEXT_TOKENS = (0, 1, 8, 32, 64, 128, 256), (256, 1024, 2048, 4096)
+_FINE_TOKENS = tuple(range(256, 769, 16))  # where GPUs leave their graphs and the latency models jump
+
+#: Grids that are measured one after the other, each with the modelled time of all its steps on the paper's A100.
+#: full: what a latency model is fitted to, and a close look at 256-768 tokens (7 minutes). exhaustive: that look at
+#: every number of decodes and every context too (31 minutes). short: the same kinds of step in about a minute.
+GRIDS: Mapping[str, tuple[Grid, ...]] = MappingProxyType({
+    "full": (
+        Grid(
+            decodes=_DECODES,
+            context_tokens=_CONTEXT_TOKENS,
+            prefill_tokens=(0, 64, 128, 256, 512, 1024, 2048, 4096),
+            prefix_tokens=(1024, 8192),
+            chunk_tokens=(256, 2048),
+            repeats=3,
+        ),
+        Grid(
+            decodes=(0, 32, 128),
+            context_tokens=(1024,),
+            prefill_tokens=_FINE_TOKENS,
+            prefix_tokens=(),
+            chunk_tokens=(),
+            repeats=5,
+        ),
     ),
-    "short": Grid(
-        decodes=(0, 1, 8, 32),
-        context_tokens=(256, 1024),
-        prefill_tokens=(0, 32, 128, 256, 384, 512, 528, 640, 1024),
-        prefix_tokens=(1024,),
-        chunk_tokens=(128, 512),
-        repeats=3,
+    "exhaustive": (
+        Grid(
+            decodes=_DECODES,
+            context_tokens=_CONTEXT_TOKENS,
+            prefill_tokens=(0, 32, 64, 128, 192, *_FINE_TOKENS, 896, 1024, 1536, 2048, 3072, 4096),
+            prefix_tokens=(1024, 2048, 4096, 8192),
+            chunk_tokens=(64, 128, 256, 512, 1024, 2048),
+            repeats=5,
+        ),
+    ),
+    "short": (
+        Grid(
+            decodes=(0, 1, 8, 32),
+            context_tokens=(256, 1024),
+            prefill_tokens=(0, 32, 128, 256, 384, 512, 528, 640, 1024),
+            prefix_tokens=(1024,),
+            chunk_tokens=(128, 512),
+            repeats=3,
+        ),
     ),
 })  # fmt: skip

@@ -55,8 +55,9 @@ def measure(
 
     A row: decodes, decode_context_tokens (summed over them), prefill_tokens, prefix_tokens (behind which the chunk is),
     prefill_work (as in `niyama.latency.Batch`), seconds, schedule_s, repeat, context_tokens (of the cell: what each
-    decode had when the pass began). One pass over a cell's chunks is one repeat; each pass goes in another order, so
-    that the growth of contexts on the way is no effect of the chunk. progress: passes done, and of how many.
+    decode had at first). One pass over a cell's chunks is one repeat. A cell's decodes stay for all of them: to prefill
+    them anew would take longer than to measure. Each pass goes in another order, so that the growth of contexts on the
+    way is no effect of the chunk. progress: cells done, and of how many.
     """
     rig, rows, order = _Rig(core, clock), [], np.random.default_rng(ORDER_SEED)
     try:
@@ -64,12 +65,13 @@ def measure(
         fitting = {cell: [c for c in chunks if rig.fits(*cell, c, grid)] for cell, chunks in asked.items()}
         for chunk in fitting.get((0, 0), ()):
             rig.probe(0, chunk)  # not recorded: the first step of a size compiles and tunes
-        passes = [(cell, repeat) for cell, chunks in fitting.items() if chunks for repeat in range(grid.repeats)]
-        for done, (cell, repeat) in enumerate(passes):
-            chunks = [fitting[cell][i] for i in order.permutation(len(fitting[cell]))]
-            rows += [_row(step, repeat, cell[1]) for step in rig.run_pass(*cell, chunks)]
+        cells = [cell for cell, chunks in fitting.items() if chunks]
+        for done, cell in enumerate(cells):
+            chunks = fitting[cell]
+            passes = [[chunks[i] for i in order.permutation(len(chunks))] for _ in range(grid.repeats)]
+            rows += [_row(step, repeat, cell[1]) for repeat, step in rig.run_cell(*cell, passes)]
             if progress is not None:
-                progress(done + 1, len(passes))
+                progress(done + 1, len(cells))
     finally:
         rig.leave()
     skipped = sum(map(len, asked.values())) - sum(map(len, fitting.values()))
@@ -123,25 +125,27 @@ class _Rig:
         return self._scheduled
 
     def fits(self, decodes: int, context: int, chunk: Chunk, grid: Grid) -> bool:
-        """Whether the chunk beside these decodes stays within KV, lengths and numbers through a pass of the grid."""
+        """Whether the chunk beside these decodes stays within KV, lengths and numbers through all passes."""
         room, block = self._budget - decodes, self._core.vllm_config.cache_config.block_size
         if room < 1 or chunk.tokens > room or decodes >= self._scheduler.max_num_running_reqs:
             return False
         pass_steps = sum(1 + -(-c.prefix_tokens // room) for c in grid.chunks)
-        grown = context + -(-decodes * context // room) + WARM_UP_STEPS + pass_steps + 1
+        grown = context + -(-decodes * context // room) + WARM_UP_STEPS + grid.repeats * pass_steps + 1
         prompt = sum(chunk)
         blocks = decodes * -(-grown // block) + -(-(prompt + 1) // block)
         return blocks <= free_blocks(self._core) and max(grown, prompt + 1) < self._longest
 
-    def run_pass(self, decodes: int, context: int, chunks: list[Chunk]) -> Iterator[Step]:
-        """Bring the decodes to their context, then measure each chunk beside them; those in the wrong shape count."""
+    def run_cell(self, decodes: int, context: int, passes: list[list[Chunk]]) -> Iterator[tuple[int, Step]]:
+        """Bring the decodes to their context, then measure each chunk beside them, pass by pass: (number of the pass,
+        step). Those in the wrong shape are counted."""
         ids = [self._add(context, self._longest - context) for _ in range(decodes)]
         if ids:
             self._start(decodes, context)
-        for chunk in chunks:
-            step = self.probe(decodes, chunk)
-            if step is not None:
-                yield step
+        for repeat, chunks in enumerate(passes):
+            for chunk in chunks:
+                step = self.probe(decodes, chunk)
+                if step is not None:
+                    yield repeat, step
         self._core.abort_requests(ids)
 
     def _start(self, decodes: int, context: int) -> None:

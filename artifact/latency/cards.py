@@ -1,0 +1,54 @@
+"""From a fit to a card: its error in words, its margin, its numbers to seven digits, its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from artifact import tables
+from artifact.latency.families import FAMILIES
+from artifact.latency.judge import FOLDS, WITHIN, HeldOut, by_region, held_out
+from artifact.latency.profile import Profile
+from niyama.latency import ModelCard
+
+DIGITS = 7
+
+
+def make_card(name: str, kind: str, profile: Profile, **about: Any) -> tuple[ModelCard, HeldOut]:
+    """The family `kind` fitted to the whole profile, with the error of its cross-validation.
+
+    about: hardware, model, engine, kv_tokens, source, and optionally error, which is put before our own words.
+    """
+    found = held_out(kind, profile)
+    coefficients = tuple(float(f"{c:.{DIGITS}g}") for c in FAMILIES[kind](profile.batches, profile.seconds))
+    error = " ".join(text for text in (about.pop("error", ""), error_words(found, profile)) if text)
+    margin = float(f"{found.margin:.4g}")
+    return ModelCard(name=name, kind=kind, error=error, margin=margin, coefficients=coefficients, **about), found
+
+
+def error_words(found: HeldOut, profile: Profile) -> str:
+    """The cross-validated error by region, for the card."""
+    parts = [
+        f"{name} {row['mean_abs']:.1%} (bias {row['bias']:+.1%}, p90 {row['p90_abs']:.1%}, {row['steps']} steps)"
+        for name, row in by_region(found, profile).items()
+    ]
+    return (
+        f"Fit, held out by shape in {FOLDS} folds, mean absolute: {'; '.join(parts)}; "
+        f"{WITHIN:.0%} of held-out steps within {found.margin:.3f} times the prediction."
+    )
+
+
+def card_text(card: ModelCard) -> str:
+    """The card's file: a field a line, the numbers on one."""
+    values: Mapping[str, Any] = asdict(card)
+    return "{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in values.items()) + "\n}\n"
+
+
+def write_card(card: ModelCard, folder: Path) -> Path:
+    """Write NAME.json into the folder; its path."""
+    path = folder / f"{card.name}.json"
+    tables.write_text(path, card_text(card))
+    return path

@@ -1,0 +1,50 @@
+"""`python -m artifact panel TABLE`: one panel's rows under one latency model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from artifact.config import ConfigError
+from artifact.experiments import load_experiments
+from artifact.panels.chunk_curve import BACKEND as LATENCY_MODEL_ONLY
+from artifact.panels.chunk_curve import chunk_curve
+from artifact.panels.chunk_windows import chunk_throughput, chunk_windows
+from artifact.panels.five_requests import five_requests
+from artifact.panels.polyserve import polyserve_fleets
+from artifact.panels.settings import Panels
+from artifact.pipeline import describe_trace
+from artifact.runs import BACKEND
+from artifact.tables import write_table
+
+#: table -> (its settings, latency model) -> rows
+ROWS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
+    "chunk_curve": chunk_curve,
+    "five_requests": five_requests,
+    "chunk_windows": chunk_windows,
+    "chunk_throughput": chunk_throughput,
+    "polyserve_fleets": polyserve_fleets,
+}
+
+
+def add_command(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add `panel` to the commands."""
+    parser = verb(verbs, "panel", panel, "One panel of the section `panels`.")
+    parser.add_argument("table", choices=ROWS)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--latency", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def panel(options: argparse.Namespace) -> None:
+    """Write one panel's table for one latency model."""
+    panels: Panels = load_experiments(options.config).panels
+    settings = getattr(panels, options.table)
+    if settings is None:
+        raise ConfigError(f"{options.config}: panels has no {options.table}; add it")
+    rows = ROWS[options.table](settings, options.latency)
+    traces = {about["trace"]: about for about in map(describe_trace, panels.traces_of(options.table))}
+    backend = LATENCY_MODEL_ONLY if options.table == "chunk_curve" else BACKEND
+    write_table(options.out, rows, backend=backend, latency=options.latency, traces=traces)

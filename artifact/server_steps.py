@@ -1,0 +1,113 @@
+"""The steps of the server sweep: one system's life, the simulated twins, and the table of both."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from artifact import runs, tables
+from artifact.config import ConfigError
+from artifact.server_config import ServerExperiment, load_server_experiment, scaling, server_specs
+from artifact.server_life import plan_life, vllm_version
+from artifact.server_sweep import announce, measure_life
+from artifact.servers import backend_of, build_server_system
+from artifact.servers.stopping import terminated_like_interrupted
+from artifact.sweep import summary_rows
+from artifact.twins import has_twin, run_twin
+from niyama import load_card
+
+
+def sweep_servers(options: argparse.Namespace) -> None:
+    """One system's measured points, all loads, in one server life."""
+    experiment = load_server_experiment(options.config, options.latency)
+    form, backend = experiment.form(options.form), backend_of(options.backend)
+    name = _trace_name(options, experiment)
+    life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder, options.devices)
+    with terminated_like_interrupted():
+        rows = measure_life(life, announce)
+    about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
+    tables.write_table(options.out, rows, **about, trace=_described(options))
+
+
+def simulate_servers(options: argparse.Namespace) -> None:
+    """The same points of all systems, simulated; no rows where the latency model is not of the backend."""
+    experiment = load_server_experiment(options.config, options.latency)
+    form, name, rows = experiment.form(options.form), _trace_name(options, experiment), []
+    simulated = has_twin(backend_of(options.backend), experiment.latency)
+    for system_name in experiment.systems if simulated else ():
+        system = build_server_system(system_name, experiment.classes)
+        for seed in range(form.seeds):
+            for spec in server_specs(experiment, form, system, seed, name):
+                rows += summary_rows(run_twin(spec))
+    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND)
+    tables.write_table(options.out, rows, **about, trace=_described(options))
+
+
+def merge_servers(options: argparse.Namespace) -> None:
+    """Measured and simulated rows in one table."""
+    parts = [tables.read_table(path) for path in options.tables]
+    abouts = [tables.provenance(part) for part in parts]
+    measured = [about for about in abouts if about["backend"] not in runs.SIMULATED]
+    for name in ("backend", "gpus", "latency_model"):
+        values = {json.dumps(about.get(name)) for about in measured}
+        if len(values) != 1:
+            found = ", ".join(sorted(values)) or "none"
+            raise tables.ResultError(f"{options.out}: {name} of the parts is {found}; delete them and run again")
+    about = {**measured[0], "pools_in_turn": any(about.get("pools_in_turn") for about in measured)}
+    about.pop("schema_version")
+    tables.write_table(options.out, tables.joined(parts), **about, traces={about["trace"]["trace"]: about["trace"]})
+
+
+def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, Any]:
+    """Provenance of a part."""
+    return {
+        "backend": backend,
+        "latency_model": asdict(load_card(experiment.latency)),
+        "form": form,
+        "seconds": experiment.form(form).seconds,
+        "vllm": vllm_version(),
+        "classes": [c.model_dump() for c in experiment.classes],
+        "scaling": scaling(experiment.classes),
+    }
+
+
+def _described(options: argparse.Namespace) -> dict[str, Any]:
+    return json.loads(options.described.read_text())
+
+
+def _trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str:
+    """The trace, or its synthetic twin where its description says so."""
+    name = _described(options)["trace"]
+    if not name.startswith(experiment.trace):
+        raise ConfigError(f"--described is about {name!r}, and {options.config} names {experiment.trace!r}")
+    return name
+
+
+def add_commands(verbs: Any, verb: Any) -> None:
+    """Add the steps to the command line; `verb` makes one."""
+    for name, run, text in (
+        ("server-sweep", sweep_servers, "Measure one system of the server sweep: one server life, all loads."),
+        ("server-twins", simulate_servers, "Simulate what the server sweep measures."),
+    ):
+        step = verb(verbs, name, run, text)
+        step.add_argument("--config", type=Path, required=True)
+        step.add_argument("--form", required=True, help="short or full")
+        step.add_argument("--described", type=Path, required=True, help="what `trace` wrote")
+        step.add_argument("--out", type=Path, required=True)
+        step.add_argument("--latency", help="latency model: a name or a card's FILE.json (default: the config's)")
+        step.add_argument("--backend", default="auto", help="gpu, cpu, emulated or auto (default)")
+        if name == "server-sweep":
+            step.add_argument("--system", required=True)
+            step.add_argument("--seed", type=int, default=0)
+            step.add_argument(
+                "--devices", type=int, help="most servers at a time; pools then take turns (default: the GPUs, or all)"
+            )
+            step.add_argument(
+                "--folder", type=Path, required=True, help="raw times of each load, logs; kept on a rerun"
+            )
+    join = verb(verbs, "server-table", merge_servers, "Join measured and simulated parts.")
+    join.add_argument("tables", type=Path, nargs="+")
+    join.add_argument("--out", type=Path, required=True)

@@ -1,0 +1,149 @@
+"""Fig 15a: Medha's adaptive chunking, fixed chunks and Niyama's dynamic chunking: chunk per batch, and capacity."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import load_lines, paper, style
+from figures.frames import CAPACITY_COLUMNS, CRITERION_ALL, CRITERION_PAPER, Tables, Variant, estimate, floats, require
+
+TITLE = "Fig 15a: Medha's adaptive chunking"
+INPUTS = ("chunk_windows", "medha")
+WINDOW_COLUMNS = (
+    "trace",
+    "system",
+    "latency",
+    "predictor",
+    "load_qps",
+    "requests",
+    "seed",
+    "figure",
+    "iteration",
+    "prefill_tokens",
+)
+SEARCH_COLUMNS = tuple(name for name in CAPACITY_COLUMNS if name != "run_length")
+MEDHA, DYNAMIC = "medha", "niyama-dc-fcfs"
+
+
+def variants(tables: Tables) -> list[Variant]:
+    """One per trace and latency model of the search."""
+    _windows(tables)
+    frame = require(tables, "medha", SEARCH_COLUMNS)
+    pairs = frame[["latency", "trace"]].drop_duplicates()
+    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+
+
+def _windows(tables: Tables) -> pd.DataFrame:
+    frame = require(tables, "chunk_windows", WINDOW_COLUMNS)
+    return frame[frame["figure"] == "fig15a"]
+
+
+def gain(tables: Tables, variant: Variant, criterion: str = CRITERION_ALL):
+    """Capacity of dynamic chunking over Medha's, less 1: mean over seeds and interval; None without both."""
+    rows = variant.rows(require(tables, "medha", SEARCH_COLUMNS))
+    rows = rows[rows["criterion"] == criterion].set_index("system")["seed_capacity_qps"]
+    if not {MEDHA, DYNAMIC} <= set(rows.index):
+        return None
+    return estimate(floats(rows[DYNAMIC]) / floats(rows[MEDHA]) - 1)
+
+
+def caption(tables: Tables, variant: Variant) -> str:
+    """What the figure shows."""
+    windows, found = variant.rows(_windows(tables)), gain(tables, variant)
+    said = "neither gain is known" if found is None else f"dynamic chunking over Medha {_percent(found.mean)}"
+    if found is not None and found.low is not None:
+        said += f" [{_percent(found.low)}, {_percent(found.high)}]"
+    printed = paper.values()["fig15a"]
+    return (
+        f"Fig 15a: every request has {style.trace_label(variant.trace)}; one interactive class (TTFT 6 s, TBT 50 ms), "
+        f"first come, first served; latency model {variant.latency}. Left: prefill tokens of "
+        f"{windows['iteration'].max() + 1:,} consecutive batches that prefill, at {windows['load_qps'].iloc[0]:g} QPS. "
+        "Medha's rule holds every step to the TBT, Niyama's spends the slack of the decodes; both with the same "
+        "margin of 1.2 on predicted times. Right: load at which 1 % are violated, token deadlines (Eq 2) counted: "
+        f"{said}; the paper {_percent(printed['gain'])}. Medha's rule is ours, after its paper (arXiv 2409.17264)."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.0f} %".replace("-", "−")
+
+
+def table(tables: Tables) -> pd.DataFrame:
+    """A row per trace, latency model, system and criterion: capacity with interval, and the paper's."""
+    frame = require(tables, "medha", SEARCH_COLUMNS)
+    rows = frame[["trace", "latency", "system", "criterion", "requests", "seeds"]].copy()
+    rows["capacity_qps"] = frame["capacity_qps_per_replica"]
+    rows["interval_low_qps"], rows["interval_high_qps"] = frame["interval_low_qps"], frame["interval_high_qps"]
+    printed = paper.values()["fig15a"]
+    rows["paper_qps"] = [
+        printed["capacity_qps"].get(r.system, math.nan) if paper.model(r.latency) == printed["model"] else math.nan
+        for r in rows.itertuples()
+    ]
+    return rows.reset_index(drop=True)
+
+
+def text_table(tables: Tables) -> pd.DataFrame:
+    """The table for people."""
+    rows, names = table(tables), {CRITERION_ALL: "token deadlines too", CRITERION_PAPER: "TTFT only"}
+    numbers = rows[["capacity_qps", "interval_low_qps", "interval_high_qps"]].astype(float).to_numpy()
+    return pd.DataFrame(
+        {
+            "latency": rows["latency"],
+            "system": [style.look(s).label for s in rows["system"]],
+            "violated is": rows["criterion"].map(names),
+            "capacity (QPS)": [style.interval_text(*n, 3) for n in numbers],
+            "paper (QPS)": [style.number_text(v) for v in rows["paper_qps"]],
+        }
+    )
+
+
+def draw(tables: Tables, variant: Variant) -> Figure:
+    """Chunk per batch on the left, capacity on the right."""
+    windows = variant.rows(_windows(tables))
+    rows = variant.rows(table(tables))
+    rows = rows[rows["criterion"] == CRITERION_ALL]
+    systems = style.in_order([*windows["system"], *rows["system"]], style.SYSTEMS)
+    with style.styled():
+        figure = style.new_figure(style.DOUBLE_IN, 2.9)
+        chunks, bars = figure.subplots(1, 2, width_ratios=(2.2, 1))
+        for system in systems:
+            own = windows[windows["system"] == system].sort_values("iteration")
+            width = 0.7 if system == DYNAMIC else 1.2
+            chunks.plot(
+                own["iteration"], own["prefill_tokens"], **{**style.line_style(system), "marker": None, "lw": width}
+            )
+        chunks.set_yscale("log", base=2)
+        chunks.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        chunks.set(xlabel="batch that prefills", ylabel="chunk (tokens)", xlim=(0, windows["iteration"].max() + 1))
+        style.tidy(chunks)
+        _bars(bars, rows, systems)
+        extra = [style.paper_handle()] if rows["paper_qps"].notna().any() else []
+        style.legend_above(figure, [*load_lines.handles(systems), *extra], 5)
+        seeds = variant.rows(require(tables, "medha", SEARCH_COLUMNS))
+        style.footer(figure, seeds, seeds["seeds"], "left: one seed; bars: 95 % interval over seeds (Student's t)")
+    return figure
+
+
+def _bars(ax: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
+    for x, system in enumerate(systems):
+        for row in rows[rows["system"] == system].itertuples():
+            if pd.isna(row.capacity_qps):
+                ax.text(x, 0, "no\ncrossing", ha="center", va="bottom", fontsize=style.SMALL_PT)
+                continue
+            ax.bar(x, row.capacity_qps, 0.66, color=style.look(system).colour)
+            top = row.capacity_qps
+            if not pd.isna(row.interval_low_qps):
+                ax.plot([x, x], [row.interval_low_qps, row.interval_high_qps], color=style.INK, lw=1.0)
+                top = row.interval_high_qps
+            where = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+            ax.annotate(f"{row.capacity_qps:.2f}", (x, top), **where, fontsize=style.SMALL_PT)
+            if not math.isnan(row.paper_qps):
+                ax.plot(x, row.paper_qps, **style.paper_style())
+    ax.set_xticks([])
+    ax.set_ylim(0, ax.get_ylim()[1] * 1.1)
+    ax.set(ylabel="capacity (QPS)", title="1 % violated")
+    style.tidy(ax)

@@ -1,0 +1,38 @@
+# The experiments under `panels`: one job per table and latency model. Fig 4 shows every latency model there is.
+from artifact.panels.settings import Panels
+from niyama.latency import model_names
+
+PANELS = CONFIG.panels.tables
+
+
+wildcard_constraints:
+    panel="|".join(Panels.model_fields),
+
+
+rule panel:
+    input:
+        f"{RESULTS}/kernel.txt",
+        traces=lambda w: expand(
+            f"{RESULTS}/traces/{{trace}}.json",
+            trace=CONFIG.panels.traces_of(w.panel),
+        ),
+    output:
+        f"{RESULTS}/panels/{{panel}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/panel/{{panel}}-{{latency}}.tsv"
+    params:
+        settings=lambda w: str(getattr(CONFIG.panels, w.panel)),
+    shell:
+        "python -m artifact panel {wildcards.panel} --config {EXPERIMENTS} --latency {wildcards.latency} --out {output}"
+
+
+rule panel_table:
+    input:
+        lambda w: expand(
+            f"{RESULTS}/panels/{w.panel}/{{latency}}.parquet",
+            latency=(model_names() if w.panel == "chunk_curve" else CONFIG.latencies),
+        ),
+    output:
+        f"{RESULTS}/tables/{{panel}}.parquet",
+    shell:
+        "python -m artifact merge {input} --out {output}"
