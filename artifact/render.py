@@ -60,12 +60,15 @@ def render(figure_name: str, results_dir: Path) -> list[Path]:
 
 def listing() -> str:
     """Every figure by part of the paper: name, title, tables that it is drawn from."""
+    everything = (*PAPER_FIGURES, *SERVER_FIGURES)
+    titles = {name: figure_module(name).TITLE for name in everything}
+    widths = [max(map(len, column)) for column in (titles, titles.values())]
     lines = []
-    for part, names in by_part((*PAPER_FIGURES, *SERVER_FIGURES)):
+    for part, names in by_part(everything):
         lines.append(part)
         for name in names:
-            module = figure_module(name)
-            lines.append(f"  {name:14s} {module.TITLE:52s} {', '.join(module.INPUTS)}")
+            inputs = ", ".join(figure_module(name).INPUTS)
+            lines.append(f"  {name:{widths[0]}s}  {titles[name]:{widths[1]}s}  {inputs}")
     return "\n".join(lines)
 
 
