@@ -61,7 +61,7 @@ def _run_options(parser: argparse.ArgumentParser, requests: int) -> None:
     parser.add_argument("--predictor", help="latency model that predicts (default: the executor's own, an oracle)")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the log of step times")
     parser.add_argument("--replicas", help="replicas per pool, such as 4 or 7,3,3 (default one each)")
-    parser.add_argument("--routing", default="round-robin", help="round-robin or least-work")
+    parser.add_argument("--routing", default="round-robin", help="round-robin, least-work or packed")
     parser.add_argument(
         "--arrivals", default="poisson", help='poisson, trace, or JSON such as {"kind": "gamma", "cv": 3}'
     )

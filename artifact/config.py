@@ -69,7 +69,7 @@ class RunSpec(Strict):
     overlapped: bool = Field(
         default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
     )
-    routing: str = Field(default="round-robin", description="round-robin or least-work")
+    routing: str = Field(default="round-robin", description="round-robin, least-work or packed")
     arrivals: str | dict[str, Any] = Field(default="poisson", description="arrival process, as in traces")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(
         default=PAPER_MIX, description="QoS classes with shares that sum to 1"
