@@ -176,7 +176,8 @@ def _bar(ax: Axes, x: int, row) -> None:
     ax.bar(x, row.capacity_qps, 0.66, color=style.look(row.system).colour)
     if not pd.isna(row.interval_low_qps):
         ax.plot([x, x], [row.interval_low_qps, row.interval_high_qps], color=style.INK, lw=1.0)
-    where = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    ax.annotate(f"{row.capacity_qps:.2f}", (x, 0), **where, fontsize=style.SMALL_PT)
+    where = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    patch = {"fc": "white", "ec": "none", "pad": 0.8}
+    ax.annotate(f"{row.capacity_qps:.2f}", (x, 0), **where, fontsize=style.SMALL_PT, bbox=patch)
     if not math.isnan(row.paper_qps):
         ax.plot(x - 0.2, row.paper_qps, **style.paper_style())
