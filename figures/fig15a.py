@@ -39,6 +39,7 @@ WINDOW_COLUMNS = (
 SEARCH_COLUMNS = ("variant", *(name for name in CAPACITY_COLUMNS if name != "run_length"))
 MEDHA, DYNAMIC = "medha", "niyama-dc-fcfs"
 HOLLOW = {"marker": "D", "ms": 4, "mfc": "white", "mec": style.INK, "mew": 0.8, "ls": "none", "zorder": 5}
+CHUNKS = (64, 3500)  # drawn; the last chunk of a prompt may be smaller
 PREDICTS = (MEDHA, DYNAMIC)  # the others' chunks do not depend on a margin
 
 
@@ -96,8 +97,9 @@ def _percent(share: float) -> str:
 
 
 def table(tables: Tables) -> pd.DataFrame:
-    """A row per trace, latency model, system and criterion: capacity with interval, and the paper's."""
+    """A row per trace, latency model, system, margin and criterion: capacity with interval, and the paper's."""
     frame = require(tables, "medha", SEARCH_COLUMNS)
+    frame = frame[frame["system"].isin(PREDICTS) | (frame["variant"] == frame["variant"].iloc[0])]
     rows = frame[["trace", "latency", "system", "variant", "criterion", "requests", "seeds"]].copy()
     rows["capacity_qps"] = frame["capacity_qps_per_replica"]
     rows["interval_low_qps"], rows["interval_high_qps"] = frame["interval_low_qps"], frame["interval_high_qps"]
@@ -117,7 +119,7 @@ def text_table(tables: Tables) -> pd.DataFrame:
         {
             "latency": rows["latency"],
             "system": [style.look(s).label for s in rows["system"]],
-            "margin": rows["variant"],
+            "margin": [r.variant if r.system in PREDICTS else "–" for r in rows.itertuples()],
             "violated is": rows["criterion"].map(names),
             "capacity (QPS)": [style.interval_text(*n, 3) for n in numbers],
             "paper (QPS)": [style.number_text(v) for v in rows["paper_qps"]],
@@ -140,6 +142,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
                 own["iteration"], own["prefill_tokens"], **{**style.line_style(system), "marker": None, "lw": width}
             )
         chunks.set_yscale("log", base=2)
+        chunks.set_ylim(*CHUNKS)
         chunks.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         chunks.set(xlabel="batch that prefills", ylabel="chunk (tokens)", xlim=(0, windows["iteration"].max() + 1))
         style.tidy(chunks)
@@ -173,7 +176,8 @@ def _bar(ax: Axes, x: int, row) -> None:
     ax.bar(x, row.capacity_qps, 0.66, color=style.look(row.system).colour)
     if not pd.isna(row.interval_low_qps):
         ax.plot([x, x], [row.interval_low_qps, row.interval_high_qps], color=style.INK, lw=1.0)
-    where = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom", "color": "white"}
-    ax.annotate(f"{row.capacity_qps:.2f}", (x, 0), **where, fontsize=style.SMALL_PT)
+    where = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    patch = {"fc": "white", "ec": "none", "pad": 0.8}
+    ax.annotate(f"{row.capacity_qps:.2f}", (x, 0), **where, fontsize=style.SMALL_PT, bbox=patch)
     if not math.isnan(row.paper_qps):
         ax.plot(x - 0.2, row.paper_qps, **style.paper_style())
