@@ -1,5 +1,6 @@
 """The simulator: plan, execute by a latency model, commit."""
 
+from niyama.sim.disaggregated import Disaggregated, DisaggregatedRun, KVLink, simulate_disaggregated
 from niyama.sim.logged import simulate_logged
 from niyama.sim.replica import LOG_COLUMNS
 from niyama.sim.run import Requests, Run, simulate
@@ -9,11 +10,15 @@ __all__ = [
     "LEAST_WORK",
     "LOG_COLUMNS",
     "ROUND_ROBIN",
+    "Disaggregated",
+    "DisaggregatedRun",
+    "KVLink",
     "Pool",
     "Requests",
     "Run",
     "System",
     "shared",
     "simulate",
+    "simulate_disaggregated",
     "simulate_logged",
 ]
