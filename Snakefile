@@ -1,5 +1,6 @@
 # The pipeline: traces -> experiments -> tables -> figures -> report.
 #   snakemake --cores all                                    the paper's figures, and a short look at real vLLM servers
+#   snakemake --cores all paper                              every figure and table of the paper, and the studies beyond it
 #   snakemake --cores all servers                            the servers at length (26 minutes)
 #   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke servers=none
 #                                                            the same in a minute, too short to quote, and no servers
@@ -7,7 +8,7 @@
 import sys
 from pathlib import Path
 
-from artifact.config import load_experiments
+from artifact.experiments import load_experiments
 
 EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
 RESULTS = config.get("results", "results")
@@ -19,6 +20,7 @@ shell.prefix(f'PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 include: "workflows/rules/traces.smk"
 include: "workflows/rules/experiments.smk"
+include: "workflows/rules/named.smk"
 include: "workflows/rules/servers.smk"
 include: "workflows/rules/figures.smk"
 
@@ -27,3 +29,8 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+
+
+rule paper:
+    input:
+        f"{RESULTS}/paper.html",

@@ -61,6 +61,7 @@ def _run_options(parser: argparse.ArgumentParser, requests: int) -> None:
     )
     parser.add_argument("--classes", type=Path, help="YAML list of QoS classes (default: the paper's Table 3)")
     parser.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")
+    parser.add_argument("--policy", default="{}", help='numbers of the policy that differ, such as {"margin": 1.0}')
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -93,8 +94,12 @@ def _pipeline_commands(verbs) -> None:
         ("capacities", commands.capacities, "Capacities of all systems on one trace."),
         ("sweep", commands.sweep, "All systems at all loads on one trace."),
         ("cluster", commands.cluster, "Fleets on one trace."),
+        ("grid", commands.grid, "The runs of one entry of `grids` on one trace."),
+        ("search", commands.search, "The searches of one entry of `searches` on one trace."),
     ):
         step = _verb(verbs, name, run, text)
+        if name in ("grid", "search"):
+            step.add_argument("name", help="the entry's name")
         step.add_argument("--config", type=Path, required=True)
         step.add_argument("--trace", required=True)
         step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
@@ -113,6 +118,8 @@ def _pipeline_commands(verbs) -> None:
     report = _verb(verbs, "report", commands.report, "Write the HTML report.")
     report.add_argument("--results", type=Path, default=Path("results"))
     report.add_argument("--servers", action="store_true", help="with the table of real servers")
+    report.add_argument("--figures", nargs="+", help="figures that it holds (default: those of the default target)")
+    report.add_argument("--name", default="report", help="its file's name (default report)")
     timings = _verb(verbs, "timings", commands.timings, "Say how long each part of the pipeline took.")
     timings.add_argument("results", type=Path)
 

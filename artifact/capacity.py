@@ -114,7 +114,7 @@ def find_capacity(
     The loads are those offered to the whole system, up to `most_qps`; null when a seed saw no crossing.
     """
     source = trace(spec.trace)
-    system = build_system(spec.system, spec.classes, spec.replicas, spec.routing)
+    system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
     bound = system.replicas * fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
     search = Search(spec, step_qps, on_run)
     top = max(2, math.ceil((most_qps or HEADROOM * bound) / step_qps))
@@ -207,7 +207,7 @@ def silo_capacity(spec: RunSpec, seeds: int, step_qps: float, guess_qps: float |
 
 def _pool_bound(spec: RunSpec, qos: ClassSpec) -> float:
     """The fluid bound of the silo's pool for one class, with that pool's chunk."""
-    source, chunk = trace(spec.trace), silo_pool(qos, 1).policy.max_chunk_tokens
+    source, chunk = trace(spec.trace), silo_pool(qos, 1, spec.policy).policy.max_chunk_tokens
     return fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens, chunk, True)
 
 

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from artifact.config import ClassSpec, ClusterExperiment, RunSpec
+from artifact.config import ClassSpec, RunSpec
+from artifact.experiments import ClusterExperiment
 from artifact.fluid import fluid_bound_qps
 from artifact.metrics import THRESHOLD
 from artifact.runs import run, trace

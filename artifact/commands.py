@@ -12,9 +12,10 @@ from typing import Any
 
 from artifact import capacity as capacities_of
 from artifact import cluster as clusters
-from artifact import metrics, pipeline, tables
+from artifact import grids, metrics, pipeline, tables
 from artifact import sweep as sweeps
-from artifact.config import ConfigError, RunSpec, load_classes, load_experiments, parse
+from artifact.config import ConfigError, RunSpec, load_classes, parse
+from artifact.experiments import Grid, Search, load_experiments, named_experiment
 from artifact.runs import BACKEND, run
 from artifact.words import describe_capacity, print_point
 
@@ -29,7 +30,8 @@ def _spec(options: argparse.Namespace, **more: Any) -> RunSpec:
         values["classes"] = load_classes(options.classes)
     if options.replicas is not None:
         values["replicas"] = integers("--replicas", options.replicas)
-    values["arrivals"] = _arrivals(options.arrivals)
+    values["arrivals"] = _json("--arrivals", options.arrivals) if options.arrivals.startswith("{") else options.arrivals
+    values["policy"] = _json("--policy", options.policy)
     return parse(RunSpec, {**values, **more}, "command line")
 
 
@@ -40,13 +42,11 @@ def integers(flag: str, text: str) -> tuple[int, ...]:
         raise ConfigError(f"{flag} is {text!r}; write whole numbers such as 7,3,3") from None
 
 
-def _arrivals(text: str) -> str | dict[str, Any]:
-    if not text.startswith("{"):
-        return text
+def _json(flag: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"--arrivals is {text!r}, which is not JSON ({error.msg})") from None
+        raise ConfigError(f"{flag} is {text!r}, which is not JSON ({error.msg})") from None
 
 
 def simulate(options: argparse.Namespace) -> None:
@@ -159,6 +159,22 @@ def cluster(options: argparse.Namespace) -> None:
     _write(options, clusters.cluster(experiment, _actual_trace(options), options.latency, _announce()))
 
 
+def grid(options: argparse.Namespace) -> None:
+    """A grid of runs on one trace."""
+    experiment = named_experiment(options.config, options.name, Grid)
+    specs = experiment.specs(_actual_trace(options), options.latency)
+    _write(options, grids.grid_rows(specs, _announce(len(specs))))
+
+
+def search(options: argparse.Namespace) -> None:
+    """Capacity searches on one trace."""
+    experiment = named_experiment(options.config, options.name, Search)
+    if options.trace not in experiment.requests:
+        raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
+    specs = experiment.specs(_actual_trace(options), options.latency, experiment.requests[options.trace])
+    _write(options, grids.search_rows(experiment, specs, _announce()))
+
+
 def _actual_trace(options: argparse.Namespace) -> str:
     """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
     return json.loads(options.described.read_text())["trace"] if options.described else options.trace
@@ -188,7 +204,7 @@ def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from artifact.report import write_report
 
-    print(write_report(options.results, servers=options.servers))
+    print(write_report(options.results, options.figures, servers=options.servers, name=options.name))
 
 
 def timings(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What a run is: one frozen, strict specification, and the experiment files that list many of them."""
+"""What a run is: one frozen, strict specification; and how any configuration is read and refused."""
 
 from __future__ import annotations
 
@@ -77,6 +77,9 @@ class RunSpec(Strict):
     low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0, description="share of requests that are not important"
     )
+    policy: dict[str, Any] = Field(
+        default_factory=dict, description="fields of the system's policies (`niyama.Policy`) that differ from its own"
+    )
 
     @property
     def predictor_name(self) -> str:
@@ -102,46 +105,6 @@ class RunSpec(Strict):
                 "low_importance_share": float(self.low_importance_share),
             }
         )
-
-
-class CapacityExperiment(Strict):
-    """Load at which the worst class crosses the threshold, for systems x traces."""
-
-    systems: tuple[str, ...] = Field(strict=False)
-    requests: dict[str, int] = Field(description="requests per run, by trace")
-    seeds: Annotated[int, Field(ge=1)]
-    step_qps: Annotated[float, Field(gt=0)] = 0.05
-
-
-class SweepExperiment(Strict):
-    """Every system at every load."""
-
-    traces: tuple[str, ...] = Field(strict=False)
-    systems: tuple[str, ...] = Field(strict=False)
-    loads_qps: tuple[float, ...] = Field(strict=False)
-    requests: Annotated[int, Field(ge=1)]
-    seeds: Annotated[int, Field(ge=1)]
-
-
-class ClusterExperiment(Strict):
-    """Replicas needed at one load, silo against shared; and fleets of given sizes."""
-
-    traces: tuple[str, ...] = Field(strict=False)
-    load_qps: Annotated[float, Field(gt=0)]
-    requests: Annotated[int, Field(ge=1)]
-    seeds: Annotated[int, Field(ge=1)]
-    shared: tuple[str, ...] = Field(strict=False)
-    fleets: dict[str, list[list[int]]] = Field(description="fleets to run as they are: system -> replicas per pool")
-
-
-class Experiments(Strict):
-    """A configuration file: what `snakemake` runs. `workflows/config/paper.yaml` is the default."""
-
-    latencies: tuple[str, ...] = Field(strict=False)
-    capacity: CapacityExperiment
-    long_capacity: CapacityExperiment
-    sweep: SweepExperiment
-    cluster: ClusterExperiment
 
 
 def explain(error: ValidationError, what: str) -> ConfigError:
@@ -174,11 +137,6 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def load_experiments(path: Path) -> Experiments:
-    """The experiments of a configuration file."""
-    return parse(Experiments, read_yaml(path) or {}, str(path))
 
 
 def load_classes(path: Path) -> tuple[ClassSpec, ...]:

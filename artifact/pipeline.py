@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from artifact.capacity import CRITERIA, find_capacity, silo_capacity
-from artifact.config import CapacityExperiment, ConfigError, RunSpec, SweepExperiment
+from artifact.config import ConfigError, RunSpec
+from artifact.experiments import CapacityExperiment, SweepExperiment
 from artifact.runs import BACKEND, Result, run, trace
 from artifact.systems import SILO
 from artifact.tables import joined, provenance, read_table, write_table

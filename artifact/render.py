@@ -11,12 +11,12 @@ from types import ModuleType
 import pandas as pd
 
 from artifact.tables import provenance, read_table, write_text
-from figures import FIGURES, SERVER_FIGURES, style
+from figures import PAPER_FIGURES, SERVER_FIGURES, style
 
 
 def figure_module(name: str) -> ModuleType:
     """The module of figures/ called `name`; a ValueError lists the known ones."""
-    known = (*FIGURES, *SERVER_FIGURES)
+    known = (*PAPER_FIGURES, *SERVER_FIGURES)
     if name not in known:
         close = get_close_matches(name, known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,16 +20,8 @@ from figures import FIGURES, SERVER_FIGURES, differences, headline, style
 from niyama import load_card
 
 TABLES = ("capacity", "summary", "cluster")
+RUN_COLUMNS = ("trace", "latency", "predictor", "system", "requests")  # of a table with a row per run or search
 PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
-TITLES = {
-    "fig7": "Fig 7: goodput per replica",
-    "fig7_ratios": "Fig 7: ratios",
-    "fig10": "Fig 10: latency against load",
-    "fig11": "Fig 11: violations against load",
-    "fig_tbt": "Between the tokens (not in the paper)",
-    "fig_servers": "Real vLLM servers (not in the paper)",
-    "fig1_table4": "Fig 1 and Table 4: GPUs for one load",
-}
 CSS = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
@@ -50,20 +42,25 @@ summary { cursor: pointer; color: #0072B2; }
 """
 
 
-def write_report(results_dir: Path, servers: bool = False) -> Path:
-    """Draw every figure from results_dir/tables and write the page; its path.
+def write_report(
+    results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, name: str = "report"
+) -> Path:
+    """Draw the figures (none given: the default target's) from results_dir/tables and write the page; its path.
 
     servers: whether results_dir/tables has the table of real servers; without it the page says that they were left out.
     Raises ResultError for a missing table, ValueError for a table without a column that is needed.
     """
-    tables = load_tables(TABLES, results_dir / "tables")
+    modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
+    inputs = [table for module in modules.values() for table in module.INPUTS]
+    tables = load_tables([*TABLES, *inputs], results_dir / "tables")
     parts = {"Summary": _summary(tables), "What differs from the paper": _notes(tables)}
-    parts |= {TITLES.get(name, name): _figure(name, tables) for name in FIGURES}
+    parts |= {module.TITLE: _figure(figure, tables) for figure, module in modules.items()}
     parts |= {
-        TITLES.get(name, name): _servers(name, results_dir / "tables" if servers else None) for name in SERVER_FIGURES
+        figure_module(figure).TITLE: _servers(figure, results_dir / "tables" if servers else None)
+        for figure in SERVER_FIGURES
     }
     parts["Provenance"] = _provenance(tables)
-    path = results_dir / "report.html"
+    path = results_dir / f"{name}.html"
     write_text(path, _page(parts))
     return path
 
@@ -160,7 +157,7 @@ def _traces(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         known |= frame.attrs.get("traces", {})
         one = frame.attrs.get("trace")
         known |= {one["trace"]: one} if isinstance(one, Mapping) and "trace" in one else {}
-    names = {str(name) for frame in tables.values() for name in frame["trace"].unique()}
+    names = {str(name) for frame in tables.values() if "trace" in frame for name in frame["trace"].unique()}
     rows = []
     for name in style.in_order(names, style.TRACES):
         about = known.get(name, {})
@@ -184,8 +181,10 @@ def _runs(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for length, own in sorted(capacity.groupby("run_length"), reverse=True, key=lambda pair: pair[0]):
         rows.append({"experiment": f"capacity, {length} runs", **_counts(own, own["seeds"])})
-    for name in ("summary", "cluster"):
-        rows.append({"experiment": name, **_counts(tables[name], [tables[name]["seed"].nunique()])})
+    for name, frame in tables.items():
+        if name != "capacity" and set(RUN_COLUMNS) <= set(frame.columns):
+            seeds = frame["seeds"] if "seeds" in frame else [frame["seed"].nunique()]
+            rows.append({"experiment": name, **_counts(frame, seeds)})
     return pd.DataFrame(rows)
 
 
@@ -199,7 +198,8 @@ def _counts(frame: pd.DataFrame, seeds: Iterable[int]) -> dict[str, str]:
 
 
 def _cards(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    names = dict.fromkeys(str(name) for frame in tables.values() for name in frame["latency"].unique())
+    own = (frame["latency"].unique() for frame in tables.values() if "latency" in frame)
+    names = dict.fromkeys(str(name) for unique in own for name in unique)
     cards = [load_card(name) for name in names]
     fields = ("name", "model", "hardware", "source", "error")
     return pd.DataFrame([{field: getattr(card, field) for field in fields} for card in cards])

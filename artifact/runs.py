@@ -32,7 +32,12 @@ class Result:
     @property
     def backend(self) -> str:
         """What executed, as results name it."""
-        return OVERLAPPED_BACKEND if self.spec.overlapped else BACKEND
+        return backend(self.spec)
+
+
+def backend(spec: RunSpec) -> str:
+    """What executes a run, as results name it."""
+    return OVERLAPPED_BACKEND if spec.overlapped else BACKEND
 
 
 @cache
@@ -66,7 +71,7 @@ def run(
     ValueError (ConfigError, TraceError) on anything that makes no sense.
     """
     executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
-    system = build_system(spec.system, spec.classes, spec.replicas, spec.routing)
+    system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
     source = trace(spec.trace)
     requests = to_requests(spec, build(spec.workload_spec(), source))
     options = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}

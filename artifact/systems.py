@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from difflib import get_close_matches
+from typing import Any
 
 from artifact.config import ClassSpec, ConfigError
 from niyama import BUILT_IN, Policy
@@ -22,35 +25,59 @@ SYSTEMS = (
     SILO,
     "qoserve-artifact",
 )
+NO_CHANGES: Mapping[str, Any] = {}
+#: The numbers of a policy, by name, with an example of each one's type.
+POLICY_NUMBERS = {f.name: f.default for f in fields(Policy) if isinstance(f.default, bool | int | float | str)}
 
 
 def build_system(
-    name: str, classes: tuple[ClassSpec, ...], replicas: tuple[int, ...] | None = None, routing: str = "round-robin"
+    name: str,
+    classes: tuple[ClassSpec, ...],
+    replicas: tuple[int, ...] | None = None,
+    routing: str = "round-robin",
+    changes: Mapping[str, Any] = NO_CHANGES,
 ) -> System:
     """The system called `name` for these classes, with `replicas` per pool (default one each).
 
     `sarathi-silo` has one pool per class: chunk 256 for interactive classes, 2048 for batch (paper section 4).
-    FILE.py:NAME loads a `Policy` or a `System` of the user's. Raises ConfigError.
+    FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
+    its own. Raises ConfigError.
     """
     if ":" in name:
         loaded = _load(name)
         if isinstance(loaded, System):
-            return loaded
-        return shared(loaded, *_sizes(name, replicas, 1), routing)
+            return replace(loaded, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in loaded.pools))
+        return shared(changed(loaded, changes), *_sizes(name, replicas, 1), routing)
     if name == SILO:
         sizes = _sizes(name, replicas, len(classes))
-        return System(SILO, tuple(silo_pool(c, size) for c, size in zip(classes, sizes, strict=True)), routing)
+        return System(SILO, tuple(silo_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), routing)
     if name not in SYSTEMS:
         close = get_close_matches(name, SYSTEMS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ConfigError(f"system {name!r} is unknown{hint}; use one of {', '.join(SYSTEMS)}, or FILE.py:NAME")
-    return shared(BUILT_IN[name], *_sizes(name, replicas, 1), routing)
+    return shared(changed(BUILT_IN[name], changes), *_sizes(name, replicas, 1), routing)
 
 
-def silo_pool(qos: ClassSpec, replicas: int) -> Pool:
+def silo_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:
     """The silo's pool for one class."""
     policy = BUILT_IN["sarathi-fcfs" if qos.qos().interactive else "sarathi-fcfs-2048"]
-    return Pool(policy, replicas, (qos.name,))
+    return Pool(changed(policy, changes), replicas, (qos.name,))
+
+
+def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
+    """The policy with other numbers; its rules stay. Raises ConfigError."""
+    for field, value in changes.items():
+        if field not in POLICY_NUMBERS:
+            close = get_close_matches(field, POLICY_NUMBERS, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"policy.{field} is unknown{hint}; use one of {', '.join(POLICY_NUMBERS)}")
+        wanted = type(POLICY_NUMBERS[field])
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ConfigError(f"policy.{field} is {value!r}; write {wanted.__name__}")
+    try:
+        return replace(policy, **changes)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _sizes(name: str, replicas: tuple[int, ...] | None, pools: int) -> tuple[int, ...]:

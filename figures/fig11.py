@@ -16,6 +16,7 @@ from figures.frames import (
     traces_and_latencies,
 )
 
+TITLE = "Fig 11: violations against load"
 INPUTS = ("summary",)
 GROUPS = {
     "all": "overall",

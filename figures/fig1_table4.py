@@ -25,6 +25,7 @@ from figures.frames import (
     traces_and_latencies,
 )
 
+TITLE = "Fig 1 and Table 4: GPUs for one load"
 INPUTS = ("cluster",)
 SILO = "sarathi-silo"
 PERCENTILES = {"Q1": "ttft_p99_s", "Q2": "ttlt_p99_s", "Q3": "ttlt_p99_s"}

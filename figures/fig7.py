@@ -25,6 +25,7 @@ from figures.frames import (
     require,
 )
 
+TITLE = "Fig 7: goodput per replica"
 INPUTS = ("capacity",)
 COLUMNS = 3
 LANE_IN = 0.19  # height of one system's lane

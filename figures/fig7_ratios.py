@@ -24,6 +24,7 @@ from figures.frames import (
     require,
 )
 
+TITLE = "Fig 7: ratios"
 INPUTS = ("capacity",)
 NUMERATORS = ("niyama", "qoserve-artifact")
 BASELINES = {"FCFS": "sarathi-fcfs", "EDF": "sarathi-edf"}

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from figures import load_lines, style
 from figures.frames import CRITERION_ALL, RUN_COLUMNS, Tables, Variant, estimate_of_log, require, traces_and_latencies
 
+TITLE = "Real vLLM servers (not in the paper)"
 INPUTS = ("servers",)
 SIMULATED = "sim"
 #: Columns of panels: a group of requests, and the latency that its class is about.

@@ -19,6 +19,7 @@ from figures.frames import (
     traces_and_latencies,
 )
 
+TITLE = "Between the tokens (not in the paper)"
 INPUTS = ("summary",)
 GROUP = "Q1"
 #: column -> title, axis title, what a table's value is multiplied with

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, summary_rows
+from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
 
 from artifact.tables import write_table
 
 
 @pytest.fixture
 def rows() -> dict[str, list[dict]]:
-    """Rows of the three tables."""
-    return {"capacity": capacity_rows(), "summary": summary_rows(), "cluster": cluster_rows()}
+    """Rows of every table that a figure reads."""
+    return {"capacity": capacity_rows(), "summary": summary_rows(), "cluster": cluster_rows(), **named_rows()}
 
 
 @pytest.fixture
 def frames(rows) -> dict[str, pd.DataFrame]:
-    """The three tables as figures get them."""
+    """The tables as figures get them."""
     return {name: pd.DataFrame(table) for name, table in rows.items()}
 
 
 @pytest.fixture
 def results(rows, tmp_path) -> Path:
-    """A results folder with the three tables as the pipeline writes them."""
+    """A results folder with the tables as the pipeline writes them."""
     traces = {
         CODE: {"trace": CODE, "source": "local", "rows": 8819, "citation": "https://example.org/trace"},
         CODE_TWIN: {"trace": CODE_TWIN, "source": "synthetic", "rows": 50000, "notes": ["fidelity good"]},

@@ -98,3 +98,8 @@ def cluster_rows(trace=CODE_TWIN, load_qps=35.0, seeds=2) -> list[dict]:
                 about = {"fleet": fleet, "sizing": sizing, **who, "group": group}
                 rows.append({**metrics(group, 1 + seed), **about, "replicas": replicas})
     return rows
+
+
+def named_rows() -> dict[str, list[dict]]:
+    """Made-up rows of the tables of named experiments (`grids` and `searches` of paper.yaml), by table."""
+    return {}

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from artifact.config import ConfigError, load_experiments
+from artifact.config import ConfigError
+from artifact.experiments import load_experiments
+from artifact.render import figure_module
 from artifact.server_config import load_server_experiment
 from artifact.tables import provenance, read_table
+from figures import PAPER_FIGURES
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ROOT / "workflows" / "config" / "servers.yaml"
@@ -61,6 +64,39 @@ def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     assert next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns == kept  # what was finished stayed
 
 
+@pytest.mark.timeout(900)
+def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
+    """`paper` holds all that the default target does; a lost part is run again alone, to the same bytes."""
+    results, config = tmp_path / "results", tmp_path / "c.yaml"
+    text = (ROOT / "workflows/config/smoke.yaml").read_text()
+    config.write_text(text)
+    first = snakemake(results, "paper", experiments=str(config))
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert "Fig 7: goodput" in (results / "paper.html").read_text()
+    grid, search = (read_table(results / "tables" / f"{name}.parquet") for name in ("steps", "bursts"))
+    assert {(r["variant"], r["load_qps"], r["seed"]) for r in grid.to_pylist()} == {
+        (label, load, seed) for label in ("alpha 0", "alpha 8") for load in (4.0, 6.0) for seed in (0, 1)
+    }
+    assert {(r["variant"], r["system"], r["latency"]) for r in search.to_pylist()} == {
+        (label, system, latency)
+        for label in ("Poisson", "gamma, cv 3")
+        for system in ("sarathi-edf", "niyama")
+        for latency in ("a100-llama3-8b-linear", "a100-llama3-8b-roofline")
+    }
+    assert provenance(search)["traces"]["azure-code-2023"]["rows"] > 0
+
+    lost, kept = sorted((results / "searches").rglob("*.parquet"))
+    before, stayed = (results / "tables" / "bursts.parquet").read_bytes(), kept.stat().st_mtime_ns
+    lost.unlink()
+    (results / "tables" / "bursts.parquet").unlink()
+    config.write_text(text.replace('"alpha 8": {}', '"alpha 8": {}\n      "alpha 9": {policy: {alpha_high: 0.009}}'))
+    again = snakemake(results, "paper", experiments=str(config))
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert (results / "tables" / "bursts.parquet").read_bytes() == before
+    assert kept.stat().st_mtime_ns == stayed  # another entry's change does not concern it
+    assert "alpha 9" in {r["variant"] for r in read_table(results / "tables" / "steps.parquet").to_pylist()}
+
+
 def test_a_bad_configuration_stops_before_any_job(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text((ROOT / "workflows/config/smoke.yaml").read_text().replace("step_qps: 0.2", "step_qps: -0.2"))
@@ -96,6 +132,13 @@ def test_paper_configuration_uses_the_papers_request_counts():
     assert paper.sweep.requests == 75_000 and paper.cluster.requests == 360_000
     assert min(paper.capacity.seeds, paper.sweep.seeds, paper.cluster.seeds) >= 5
     assert min(paper.long_capacity.requests.values()) >= 120_000
+
+
+@pytest.mark.parametrize("figure", PAPER_FIGURES)
+def test_paper_configuration_makes_every_table_that_a_figure_reads(figure):
+    """Without it the target `paper` would leave the figure out."""
+    tables = {"capacity", "summary", "cluster", *load_experiments(ROOT / "workflows/config/paper.yaml").named}
+    assert set(figure_module(figure).INPUTS) <= tables
 
 
 def test_trace_step_says_where_the_trace_came_from(tmp_path):

@@ -1,18 +1,20 @@
-# One job per experiment, trace and latency model; each writes one table.
-# The trace's description says which trace it is after all: its synthetic twin, when it could not be had.
-READY = [f"{RESULTS}/kernel.txt", EXPERIMENTS]
+# One job per experiment, trace and latency model; each writes one table. What a job depends on is its own part of the
+# configuration (`settings`), not the whole file. The trace's description says which trace it is after all: its
+# synthetic twin, when it could not be had.
 TRACE = f"{RESULTS}/traces/{{trace}}.json"
 
 
 rule capacity:
     input:
-        READY,
+        f"{RESULTS}/kernel.txt",
         trace=TRACE,
     output:
         f"{RESULTS}/capacity/paper/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/capacity/{{trace}}-{{latency}}.tsv"
     priority: 2
+    params:
+        settings=lambda w: CONFIG.capacity.model_dump_json(),
     shell:
         "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --run-length paper --out {output}"
@@ -21,7 +23,7 @@ rule capacity:
 rule long_capacity:
     # starts from the shorter runs' answers
     input:
-        READY,
+        f"{RESULTS}/kernel.txt",
         trace=TRACE,
         guesses=rules.capacity.output,
     output:
@@ -29,6 +31,8 @@ rule long_capacity:
     benchmark:
         f"{RESULTS}/benchmarks/long_capacity/{{trace}}-{{latency}}.tsv"
     priority: 1
+    params:
+        settings=lambda w: CONFIG.long_capacity.model_dump_json(),
     shell:
         "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --run-length long --guesses {input.guesses} --out {output}"
@@ -36,12 +40,14 @@ rule long_capacity:
 
 rule sweep:
     input:
-        READY,
+        f"{RESULTS}/kernel.txt",
         trace=TRACE,
     output:
         f"{RESULTS}/sweep/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/sweep/{{trace}}-{{latency}}.tsv"
+    params:
+        settings=lambda w: CONFIG.sweep.model_dump_json(),
     shell:
         "python -m artifact sweep --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --out {output}"
@@ -49,13 +55,15 @@ rule sweep:
 
 rule cluster:
     input:
-        READY,
+        f"{RESULTS}/kernel.txt",
         trace=TRACE,
     output:
         f"{RESULTS}/cluster/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/cluster/{{trace}}-{{latency}}.tsv"
     priority: 3
+    params:
+        settings=lambda w: CONFIG.cluster.model_dump_json(),
     shell:
         "python -m artifact cluster --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --out {output}"

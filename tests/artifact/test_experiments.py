@@ -1,0 +1,139 @@
+"""Named experiments: what a configuration lists is what runs, and a mistake in it is one line that names it."""
+
+from pathlib import Path
+
+import pytest
+
+from artifact.capacity import find_capacity
+from artifact.config import ConfigError, RunSpec
+from artifact.experiments import Grid, Search, load_experiments, named_experiment
+from artifact.grids import grid_rows, search_rows
+from artifact.runs import run
+from artifact.sweep import summary_rows
+from artifact.systems import build_system
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "workflows" / "config" / "smoke.yaml"
+LATENCY = "a100-llama3-8b-linear"
+TRACE = "azure-code-2023-synth"
+ALPHA_0 = {"policy": {"alpha_low": 0.0, "alpha_high": 0.0}}
+
+
+def grid(**changes) -> Grid:
+    fields = {"traces": [TRACE], "systems": ["niyama"], "loads_qps": [5], "requests": 400, "seeds": 2}
+    return Grid.model_validate({**fields, **changes})
+
+
+def without(rows: list[dict], *columns: str) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in columns} for row in rows]
+
+
+def test_a_grid_is_every_variant_system_load_and_seed():
+    own = grid(systems=["niyama", "sarathi-edf"], loads_qps=[4, 5.5], variants={"a": ALPHA_0, "b": {"requests": 200}})
+    specs = own.specs(TRACE, LATENCY)
+    seen = {(label, s.system, s.load_qps, s.seed) for label, s in specs}
+    assert len(specs) == len(seen) == 2 * 2 * 2 * 2
+    assert {s.requests for label, s in specs if label == "b"} == {200}
+    assert {s.requests for label, s in specs if label == "a"} == {400}
+    assert all(s.latency == LATENCY and s.trace == TRACE for _, s in specs)
+
+
+def test_grid_rows_are_those_of_the_runs_with_their_label():
+    own = grid(run={"noise": 0.1}, variants={"noisy": {}, "quiet": {"noise": 0.0}})
+    rows = grid_rows(own.specs(TRACE, LATENCY))
+    for label, noise in (("noisy", 0.1), ("quiet", 0.0)):
+        spec = RunSpec(trace=TRACE, system="niyama", load_qps=5.0, requests=400, seed=1, noise=noise)
+        found = [row for row in rows if row["variant"] == label and row["seed"] == 1]
+        assert without(found, "variant") == summary_rows(run(spec))
+    assert without(rows[: len(rows) // 2], "variant") != without(rows[len(rows) // 2 :], "variant")
+
+
+def test_a_policys_numbers_reach_the_kernel():
+    """The paper's alpha 0 is EDF order: Niyama with it is its own ablation without hybrid priority."""
+    one = {"loads_qps": [7], "requests": 1500, "seeds": 1}
+    changed = grid_rows(grid(**one, run=ALPHA_0).specs(TRACE, LATENCY))
+    ablation = grid_rows(grid(**one, systems=["niyama-dc-er"]).specs(TRACE, LATENCY))
+    assert without(changed, "system") == without(ablation, "system")
+    assert without(changed, "system") != without(grid_rows(grid(**one).specs(TRACE, LATENCY)), "system")
+
+
+def test_a_policys_numbers_reach_every_pool():
+    system = build_system("sarathi-silo", grid_classes(), changes={"max_running": 8})
+    assert [pool.policy.max_running for pool in system.pools] == [8, 8, 8]
+    assert [pool.policy.max_chunk_tokens for pool in system.pools] == [256, 2048, 2048]
+
+
+def grid_classes():
+    return RunSpec(trace=TRACE, system="niyama", load_qps=1.0, requests=1).classes
+
+
+def test_search_rows_are_those_of_find_capacity_with_their_label():
+    own = Search.model_validate(
+        {
+            "systems": ["sarathi-fcfs", "sarathi-silo"],
+            "requests": {TRACE: 1200},
+            "seeds": 1,
+            "step_qps": 0.5,
+            "variants": {"plain": {}, "planned ahead": {"overlapped": True}},
+        }
+    )
+    rows = search_rows(own, own.specs(TRACE, LATENCY, own.requests[TRACE]))
+    assert [(r["variant"], r["system"]) for r in rows[::2]] == [
+        (label, system) for label in own.variants for system in own.systems
+    ]
+    assert {r["backend"] for r in rows if r["variant"] == "planned ahead"} == {"sim-overlapped"}
+    spec = RunSpec(trace=TRACE, system="sarathi-fcfs", load_qps=1.0, requests=1200)
+    assert without(rows[:2], "variant", "backend") == find_capacity(spec, 1, 0.5)
+
+
+def test_latency_models_are_the_files_unless_given():
+    found = load_experiments(SMOKE)
+    assert found.latencies_of(found.grids["steps"]) == (LATENCY,)
+    assert found.latencies_of(found.searches["bursts"]) == found.latencies
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    assert named_experiment(SMOKE, "steps", Grid).requests == 1500
+    with pytest.raises(ConfigError, match=r"there is no search 'steps'; use one of bursts"):
+        named_experiment(SMOKE, "steps", Search)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "alpha_low: 0.0",
+            "alpha_lo: 0.0",
+            ["grids.steps: variant 'alpha 0'", "did you mean 'alpha_low'"],
+        ),
+        ("alpha_low: 0.0", "alpha_low: high", ["grids.steps", "policy.alpha_low is 'high'", "float"]),
+        ("alpha_low: 0.0", "alpha_low: 3.0", ["grids.steps", "alpha_low is 3.0", "at most alpha_high"]),
+        ("noise: 0.1", "noise: -1", ["grids.steps", "noise is -1"]),
+        ("noise: 0.1", "nois: 0.1", ["grids.steps", "nois is not a known field"]),
+        ("noise: 0.1", "load_qps: 3", ["grids.steps", "run.load_qps is 3", "list it under loads_qps"]),
+        ("noise: 0.1", "predictor: h100", ["grids.steps", "latency model 'h100' is unknown"]),
+        ("loads_qps: [4, 6]", "loads_qps: [4, 0]", ["grids.steps.loads_qps.1 is 0"]),
+        ("loads_qps: [4, 6]", "loads_qps: []", ["grids.steps.loads_qps is []"]),
+        ("systems: [niyama]\n    loads", "systems: [nyama]\n    loads", ["grids.steps", "did you mean 'niyama'"]),
+        ("cv: 3.0", "cv: 0.0", ["searches.bursts", "arrivals.gamma.cv = 0.0"]),
+        (
+            "azure-code-2023: 1500}\n    seeds: 2\n    step_qps",
+            "a: 0}\n    seeds: 2\n    step_qps",
+            ["requests.a is 0"],
+        ),
+        ("  bursts:", "  steps:", ["searches.steps", "choose another name"]),
+        ("  bursts:", "  summary:", ["searches.summary", "choose another name"]),
+        ("  bursts:", "  Bursts-2:", ["searches.Bursts-2", "lower-case letters"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_entry_the_field_and_the_value(tmp_path, old, new, words):
+    text = SMOKE.read_text()
+    assert text.count(old) == 1
+    path = tmp_path / "c.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_experiments(path)
+    said = str(caught.value)
+    assert "\n" not in said
+    for word in words:
+        assert word in said

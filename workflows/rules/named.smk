@@ -1,0 +1,52 @@
+# The experiments under `grids` and `searches`: one job per name, trace and latency model, one table per name.
+# What a job depends on is its own entry, not the whole file: a new entry leaves finished ones as they are.
+NO_NAME = "(?!)"  # matches nothing: a configuration need not have any
+
+
+wildcard_constraints:
+    grid="|".join(CONFIG.grids) or NO_NAME,
+    search="|".join(CONFIG.searches) or NO_NAME,
+    named="|".join(CONFIG.named) or NO_NAME,
+
+
+rule grid:
+    input:
+        f"{RESULTS}/kernel.txt",
+        trace=TRACE,
+    output:
+        f"{RESULTS}/grids/{{grid}}/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/grid/{{grid}}-{{trace}}-{{latency}}.tsv"
+    params:
+        settings=lambda w: CONFIG.grids[w.grid].model_dump_json(),
+    shell:
+        "python -m artifact grid {wildcards.grid} --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
+        " --latency {wildcards.latency} --out {output}"
+
+
+rule search:
+    input:
+        f"{RESULTS}/kernel.txt",
+        trace=TRACE,
+    output:
+        f"{RESULTS}/searches/{{search}}/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/search/{{search}}-{{trace}}-{{latency}}.tsv"
+    params:
+        settings=lambda w: CONFIG.searches[w.search].model_dump_json(),
+    shell:
+        "python -m artifact search {wildcards.search} --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
+        " --latency {wildcards.latency} --out {output}"
+
+
+rule named_table:
+    input:
+        lambda w: expand(
+            f"{RESULTS}/{'grids' if w.named in CONFIG.grids else 'searches'}/{w.named}/{{trace}}/{{latency}}.parquet",
+            trace=CONFIG.named[w.named].traces,
+            latency=CONFIG.latencies_of(CONFIG.named[w.named]),
+        ),
+    output:
+        f"{RESULTS}/tables/{{named}}.parquet",
+    shell:
+        "python -m artifact merge {input} --out {output}"
