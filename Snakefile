@@ -21,6 +21,7 @@ shell.prefix(f'PATH="{Path(sys.executable).parent}:$PATH"; ')
 include: "workflows/rules/traces.smk"
 include: "workflows/rules/experiments.smk"
 include: "workflows/rules/named.smk"
+include: "workflows/rules/scenarios.smk"
 include: "workflows/rules/servers.smk"
 include: "workflows/rules/figures.smk"
 

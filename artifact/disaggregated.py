@@ -11,23 +11,21 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from artifact import metrics
 from artifact.capacity import CRITERIA, HEADROOM, Search, capacity_row, worst_rates
-from artifact.config import ClassSpec, ConfigError, RunSpec, Strict
+from artifact.config import ClassSpec, ConfigError, RunSpec
+from artifact.experiments import DisaggregatedExperiment
 from artifact.fluid import fluid_bound_qps
 from artifact.runs import BACKEND, to_requests, trace
+from artifact.systems import DISAGGREGATED
 from niyama import BUILT_IN, Policy, load_card, rules
 from niyama.latency import ModelCard, empty_batch, seconds
 from niyama.sim import Disaggregated, DisaggregatedRun, KVLink, Requests, shared, simulate_disaggregated
 from traces import build as build_workload
 
-# Systems by name, and the policy whose order and relegation their prefill pool takes.
-ORDERS = {"disagg-fcfs": "sarathi-fcfs", "disagg-edf": "sarathi-edf", "disagg-niyama": "niyama"}
 PREFILL_ONLY = "violation_rate_prefill_only"  # as the authors count: a request is over with its first token
 DECODE_SIDE = (
     "decode_nodes",
@@ -40,33 +38,11 @@ DECODE_SIDE = (
 )
 DECODE_POLICY = replace(BUILT_IN["sarathi-fcfs"], name="decode", max_chunk_tokens=8192, kv_reserve=0.0)
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class DisaggregatedExperiment(Strict):
-    """Goodput per prefill node, for systems x traces x latency models."""
-
-    traces: tuple[str, ...] = Field(strict=False)
-    systems: dict[str, Annotated[int, Field(ge=1)]] = Field(description="requests per run, by system")
-    kv_bytes_per_token: dict[str, Positive] = Field(description="size of a token's keys and values, by latency model")
-    chunk_tokens: Annotated[int, Field(ge=1)] = Field(description="most prompt tokens in a step of a prefill node")
-    link_bytes_per_s: Positive = Field(description="bandwidth from a prefill node to the decode nodes")
-    link_delay_s: NotNegative = Field(description="time that a transfer takes beside its bytes")
-    batch_allowance_s: NotNegative = Field(description="what prefill nodes leave of a batch deadline for the rest")
-    decode_share: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="decode nodes are enough to stay at this share of each limit on average: TBT, KV, requests"
-    )
-    seeds: Annotated[int, Field(ge=1)]
-    step_qps: Positive
-
 
 def prefill_policy(system: str, chunk_tokens: int) -> Policy:
-    """The policy of a system's prefill pool. ConfigError for a name that is not in ORDERS."""
-    if system not in ORDERS:
-        raise ConfigError(f"system {system!r} is no disaggregated one; use one of {', '.join(ORDERS)}")
+    """The policy of a disaggregated system's prefill pool."""
     return replace(
-        BUILT_IN[ORDERS[system]],
+        BUILT_IN[DISAGGREGATED[system]],
         name=system,
         prefill_budget=rules.fixed_chunk,
         max_chunk_tokens=chunk_tokens,

@@ -6,33 +6,17 @@ Per run a summary by group, the fate of relegated requests included, and latenci
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from artifact import metrics
-from artifact.config import RunSpec, Strict
+from artifact.config import RunSpec
+from artifact.experiments import OverloadExperiment
 from artifact.runs import Result, run
 from artifact.sweep import identity
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+WAVE_COLUMNS = ("low_qps", "high_qps", "dwell_s", "low_importance_share")
 WINDOW_QUANTILES = {"p50": 0.5, "p99": 0.99}
-
-
-class OverloadExperiment(Strict):
-    """A square wave of load, for systems x traces."""
-
-    traces: tuple[str, ...] = Field(strict=False)
-    systems: tuple[str, ...] = Field(strict=False)
-    low_qps: Positive = Field(description="load of the first phase and every second one after it")
-    high_qps: Positive = Field(description="load of the others")
-    dwell_s: Positive = Field(description="length of a phase")
-    duration_s: Positive = Field(description="how long requests arrive, on average")
-    low_importance_share: Annotated[float, Field(ge=0, le=1)]
-    window_s: Positive = Field(description="length of a window of `overload_windows`")
-    stride_s: Positive = Field(description="from the start of a window to the start of the next")
-    seeds: Annotated[int, Field(ge=1)]
 
 
 def specs(experiment: OverloadExperiment, trace_name: str, latency: str) -> list[RunSpec]:
@@ -68,7 +52,7 @@ def overload(
             on_run(spec)
         result = run(spec)
         columns = metrics.request_columns(result.requests, result.run)
-        wave = {name: getattr(experiment, name) for name in ("low_qps", "high_qps", "dwell_s")}
+        wave = {name: getattr(experiment, name) for name in WAVE_COLUMNS}
         summary += [{**row, **wave} for row in group_rows(result, columns)]
         windows += [{**row, **wave} for row in window_rows(result, columns, experiment.window_s, experiment.stride_s)]
     return summary, windows

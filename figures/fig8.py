@@ -14,6 +14,7 @@ from figures import paper, style
 from figures.fig7 import no_crossing, pick
 from figures.frames import CAPACITY_COLUMNS, CRITERION_ALL, CRITERION_PAPER, Tables, Variant, latencies, require
 
+TITLE = "Fig 8: goodput of prefill nodes"
 INPUTS = ("disaggregated",)
 CRITERION_PREFILL = "violation_rate_prefill_only"  # a request is over with its first token: the authors' emulation
 SIDE = ("decode_nodes", "decode_wait_p99_s", "decodes_mean", "decodes_peak", "decode_kv_peak_tokens")
@@ -51,7 +52,9 @@ def table(tables: Tables) -> pd.DataFrame:
         own = variant.rows(frame)
         for trace in style.in_order(own["trace"], style.TRACES):
             here = own[own["trace"] == trace]
-            rows += [_row(here, variant, trace, system) for system in style.in_order(here["system"], style.SYSTEMS)]
+            rows += [
+                _row(here, variant, trace, system) for system in style.in_order(here["system"], style.DISAGGREGATED)
+            ]
     return pd.DataFrame(rows)
 
 
@@ -112,7 +115,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     """One panel per trace, one lane per system."""
     frame = variant.rows(require(tables, "disaggregated", COLUMNS))
     rows = table({"disaggregated": frame})
-    systems = style.in_order(rows["system"], style.SYSTEMS)
+    systems = style.in_order(rows["system"], style.DISAGGREGATED)
     traces = style.in_order(rows["trace"], style.TRACES)
     width = style.DOUBLE_IN if len(traces) > 1 else style.SINGLE_IN
     with style.styled():

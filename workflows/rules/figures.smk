@@ -4,7 +4,7 @@ from figures import FIGURES, PAPER_FIGURES
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
 # Tables of this configuration; a figure that needs another is left out of `paper` (the default target needs all of its).
-TABLES = {"capacity", "summary", "cluster", *CONFIG.named}
+TABLES = set(CONFIG.tables)
 PAPER = [
     name for name in PAPER_FIGURES if TABLES.issuperset(figure_module(name).INPUTS)
 ]
@@ -56,9 +56,8 @@ rule paper_report:
     input:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=PAPER),
-        rules.tables.output,
         # also those that no figure reads
-        tables=expand(f"{RESULTS}/tables/{{named}}.parquet", named=CONFIG.named),
+        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=CONFIG.tables),
         text=rules.report.input.text,
     output:
         f"{RESULTS}/paper.html",
