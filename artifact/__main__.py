@@ -8,7 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import claim_commands, commands, host_commands, server_commands, server_steps, step_profile
+from artifact import (
+    claim_commands,
+    commands,
+    host_commands,
+    scenario_commands,
+    server_commands,
+    server_steps,
+    step_profile,
+)
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
@@ -102,6 +110,8 @@ def _pipeline_commands(verbs) -> None:
         ("cluster", commands.cluster, "Fleets on one trace."),
         ("grid", commands.grid, "The runs of one entry of `grids` on one trace."),
         ("search", commands.search, "The searches of one entry of `searches` on one trace."),
+        ("disaggregated", scenario_commands.disaggregate, "Goodput of prefill nodes on one trace."),
+        ("overload", scenario_commands.overload, "A square wave of load on one trace."),
     ):
         step = _verb(verbs, name, run, text)
         if name in ("grid", "search"):
@@ -111,6 +121,8 @@ def _pipeline_commands(verbs) -> None:
         step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
         step.add_argument("--latency", required=True)
         step.add_argument("--out", type=Path, required=True)
+        if name == "overload":
+            step.add_argument("--windows", type=Path, required=True, help="file of the latencies in windows of time")
         if name == "capacities":
             step.add_argument("--run-length", choices=("paper", "long"), required=True)
             step.add_argument("--guesses", type=Path, help="capacities of shorter runs to start from")

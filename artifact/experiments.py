@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from artifact.config import ConfigError, RunSpec, Strict, parse, read_yaml
+from artifact.config import PAPER_MIX, ConfigError, RunSpec, Strict, parse, read_yaml
 from artifact.panels.settings import Panels
-from artifact.systems import build_system
+from artifact.systems import DISAGGREGATED, build_system
 from niyama import load_card
 
 AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
+SCENARIOS = ("disaggregated", "overload", "overload_windows")
 #: Tables with rules of their own.
-TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *Panels.model_fields)
+TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Load = Positive
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -51,6 +54,57 @@ class ClusterExperiment(Strict):
     seeds: Count
     shared: tuple[str, ...] = Field(strict=False)
     fleets: dict[str, list[list[int]]] = Field(description="fleets to run as they are: system -> replicas per pool")
+
+
+class DisaggregatedExperiment(Strict):
+    """Goodput per prefill node of a disaggregated deployment, for systems x traces x latency models."""
+
+    traces: Names
+    systems: dict[str, Count] = Field(min_length=1, description="requests per run, by system")
+    kv_bytes_per_token: dict[str, Positive] = Field(
+        min_length=1, description="size of a token's keys and values, by latency model: those that it runs with"
+    )
+    chunk_tokens: Count = Field(description="most prompt tokens in a step of a prefill node")
+    link_bytes_per_s: Positive = Field(description="bandwidth from a prefill node to the decode nodes")
+    link_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        description="what a transfer takes beside its bytes"
+    )
+    batch_allowance_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        description="what prefill nodes leave of a batch deadline for the rest"
+    )
+    decode_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="decode nodes are enough to stay at this share of each limit on average: TBT, KV, requests"
+    )
+    seeds: Count
+    step_qps: Positive
+
+    def check(self) -> None:
+        """Raise ValueError on the first name that is unknown."""
+        for system in self.systems:
+            if system not in DISAGGREGATED:
+                raise ConfigError(f"systems has {system!r}; use {', '.join(DISAGGREGATED)}")
+        for latency in self.kv_bytes_per_token:
+            load_card(latency)
+
+
+class OverloadExperiment(Strict):
+    """A square wave of load between less and more than a replica can serve, for systems x traces."""
+
+    traces: Names
+    systems: Names
+    low_qps: Positive = Field(description="load of the first phase and of every second one after it")
+    high_qps: Positive = Field(description="load of the others")
+    dwell_s: Positive = Field(description="length of a phase")
+    duration_s: Positive = Field(description="how long requests arrive, on average")
+    low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(description="share that is not important")
+    window_s: Positive = Field(description="length of a window of the table overload_windows")
+    stride_s: Positive = Field(description="from the start of a window to the start of the next")
+    seeds: Count
+
+    def check(self) -> None:
+        """Raise ValueError on the first system that is unknown."""
+        for system in self.systems:
+            build_system(system, PAPER_MIX)
 
 
 class NamedExperiment(Strict):
@@ -143,6 +197,8 @@ class Experiments(Strict):
     long_capacity: CapacityExperiment
     sweep: SweepExperiment
     cluster: ClusterExperiment
+    disaggregated: DisaggregatedExperiment | None = None
+    overload: OverloadExperiment | None = None
     grids: dict[str, Grid] = Field(default_factory=dict, description="table -> its runs, each at a given load")
     searches: dict[str, Search] = Field(default_factory=dict, description="table -> its capacity searches")
     panels: Panels = Field(default_factory=Panels, description="what looks inside runs (`artifact.panels`)")
@@ -151,6 +207,13 @@ class Experiments(Strict):
     def named(self) -> dict[str, Grid | Search]:
         """Grids and searches by the name of their table."""
         return {**self.grids, **self.searches}
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Every table that the file's experiments make, real servers' apart."""
+        more = ("disaggregated",) if self.disaggregated else ()
+        more += ("overload", "overload_windows") if self.overload else ()
+        return ("capacity", "summary", "cluster", "predictor_accuracy", *more, *self.named, *self.panels.tables)
 
     def latencies_of(self, experiment: NamedExperiment) -> tuple[str, ...]:
         """The latency models it runs with."""
@@ -183,6 +246,9 @@ def _with_seeds(values: Any, seeds: int) -> Any:
 def load_experiments(path: Path) -> Experiments:
     """The experiments of a configuration file. ConfigError on the first value that makes no sense."""
     found = parse(Experiments, _values(path), str(path))
+    for section in ("disaggregated", "overload"):
+        if getattr(found, section) is not None:
+            _check(f"{path}: {section}", getattr(found, section).check)
     for section, experiments in (("grids", found.grids), ("searches", found.searches)):
         for name, experiment in experiments.items():
             where = f"{path}: {section}.{name}"
@@ -190,11 +256,16 @@ def load_experiments(path: Path) -> Experiments:
                 raise ConfigError(f"{where}: the name is {name!r}; use lower-case letters, digits and _")
             if name in TAKEN or (section == "searches" and name in found.grids):
                 raise ConfigError(f"{where}: there is another table {name!r}; choose another name")
-            try:
-                experiment.check(found.latencies_of(experiment))
-            except ValueError as error:
-                raise ConfigError(f"{where}: {error}") from None
+            _check(where, partial(experiment.check, found.latencies_of(experiment)))
     return found
+
+
+def _check(where: str, check: Callable[[], None]) -> None:
+    """Say where a value stands that makes no sense."""
+    try:
+        check()
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def named_experiment(path: Path, name: str, kind: type[Grid] | type[Search]) -> Any:
