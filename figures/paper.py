@@ -57,13 +57,12 @@ def goodput(trace: str, system: str, latency: str) -> Printed | None:
     return None
 
 
-def violations_at_6_qps(trace: str, system: str, latency: str) -> Printed | None:
-    """Table 5's share of violated requests at 6 requests/s."""
+def ablation(trace: str, system: str, latency: str) -> dict[str, Any] | None:
+    """Table 5's row for a system: its optimal load, and the share violated at 6 requests/s."""
     table = values()["table5"]
     if (table["trace"], table["model"]) != (data_set(trace), model(latency)):
         return None
-    own = (row for row in table["rows"] if row["scheme"] == scheme(system))
-    return next((Printed(row["violation_rate_at_6_qps"], row["where"]) for row in own), None)
+    return next((row for row in table["rows"] if row["scheme"] == scheme(system)), None)
 
 
 def mix(system: str, name: str, load_qps: float) -> dict[str, Any] | None:
