@@ -7,7 +7,29 @@ hold), style (looks), paper (printed numbers), then the figures. Nothing here kn
 """
 
 #: Of `snakemake paper`, in the order of the report.
-PAPER_FIGURES = ("fig1_table4", "fig7", "fig7_ratios", "fig8", "fig10", "fig11", "fig_tbt", "fig12", "fig13")
+PAPER_FIGURES = (
+    "fig1_table4",
+    "fig2",
+    "fig5",
+    "fig7",
+    "fig7_ratios",
+    "fig8",
+    "fig10",
+    "fig11",
+    "fig12",
+    "fig13",
+    "table5",
+    "fig14",
+    "table6",
+    "fig_slo_set",
+    "fig_tbt",
+    "fig_run_length",
+    "fig_arrivals",
+    "fig_classes",
+    "fig_decode_length",
+    "fig_predictor",
+    "fig_long_context",
+)
 #: Of the default target, in the order of its report.
 FIGURES = ("fig7", "fig7_ratios", "fig10", "fig11", "fig_tbt", "fig1_table4")
 #: Of real servers: drawn where vLLM is installed.

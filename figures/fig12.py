@@ -161,7 +161,8 @@ def _violations(ax: Axes, rows: pd.DataFrame) -> None:
                 ax.plot(at, 100 * row[f"paper_{group}"], **style.paper_style(), clip_on=False)
                 top = max(top, 100 * row[f"paper_{group}"])
             if style.look(row["system"]).emphasised:  # often too low a bar to be seen
-                ax.text(at, top + 3, f"{100 * row[group]:.1f}", ha="center", va="bottom", fontsize=style.SMALL_PT)
+                look = {"color": style.look(row["system"]).colour, "fontweight": "bold", "fontsize": style.SMALL_PT}
+                ax.text(at, top + 3, f"{100 * row[group]:.1f}", ha="center", va="bottom", **look)
     ax.set_xticks(range(len(GROUPS)), GROUPS.values())
     ax.tick_params(axis="x", length=0)
     ax.set_ylim(0, 104)

@@ -20,6 +20,7 @@ from figures.frames import (
     RUN_COLUMNS,
     Tables,
     Variant,
+    columns,
     estimate,
     require,
     traces_and_latencies,
@@ -77,22 +78,15 @@ def table(tables: Tables) -> pd.DataFrame:
         row |= {"load_qps": float(own["load_qps"].iloc[0]), "requests": int(own["requests"].iloc[0])}
         row["seeds"] = own["seed"].nunique()
         for group, column in PERCENTILES.items():
-            row |= _columns(f"{group}_p99_s", own.loc[own["group"] == group, column])
+            row |= columns(f"{group}_p99_s", estimate(own.loc[own["group"] == group, column]))
         for criterion in (CRITERION_PAPER, CRITERION_ALL):
-            row |= _columns(criterion, own.loc[own["group"] == "all", criterion])
+            row |= columns(criterion, estimate(own.loc[own["group"] == "all", criterion]))
         found = paper.fleet(row["trace"], row["system"], row["latency"], row["fleet"], row["load_qps"])
         printed = found or {}
         row |= {f"paper_{group}_p99_s": printed.get(group, math.nan) for group in PERCENTILES}
         row["paper_violation_rate"] = printed.get("violation_rate", math.nan)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _columns(name: str, values: pd.Series) -> dict[str, float]:
-    """Mean, low and high of a column; nan where there is none."""
-    found = estimate(values)
-    triple = (found.mean, found.low, found.high) if found else (None, None, None)
-    return {f"{name}{end}": math.nan if v is None else v for end, v in zip(("", "_low", "_high"), triple, strict=True)}
 
 
 def text_table(tables: Tables) -> pd.DataFrame:

@@ -34,6 +34,8 @@ CAPACITY_COLUMNS = (
     "seed_capacity_qps",
 )
 RUN_COLUMNS = ("trace", "system", "latency", "predictor", "load_qps", "requests", "seed", "group")
+#: Of a table of named searches: `variant` in place of `run_length`.
+SEARCH_COLUMNS = (*(column for column in CAPACITY_COLUMNS if column != "run_length"), "variant")
 
 
 class FigureError(ValueError):
@@ -87,6 +89,25 @@ def require(tables: Tables, name: str, columns: Iterable[str]) -> pd.DataFrame:
     return tables[name]
 
 
+def joined(tables: Tables, names: Iterable[str], columns: Iterable[str]) -> pd.DataFrame:
+    """The rows of several tables with these columns, of the traces and latency models that the last one has."""
+    wanted = list(dict.fromkeys(columns))
+    parts = [require(tables, name, wanted) for name in names]
+    whole = pd.concat([part[[*wanted, "backend"]] for part in parts], ignore_index=True)
+    shown = parts[-1][["trace", "latency"]].drop_duplicates()
+    return whole.merge(shown, on=["trace", "latency"])
+
+
+def beside_plain(tables: Tables, name: str, label: str) -> pd.DataFrame:
+    """A table of named searches, after the rows of `capacity` for the same systems, called `label`: the plain case."""
+    own = require(tables, name, SEARCH_COLUMNS)
+    plain = require(tables, "capacity", CAPACITY_COLUMNS)
+    plain = plain[plain["run_length"] == "paper"].drop(columns="run_length").assign(variant=label)
+    keys = ["trace", "latency", "system"]
+    wanted = [*SEARCH_COLUMNS, "backend"]
+    return pd.concat([plain.merge(own[keys].drop_duplicates(), on=keys)[wanted], own[wanted]], ignore_index=True)
+
+
 def latencies(frame: pd.DataFrame) -> list[Variant]:
     """One variant per latency model, in table order."""
     return [Variant(str(latency)) for latency in frame["latency"].unique()]
@@ -123,6 +144,12 @@ def estimate_of_log(values: Any) -> Estimate | None:
         return None
     low, high = (None if v is None else math.exp(v) for v in (found.low, found.high))
     return Estimate(math.exp(found.mean), low, high)
+
+
+def columns(name: str, found: Estimate | None) -> dict[str, float]:
+    """Mean, low and high as columns `name`, `name`_low and `name`_high; nan where there is none."""
+    triple = (found.mean, found.low, found.high) if found else (None, None, None)
+    return {f"{name}{end}": math.nan if v is None else v for end, v in zip(("", "_low", "_high"), triple, strict=True)}
 
 
 def by_load(frame: pd.DataFrame, column: str, how=estimate) -> Iterator[tuple[float, Estimate]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.frames import by_load, estimate
+from figures.frames import by_load, estimate, estimate_of_log
+
+BANDS = "bands: 95 % interval over seeds (t; of the mean logarithm for latencies)"
 
 
 def line(
@@ -25,16 +27,37 @@ def line(
     limits: tuple[float, float] | None = None,
     **changes: object,
 ) -> None:
-    """One system's mean over seeds against load, times `scale`, and its interval clipped to `limits` as a band."""
+    """One system's mean over seeds against load, times `scale`, and its interval clipped to `limits` as a band.
+
+    changes: keywords of the line that are not the system's own, such as another colour for each variant of it.
+    """
     points = [(load, found.scaled(scale)) for load, found in by_load(rows, column, how)]
     if not points:
         return
-    ax.plot([load for load, _ in points], [e.mean for _, e in points], **{**style.line_style(system), **changes})
+    look = {**style.line_style(system), **changes}
+    ax.plot([load for load, _ in points], [e.mean for _, e in points], **look)
     banded = [(load, e.low, e.high) for load, e in points if e.low is not None]
     if banded:
         loads, lows, highs = np.array(banded).T
         lows, highs = np.clip([lows, highs], *(limits or (-np.inf, np.inf)))
-        ax.fill_between(loads, lows, highs, color=style.look(system).colour, alpha=0.18, lw=0, zorder=2)
+        ax.fill_between(loads, lows, highs, color=look["color"], alpha=0.18, lw=0, zorder=2)
+
+
+def panel(ax: Axes, title: str, column: str, lines: Iterable[tuple[str, pd.DataFrame, dict]], **axis) -> None:
+    """A titled panel of (system, rows, changes of its look): latencies on a logarithmic axis, shares in percent."""
+    in_seconds = column.endswith("_s")
+    reading = {"how": estimate_of_log} if in_seconds else {"scale": 100.0, "limits": (0.0, 100.0)}
+    for system, rows, changes in lines:
+        line(ax, rows, system, column, **reading, **changes)
+    ax.set_title(title)
+    if in_seconds:
+        style.log_axis(ax, **axis)
+    style.tidy(ax)
+
+
+def by_system(rows: pd.DataFrame, systems: list[str]) -> list[tuple[str, pd.DataFrame, dict]]:
+    """The lines of a panel with a line per system."""
+    return [(system, rows[rows["system"] == system], {}) for system in systems]
 
 
 def deadline(ax: Axes, value: float, text: str) -> None:

@@ -74,6 +74,30 @@ def overload_violations(trace: str, system: str, latency: str, low_qps: float, h
     return next((row for row in table["rows"] if row["scheme"] == scheme(system)), {})
 
 
+def ablation(trace: str, system: str, latency: str) -> dict[str, Any] | None:
+    """Table 5's row for a system: its optimal load, and the share violated at 6 requests/s."""
+    table = values()["table5"]
+    if (table["trace"], table["model"]) != (data_set(trace), model(latency)):
+        return None
+    return next((row for row in table["rows"] if row["scheme"] == scheme(system)), None)
+
+
+def mix(system: str, name: str, load_qps: float) -> dict[str, Any] | None:
+    """Table 6's row for a mix of classes, such as 70-15-15; it names no data set and has one load."""
+    table = values()["table6"]
+    own = (row for row in table["rows"] if (row["scheme"], row["mix"]) == (scheme(system), name))
+    return next(own, None) if load_qps == table["load_qps"] else None
+
+
+def other_slos(trace: str, system: str, latency: str) -> Printed | None:
+    """Goodput under the other SLO set of section 4."""
+    printed = values()["other_slos"]
+    name = scheme(system)
+    if (printed["trace"], printed["model"]) != (data_set(trace), model(latency)) or name not in printed["goodput"]:
+        return None
+    return Printed(printed["goodput"][name], printed["where"])
+
+
 def fleet(trace: str, system: str, latency: str, name: str, load_qps: float) -> dict[str, Any] | None:
     """The paper's row for a fleet (Table 4, or the text for 4-3-3); it ran at one load only."""
     table = values()["table4"]

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -66,6 +68,7 @@ TRACES = {
     "azure-conv-2023": "Azure conv 2023",
     "azure-conv-2024-week": "Azure conv 2024",
     "sharegpt-8k": "ShareGPT",
+    "mooncake-conv": "Mooncake conv",
 }
 SYNTHETIC = "-synth"
 
@@ -126,6 +129,11 @@ def line_style(system: str) -> dict[str, object]:
     found = look(system)
     width, front = (2.0, 4) if found.emphasised else (1.0, 3)
     return {"color": found.colour, "marker": found.marker, "ls": found.dashes, "lw": width, "zorder": front}
+
+
+def ramp(count: int) -> list[str]:
+    """`count` colours from dark to light for values that have an order; they keep it in grey."""
+    return [to_hex(matplotlib.colormaps["viridis"](x)) for x in np.linspace(0.0, 0.88, count)]
 
 
 def paper_style(certain: bool = True) -> dict[str, object]:

@@ -10,8 +10,9 @@ from artifact import disaggregated, overload
 from artifact.__main__ import main
 from artifact.config import PAPER_MIX, ConfigError, RunSpec
 from artifact.disaggregated import DECODE_SIDE, PREFILL_ONLY, capacities, decode_nodes, decode_side, measure
-from artifact.experiments import DisaggregatedExperiment, OverloadExperiment, load_experiments
+from artifact.experiments import load_experiments
 from artifact.runs import run
+from artifact.scenario_config import DisaggregatedExperiment, OverloadExperiment
 from artifact.tables import read_table
 from niyama import BUILT_IN, load_card
 from niyama.latency import empty_batch, seconds

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
+from scenario_tables import scenario_rows
 
 from artifact.tables import write_table
 
@@ -14,7 +15,13 @@ from artifact.tables import write_table
 @pytest.fixture
 def rows() -> dict[str, list[dict]]:
     """Rows of every table that a figure reads."""
-    return {"capacity": capacity_rows(), "summary": summary_rows(), "cluster": cluster_rows(), **named_rows()}
+    return {
+        "capacity": capacity_rows(),
+        "summary": summary_rows(),
+        "cluster": cluster_rows(),
+        **named_rows(),
+        **scenario_rows(),
+    }
 
 
 @pytest.fixture

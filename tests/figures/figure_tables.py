@@ -49,16 +49,18 @@ def capacity_rows(traces=(CODE, CODE_TWIN), latencies=(LINEAR, ROOFLINE), seeds=
     return rows
 
 
-def summary_rows(traces=(CODE,), latencies=(LINEAR,), seeds=3, loads=(2.0, 4.0, 6.0)) -> list[dict]:
+def summary_rows(
+    traces=(CODE,), latencies=(LINEAR,), seeds=3, loads=(2.0, 4.0, 6.0), systems=tuple(SYSTEMS), groups=GROUPS
+) -> list[dict]:
     """Latencies and violations that rise with the load, differ by system, and spread over seeds."""
     rows = []
     for latency in latencies:
         for trace in traces:
-            for i, system in enumerate(SYSTEMS):
+            for i, system in enumerate(systems):
                 for load in loads:
                     for seed in range(seeds):
                         who = {"trace": trace, "system": system, "latency": latency, "load_qps": load, "seed": seed}
-                        rows += [{**who, "group": g, **metrics(g, load * (1 + i) * (1 + 0.1 * seed))} for g in GROUPS]
+                        rows += [{**who, "group": g, **metrics(g, load * (1 + i) * (1 + 0.1 * seed))} for g in groups]
     return rows
 
 
@@ -74,6 +76,7 @@ def metrics(group: str, size: float) -> dict[str, object]:
         "replicas": 1,
         "violation_rate": min(1.0, 0.02 * size),
         "violation_rate_without_tbt": min(1.0, 0.01 * size),
+        "relegated_share": min(1.0, 0.005 * size),
         "late_token_share": None if batch else min(1.0, 0.01 * size),
         "gap_over_tbt_share": None if batch else min(1.0, 0.02 * size),
         **times,
@@ -100,59 +103,38 @@ def cluster_rows(trace=CODE_TWIN, load_qps=35.0, seeds=2) -> list[dict]:
     return rows
 
 
-def disaggregated_rows(traces=("azure-conv-2023",), latencies=(LINEAR,), seeds=3, values=None) -> list[dict]:
-    """Goodput 6, 7 and 8 end to end, 0.2 more by prefill only, 0.5 less with token deadlines."""
-    systems = values or {"disagg-fcfs": 6.0, "disagg-edf": 7.0, "disagg-niyama": 8.0}
-    side = {"decode_nodes": 2.0, "decode_wait_p99_s": 0.03, "decodes_mean": 50.0, "decodes_peak": 90.0}
-    side |= {"decode_kv_peak_tokens": 80_000.0, "kv_transfer_p99_s": 0.02}
-    return [
-        {**capacity_row(trace, system, latency, "paper", criterion, [base + extra] * seeds), **side}
-        for latency in latencies
-        for trace in traces
-        for system, base in systems.items()
-        for criterion, extra in (("violation_rate_prefill_only", 0.2), (CRITERIA[0], 0.0), (CRITERIA[1], -0.5))
-    ]
+def labelled(rows: list[dict], label: str = "", **changes: object) -> list[dict]:
+    """The same rows as those of a variant."""
+    return [{"variant": label, **row, **changes} for row in rows]
 
 
-WAVE = {"load_qps": 3.5, "low_qps": 2.0, "high_qps": 5.0, "dwell_s": 900.0, "low_importance_share": 0.2}
-WAVE_SYSTEMS = ("sarathi-fcfs", "sarathi-edf", "niyama")
-
-
-def overload_rows(seeds=3, **changes) -> list[dict]:
-    """Violations 80 %, 40 % and 0.1 ... by system; only Niyama relegates, up to 1,000 s."""
-    rows = []
-    for i, system in enumerate(WAVE_SYSTEMS):
-        relegates = system == "niyama"
-        more = ("relegated", *(f"relegated {name}" for name in ("Q1", "Q2", "Q3"))) if relegates else ()
-        for seed in range(seeds):
-            who = {"trace": CODE, "system": system, "latency": LINEAR, "seed": seed, **WAVE, **changes}
-            for group in (*GROUPS, "important", "low", *more):
-                own = {"violation_rate_without_tbt": 0.8 / 2**i, "violation_rate": 0.9 / 2**i}
-                own |= {"relegated_share": 0.1 * relegates, "ttft_max_s": 500.0 * (1 + i), "ttlt_max_s": 1000.0}
-                rows.append({**metrics(group, 1 + i), **who, **own, "group": group})
-    return rows
-
-
-def overload_window_rows(seeds=3, windows=120) -> list[dict]:
-    """Four hours and a half-hour of it per window: latency grows by system, seed and time; nobody in the last one."""
-    return [
-        {
-            **{"backend": "sim", "predictor": f"{LINEAR} (oracle)", "requests": 5000, "replicas": 1},
-            **{"trace": CODE, "system": system, "latency": LINEAR, "seed": seed, "group": group, **WAVE},
-            **{"start_s": 120.0 * k, "window_s": 60.0, "group_requests": 40 if k < windows - 1 else 0},
-            "latency_p99_s": (1 + i) * (1 + seed) * (1 + k) if k < windows - 1 else None,
-        }
-        for i, system in enumerate(WAVE_SYSTEMS)
-        for seed in range(seeds)
-        for group in ("Q1", "Q2", "Q3")
-        for k in range(windows)
-    ]
+def search_rows(label: str, cost: float = 0.0, **changes: object) -> list[dict]:
+    """Rows of a named search on both traces: each system's goodput, less `cost`."""
+    rows = capacity_rows(systems={name: base - cost for name, base in SYSTEMS.items()})
+    own = [{k: v for k, v in row.items() if k != "run_length"} for row in rows if row["run_length"] == "paper"]
+    return labelled(own, label, **changes)
 
 
 def named_rows() -> dict[str, list[dict]]:
-    """Made-up rows of the tables that only the target `paper` makes, by table."""
+    """Made-up rows of the tables of named experiments (`grids` and `searches` of paper.yaml), by table."""
+    niyama, five = {"systems": ("niyama",)}, ("all", "1 s", "3 s", "6 s", "600 s", "1,800 s")
+    roofline = {"predictor": ROOFLINE}
     return {
-        "disaggregated": disaggregated_rows(),
-        "overload": overload_rows(),
-        "overload_windows": overload_window_rows(),
+        "more_systems": labelled(summary_rows(systems=("sarathi-sjf", "niyama-dc", "niyama-dc-er"))),
+        "alpha": [r for label in ("0", "8", "adaptive") for r in labelled(summary_rows(**niyama), label)],
+        "mixes": [r for label in ("70-15-15", "15-15-70") for r in labelled(summary_rows(loads=(4.5,)), label)],
+        "more_classes": [
+            *labelled(summary_rows(groups=("all", "Q1", "Q2")), "two"),
+            *labelled(summary_rows(groups=five), "five"),
+        ],
+        "long_context": labelled(summary_rows(traces=("mooncake-conv",))),
+        "other_slos": search_rows("3 s", 0.3),
+        "short_runs": [*search_rows("short", -0.4, requests=1000), *search_rows("medium", -0.2, requests=3000)],
+        "arrivals": [*search_rows("trace timestamps", 0.2), *search_rows("gamma, cv 2", 0.4)],
+        "decode_length": [*search_rows("oracle", -0.1), *search_rows("constant 15", 0.1)],
+        "predictor_error": [
+            *search_rows("roofline, noise 10 %", 0.6, **roofline),
+            *search_rows("linear", 0.0),
+            *search_rows("linear, noise 10 %", 0.2),
+        ],
     }

@@ -12,7 +12,28 @@ from figure_tables import CODE, CODE_TWIN, LINEAR, SYSTEMS, capacity_row, capaci
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from figures import FIGURES, PAPER_FIGURES, fig1_table4, fig7, fig7_ratios, fig10, fig11, fig_tbt, style
+from figures import (
+    FIGURES,
+    PAPER_FIGURES,
+    capacity_dots,
+    fig1_table4,
+    fig2,
+    fig5,
+    fig7,
+    fig7_ratios,
+    fig10,
+    fig11,
+    fig14,
+    fig_classes,
+    fig_predictor,
+    fig_run_length,
+    fig_slo_set,
+    fig_tbt,
+    paper,
+    style,
+    table5,
+    table6,
+)
 from figures.frames import FigureError, Variant, estimate, estimate_of_log
 
 CRITERION = "violation_rate_without_tbt"
@@ -210,6 +231,103 @@ def test_table4_holds_the_papers_rows_only_at_its_load(frames):
     other = {"cluster": pd.DataFrame(cluster_rows(load_qps=8.0))}
     assert fig1_table4.table(other)["paper_Q1_p99_s"].isna().all()
     assert not marked(fig1_table4.draw(other, Variant(LINEAR, CODE_TWIN)).axes[0], "*")
+
+
+def test_fig2_joins_the_sweep_with_the_queue_that_it_leaves_out(frames):
+    figure = fig2.draw(frames, Variant(LINEAR, CODE))
+    assert "Sarathi-SJF" in words(figure) and "Niyama" not in words(figure).replace("Niyama:", "")
+    frame = frames["more_systems"]
+    own = frame[(frame["system"] == "sarathi-sjf") & (frame["group"] == "long")].groupby("load_qps")
+    line = line_of(figure.axes[4], "sarathi-sjf")
+    assert list(line.get_ydata()) == pytest.approx(list(100 * own[CRITERION].mean()))
+
+
+def test_fig5_shows_the_share_that_was_relegated(frames):
+    figure = fig5.draw(frames, Variant(LINEAR, CODE))
+    frame = frames["more_systems"]
+    own = frame[(frame["system"] == "niyama-dc-er") & (frame["group"] == "all") & (frame["load_qps"] >= 3)]
+    line = line_of(figure.axes[2], "niyama-dc-er")
+    assert list(line.get_xdata()) == [4.0, 6.0]
+    assert list(line.get_ydata()) == pytest.approx(list(100 * own.groupby("load_qps")["relegated_share"].mean()))
+    assert "0, 0, 0, 2, 5 % relegated" in fig5.caption(frames, Variant(LINEAR, CODE))
+
+
+def test_table5_puts_goodput_and_violations_beside_the_papers(frames):
+    rows = table5.table(frames)
+    own = rows[(rows["latency"] == LINEAR) & (rows["trace"] == CODE)].set_index("system")
+    assert list(own.index) == ["sarathi-edf", "niyama-dc", "niyama-dc-er", "niyama"]
+    assert own.loc["niyama", "capacity_qps"] == pytest.approx(4.01)
+    assert math.isnan(own.loc["niyama-dc", "capacity_qps"])  # the made-up searches lack it
+    assert list(own["violation_rate_paper"]) == [1.0, 0.74, 0.26, 0.16]
+    frame = frames["summary"]
+    mask = (frame["system"] == "niyama") & (frame["group"] == "all") & (frame["load_qps"] == 6)
+    assert own.loc["niyama", "violation_rate"] == pytest.approx(frame.loc[mask, CRITERION].mean())
+    figure = table5.draw(frames, Variant(LINEAR, CODE))
+    assert sorted(x for x, _ in marked(figure.axes[1], "*")) == [16.0, 26.0, 74.0, 100.0]
+
+
+def test_table6_has_the_papers_row_of_each_mix(frames):
+    rows = table6.table(frames).set_index(["mix", "system"])
+    assert rows.loc[("70-15-15", "niyama"), "violation_rate_paper"] == 0.05
+    assert rows.loc[("15-15-70", "sarathi-edf"), "Q2_paper"] == 2621.5
+    assert len(marked(table6.draw(frames, Variant(LINEAR, CODE)).axes[-1], "*")) == 2 * 4  # artifact and Niyama alike
+
+
+def test_fig14_has_a_line_per_alpha(frames):
+    figure = fig14.draw(frames, Variant(LINEAR, CODE))
+    assert all(len(ax.lines) == 3 for ax in figure.axes)
+    assert "8 ms/token" in words(figure) and "adaptive" in words(figure)
+
+
+def test_dots_are_the_capacities_of_the_table_and_of_the_plain_case(frames):
+    rows = fig_slo_set.table(frames)
+    own = rows[(rows["latency"] == LINEAR) & (rows["trace"] == CODE) & (rows["system"] == "niyama")]
+    assert list(own["variant"]) == [fig_slo_set.PLAIN, "3 s"]
+    assert list(own["capacity_qps"]) == pytest.approx([4.01, 3.71])
+    assert list(own["paper_qps"].fillna(0)) == [3.8, 0]  # the other SLOs: on conversation only
+    ax = fig_slo_set.draw(frames, Variant(LINEAR)).axes[0]
+    drawn = {round(x, 2) for x, _ in marked(ax, style.look("niyama").marker)}
+    assert drawn == {4.01, 3.71}
+
+
+def test_the_other_slos_numbers_are_for_conversation():
+    printed = paper.other_slos("azure-conv-2024-week-synth", "niyama", LINEAR)
+    assert printed.value == 5.0 and paper.other_slos(CODE, "niyama", LINEAR) is None
+
+
+def test_an_oracle_is_told_from_another_model(frames):
+    rows = fig_predictor.table(frames)
+    assert list(dict.fromkeys(rows["variant"])) == [
+        "own model",
+        "own model, noise 10 %",
+        "other model, noise 10 %",
+    ]
+    assert "roofline" in fig_predictor.caption(frames, Variant(LINEAR))
+
+
+def test_run_lengths_are_in_order_with_the_searches_of_fig7(frames):
+    rows = fig_run_length.table(frames)
+    own = rows[(rows["latency"] == LINEAR) & (rows["trace"] == CODE) & (rows["system"] == "niyama")]
+    assert list(own["requests"]) == [1000, 3000, 9000, 40000]
+    assert list(own["capacity_qps"]) == pytest.approx([4.41, 4.21, 4.01, 3.81])
+    line = line_of(fig_run_length.draw(frames, Variant(LINEAR)).axes[0], "niyama")
+    assert list(line.get_ydata()) == pytest.approx([4.41, 4.21, 4.01, 3.81])
+
+
+def test_a_search_without_a_crossing_is_said_and_not_drawn():
+    rows = [
+        {**capacity_row(CODE, "niyama", LINEAR, "paper", name, [None, None]), "variant": "hard"}
+        for name in ("violation_rate_without_tbt", "violation_rate")
+    ]
+    frame = pd.DataFrame(rows).drop(columns="run_length")
+    figure = capacity_dots.draw(frame, Variant(LINEAR))
+    assert "Niyama: no crossing up to 8" in words(figure) and not marked(figure.axes[0], style.look("niyama").marker)
+    assert capacity_dots.text_table(capacity_dots.table(frame))["goodput"].tolist() == ["no crossing up to 8"]
+
+
+def test_every_set_of_classes_is_a_row_of_panels(frames):
+    figure = fig_classes.draw(frames, Variant(LINEAR, CODE))
+    assert [ax.get_title() for ax in figure.axes] == ["Q1", "Q2", "1 s", "3 s", "6 s", "600 s", "1,800 s"]
 
 
 @pytest.mark.parametrize("name", PAPER_FIGURES)

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import CODE, LINEAR, disaggregated_rows, overload_rows
+from figure_tables import CODE, LINEAR
 from matplotlib.colors import to_hex
+from scenario_tables import disaggregated_rows, overload_rows
 from test_drawings import bars, marked, words
 
 from figures import fig8, fig12, fig13, paper, style

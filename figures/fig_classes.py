@@ -1,0 +1,78 @@
+"""More demanding and more numerous classes: sub-second TTFT, and five classes at once. Not in the paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import load_lines, style
+from figures.fig11 import THIN
+from figures.frames import CRITERION_ALL, CRITERION_PAPER, RUN_COLUMNS, Tables, Variant, require, traces_and_latencies
+
+TITLE = "Sub-second TTFT and five classes (not in the paper)"
+INPUTS = ("more_classes",)
+NOT_CLASSES = ("all", "short", "long")
+ALSO_WITH_TOKEN_DEADLINES = "niyama"
+COLUMNS = (*RUN_COLUMNS, "variant", CRITERION_PAPER, CRITERION_ALL)
+
+
+def variants(tables: Tables) -> list[Variant]:
+    """One per trace and latency model."""
+    return traces_and_latencies(require(tables, "more_classes", COLUMNS))
+
+
+def caption(tables: Tables, variant: Variant) -> str:
+    """What the figure shows."""
+    sets = list(dict.fromkeys(variant.rows(require(tables, "more_classes", COLUMNS))["variant"]))
+    return (
+        f"Violated requests by class on {style.trace_label(variant.trace)}, latency model {variant.latency}; not in "
+        f"the paper. Rows: {'; '.join(sets)}, in equal parts; a panel's title is the class's TTFT with its TBT, or its "
+        "TTLT. Solid: TTFT and TTLT; thin dashed, for Niyama: token deadlines (Eq 2) counted too. A TTFT shorter than "
+        "the longest prompts' own prefill is missed by those at any load. Bands: 95 % interval over seeds."
+    )
+
+
+def draw(tables: Tables, variant: Variant) -> Figure:
+    """One row of panels per set of classes, one panel per class."""
+    frame = variant.rows(require(tables, "more_classes", COLUMNS))
+    systems = style.in_order(frame["system"], style.SYSTEMS)
+    sets = {label: _classes(own) for label, own in frame.groupby("variant", sort=False)}
+    columns = max(map(len, sets.values()))
+    with style.styled():
+        figure = style.new_figure(style.DOUBLE_IN, 1.6 * len(sets) + 1.0)
+        panels = figure.subplots(len(sets), columns, sharex=True, sharey=True, squeeze=False)
+        extra = (Line2D([], [], color=style.INK, **THIN, label="token deadlines too"),)
+        load_lines.finish(figure, panels, "violated (%)", systems, extra)
+        for line, (label, names) in zip(panels, sets.items(), strict=True):
+            for ax in line[len(names) :]:
+                ax.remove()
+            line[0].set_ylabel(f"{label}\nviolated (%)", labelpad=2)
+            for ax, name in zip(line, names, strict=False):
+                _panel(ax, frame[(frame["variant"] == label) & (frame["group"] == name)], systems, name)
+        _label_last(panels, sets)
+        style.footer(figure, frame, {frame["seed"].nunique()}, load_lines.BANDS)
+    return figure
+
+
+def _classes(rows: pd.DataFrame) -> list[str]:
+    return [name for name in dict.fromkeys(rows["group"]) if name not in NOT_CLASSES]
+
+
+def _panel(ax, rows: pd.DataFrame, systems: list[str], name: str) -> None:
+    load_lines.panel(ax, name, CRITERION_PAPER, load_lines.by_system(rows, systems))
+    own = rows[rows["system"] == ALSO_WITH_TOKEN_DEADLINES]
+    percent = {"scale": 100.0, "limits": (0.0, 100.0)}
+    load_lines.line(ax, own, ALSO_WITH_TOKEN_DEADLINES, CRITERION_ALL, **percent, **THIN)
+    ax.set_ylim(-3, 103)
+
+
+def _label_last(panels: np.ndarray, sets: dict[str, list[str]]) -> None:
+    """Loads under every panel that has none below it."""
+    sizes = [len(names) for names in sets.values()]
+    for k, size in enumerate(sizes):
+        below = sizes[k + 1] if k + 1 < len(sizes) else 0
+        for ax in panels[k][below:size]:
+            ax.set_xlabel("load (QPS)", labelpad=2)
+            ax.tick_params(labelbottom=True)
