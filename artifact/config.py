@@ -14,6 +14,9 @@ from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
 LATENCY = "a100-llama3-8b-linear"
+Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class ConfigError(ValueError):

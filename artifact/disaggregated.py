@@ -17,9 +17,9 @@ import numpy as np
 from artifact import metrics
 from artifact.capacity import CRITERIA, HEADROOM, Search, capacity_row, worst_rates
 from artifact.config import ClassSpec, ConfigError, RunSpec
-from artifact.experiments import DisaggregatedExperiment
 from artifact.fluid import fluid_bound_qps
 from artifact.runs import BACKEND, to_requests, trace
+from artifact.scenario_config import DisaggregatedExperiment
 from artifact.systems import DISAGGREGATED
 from niyama import BUILT_IN, Policy, load_card, rules
 from niyama.latency import ModelCard, empty_batch, seconds

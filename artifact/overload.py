@@ -11,8 +11,8 @@ import numpy as np
 
 from artifact import metrics
 from artifact.config import RunSpec
-from artifact.experiments import OverloadExperiment
 from artifact.runs import Result, run
+from artifact.scenario_config import OverloadExperiment
 from artifact.sweep import identity
 
 WAVE_COLUMNS = ("low_qps", "high_qps", "dwell_s", "low_importance_share")

@@ -61,7 +61,7 @@ def caption(tables: Tables, variant: Variant) -> str:
         "Left: requests that missed their TTFT or TTLT, by group. Right: latency "
         "(TTFT of Q1, TTLT of Q2 and Q3) of the requests that Niyama relegated, beside everybody's without relegation: "
         "dot, bar and cross are median, 99th percentile and the longest, means over seeds. Every relegated request was "
-        "served to its end. Stars: printed in the paper."
+        "served to its end. Numbers: Niyama's bars. Stars: printed in the paper."
     )
 
 
@@ -156,8 +156,13 @@ def _violations(ax: Axes, rows: pd.DataFrame) -> None:
             if not math.isnan(row[f"{group}_low"]):
                 ends = [100 * min(1.0, max(0.0, row[f"{group}_{end}"])) for end in ("low", "high")]
                 ax.plot([at, at], ends, color=style.INK, lw=0.9, zorder=4)
+            top = 100 * row[group]
             if not math.isnan(row[f"paper_{group}"]):
                 ax.plot(at, 100 * row[f"paper_{group}"], **style.paper_style(), clip_on=False)
+                top = max(top, 100 * row[f"paper_{group}"])
+            if style.look(row["system"]).emphasised:  # often too low a bar to be seen
+                look = {"color": style.look(row["system"]).colour, "fontweight": "bold", "fontsize": style.SMALL_PT}
+                ax.text(at, top + 3, f"{100 * row[group]:.1f}", ha="center", va="bottom", **look)
     ax.set_xticks(range(len(GROUPS)), GROUPS.values())
     ax.tick_params(axis="x", length=0)
     ax.set_ylim(0, 104)

@@ -40,7 +40,8 @@ def caption(tables: Tables, variant: Variant) -> str:
         f"and the other tokens come from a pool of decode nodes ({nodes}) that is kept away from its limits. Bars: "
         "TTFT of Q1 and TTLT of Q2 and Q3, end to end. Hollow diamonds: token deadlines (Eq 2) counted too. Thick "
         "ticks: every request counted as over with its first token, as the authors emulated it. Dashed line: what a "
-        "prefill node computes at most (fluid bound). Stars: printed in the paper."
+        "prefill node computes at most (fluid bound); a finite run can exceed it, for batch requests have minutes of "
+        "slack. Stars: printed in the paper."
     )
 
 

@@ -57,6 +57,23 @@ def goodput(trace: str, system: str, latency: str) -> Printed | None:
     return None
 
 
+def prefill_goodput(trace: str, system: str, latency: str) -> Printed | None:
+    """Goodput per prefill node of a disaggregated system: Fig 8."""
+    for row in values()["fig8"]:
+        if (row["trace"], row["model"]) == (data_set(trace), model(latency)) and scheme(system) in row:
+            return Printed(row[scheme(system)], row["where"])
+    return None
+
+
+def overload_violations(trace: str, system: str, latency: str, low_qps: float, high_qps: float) -> dict[str, Any]:
+    """Fig 12's violations of the system by group, as shares; empty for another trace, model or wave."""
+    table = values()["fig12"]
+    wave = table["trace"], table["model"], table["low_qps"], table["high_qps"]
+    if wave != (data_set(trace), model(latency), low_qps, high_qps) or system == "qoserve-artifact":
+        return {}
+    return next((row for row in table["rows"] if row["scheme"] == scheme(system)), {})
+
+
 def ablation(trace: str, system: str, latency: str) -> dict[str, Any] | None:
     """Table 5's row for a system: its optimal load, and the share violated at 6 requests/s."""
     table = values()["table5"]
@@ -79,21 +96,6 @@ def other_slos(trace: str, system: str, latency: str) -> Printed | None:
     if (printed["trace"], printed["model"]) != (data_set(trace), model(latency)) or name not in printed["goodput"]:
         return None
     return Printed(printed["goodput"][name], printed["where"])
-def prefill_goodput(trace: str, system: str, latency: str) -> Printed | None:
-    """Goodput per prefill node of a disaggregated system: Fig 8."""
-    for row in values()["fig8"]:
-        if (row["trace"], row["model"]) == (data_set(trace), model(latency)) and scheme(system) in row:
-            return Printed(row[scheme(system)], row["where"])
-    return None
-
-
-def overload_violations(trace: str, system: str, latency: str, low_qps: float, high_qps: float) -> dict[str, Any]:
-    """Fig 12's violations of the system by group, as shares; empty for another trace, model or wave."""
-    table = values()["fig12"]
-    wave = table["trace"], table["model"], table["low_qps"], table["high_qps"]
-    if wave != (data_set(trace), model(latency), low_qps, high_qps) or system == "qoserve-artifact":
-        return {}
-    return next((row for row in table["rows"] if row["scheme"] == scheme(system)), {})
 
 
 def fleet(trace: str, system: str, latency: str, name: str, load_qps: float) -> dict[str, Any] | None:
