@@ -95,6 +95,9 @@ def _point_commands(verbs) -> None:
     bench.add_argument("--requests", type=int, default=10_000)
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--dynosim", default="auto", help="auto (own environment), off, or a python that has it")
+    bench.add_argument(
+        "--http", type=int, default=1, metavar="PAIRS", help="bursts on two vLLM servers: 80 s each; 0: none"
+    )
     bench.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -107,7 +107,9 @@ def bench(options: argparse.Namespace) -> None:
     """Speed of simulator and kernel."""
     from artifact import bench as benchmark
 
-    found = benchmark.bench(requests=options.requests, repeats=options.repeats, dynosim=options.dynosim)
+    found = benchmark.bench(
+        requests=options.requests, repeats=options.repeats, dynosim=options.dynosim, http=options.http
+    )
     if options.json:
         print(json.dumps(found, indent=1))
     else:
