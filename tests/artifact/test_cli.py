@@ -97,6 +97,9 @@ def test_a_policy_from_a_file(capsys, tmp_path):
         (["--system", "niyama", "--load", 3, "--routing", "random"], ["routing is 'random'", "least-work"]),
         (["--system", "nothere.py:x", "--load", 3], ["no file 'nothere.py'"]),
         (["--system", "niyama", "--load", 3, "--arrivals", "{kind"], ["not JSON"]),
+        (["--system", "niyama", "--load", 3, "--policy", '{"margin": 0}'], ["margin is 0", "at least 1"]),
+        (["--system", "niyama", "--load", 3, "--policy", '{"alpha": 0}'], ["policy.alpha is unknown", "alpha_low"]),
+        (["--system", "niyama", "--load", 3, "--policy", "[1]"], ["policy is [1]", "dictionary"]),
         (["--system", "niyama", "--load", 3, "--trace", "azure-cod"], ["azure-cod", "azure-code-2023"]),
     ],
 )

@@ -54,8 +54,8 @@ def test_saving_twice_gives_the_same_bytes(results):
 
 
 def test_an_unknown_figure_names_the_known_ones(results):
-    with pytest.raises(ValueError, match=r"figure 'fig12' is unknown \(did you mean 'fig1"):
-        render("fig12", results)
+    with pytest.raises(ValueError, match=r"figure 'fig7_ratio' is unknown \(did you mean 'fig7_ratios'"):
+        render("fig7_ratio", results)
 
 
 def test_a_missing_table_is_one_clear_error(tmp_path):
