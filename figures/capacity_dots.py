@@ -116,7 +116,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, labels: list[str], systems: list[str]) 
         _dot(ax, labels.index(row.variant) + shift, row)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.45, -0.55)
-    ax.set_xlim(0, 1.08 * ax.dataLim.x1)
+    ax.set_xlim(0, 1.08 * ax.dataLim.x1 if math.isfinite(ax.dataLim.x1) else 1.0)  # infinite: nothing was drawn
     ax.xaxis.set_major_locator(MaxNLocator(6))
     for lane in range(1, len(labels)):
         ax.axhline(lane - 0.5, color="#E4E4E4", lw=0.5, zorder=0)
