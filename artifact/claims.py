@@ -135,7 +135,7 @@ class Claim(Strict):
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")]
     paper: Text = Field(description="figure, table or section; or 'not in the paper'")
     statement: Text = Field(description="in our words")
-    target: Text = Field(description="what to run: `snakemake --cores all TARGET`")
+    target: Text = Field(description="what to run: of `snakemake --cores all`, or of make")
     backend: Literal["sim", "emulated", "vllm-virtual", "gpu", "latency-model", "profiles"] = "sim"
     unit: Literal["times", "%", "points", "QPS", "s", "ms", "tokens/s", "tokens", "GPUs"]
     measure: Measure

@@ -73,7 +73,8 @@ class Verdict:
     @property
     def command(self) -> str:
         """What makes the claim's table."""
-        return f"snakemake --cores all {self.claim.target}"
+        target = self.claim.target
+        return target if target.startswith("make ") else f"snakemake --cores all {target}"
 
 
 @dataclass
