@@ -59,7 +59,7 @@ gpu:
 	$(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,$(error no GPU: nvidia-smi lists none. Without one, \
 	`make reproduce` runs vLLM on an emulated A100))
 	@$(MAKE) --no-print-directory setup ENGINE=gpu
-	@echo "Measuring into $(GPU_RESULTS): step times (8 minutes on an A100), then servers (19 minutes). Interrupted, \
+	@echo "Measuring into $(GPU_RESULTS): step times (8 minutes on an A100), then servers (20). Interrupted, \
 	the same command goes on."
 	@$(PY) -m artifact profile --backend gpu --grid full --resume --out $(STEP_TIMES)
 	@test $(GPU_CARD) -nt $(STEP_TIMES) || $(PY) -m artifact fit $(STEP_TIMES) --kinds monotone --name card

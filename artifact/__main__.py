@@ -8,7 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import claim_commands, commands, host_commands, server_commands, server_steps, step_profile
+from artifact import (
+    claim_commands,
+    commands,
+    host_commands,
+    scenario_commands,
+    server_commands,
+    server_steps,
+    step_profile,
+)
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.measured import ClientLagged, RunFailed
@@ -61,7 +69,7 @@ def _run_options(parser: argparse.ArgumentParser, requests: int) -> None:
     parser.add_argument("--predictor", help="latency model that predicts (default: the executor's own, an oracle)")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the log of step times")
     parser.add_argument("--replicas", help="replicas per pool, such as 4 or 7,3,3 (default one each)")
-    parser.add_argument("--routing", default="round-robin", help="round-robin or least-work")
+    parser.add_argument("--routing", default="round-robin", help="round-robin, least-work or packed")
     parser.add_argument(
         "--arrivals", default="poisson", help='poisson, trace, or JSON such as {"kind": "gamma", "cv": 3}'
     )
@@ -87,6 +95,9 @@ def _point_commands(verbs) -> None:
     bench.add_argument("--requests", type=int, default=10_000)
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--dynosim", default="auto", help="auto (own environment), off, or a python that has it")
+    bench.add_argument(
+        "--http", type=int, default=1, metavar="PAIRS", help="bursts on two vLLM servers: 80 s each; 0: none"
+    )
     bench.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -102,6 +113,8 @@ def _pipeline_commands(verbs) -> None:
         ("cluster", commands.cluster, "Fleets on one trace."),
         ("grid", commands.grid, "The runs of one entry of `grids` on one trace."),
         ("search", commands.search, "The searches of one entry of `searches` on one trace."),
+        ("disaggregated", scenario_commands.disaggregate, "Goodput of prefill nodes on one trace."),
+        ("overload", scenario_commands.overload, "A square wave of load on one trace."),
     ):
         step = _verb(verbs, name, run, text)
         if name in ("grid", "search"):
@@ -111,6 +124,8 @@ def _pipeline_commands(verbs) -> None:
         step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
         step.add_argument("--latency", required=True)
         step.add_argument("--out", type=Path, required=True)
+        if name == "overload":
+            step.add_argument("--windows", type=Path, required=True, help="file of the latencies in windows of time")
         if name == "capacities":
             step.add_argument("--run-length", choices=("paper", "long"), required=True)
             step.add_argument("--guesses", type=Path, help="capacities of shorter runs to start from")

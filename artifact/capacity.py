@@ -19,6 +19,7 @@ from artifact.fluid import fluid_bound_qps
 from artifact.runs import run, trace
 from artifact.systems import build_system, silo_pool
 from niyama import load_card
+from niyama.sim import Requests
 
 CRITERIA = ("violation_rate", "violation_rate_without_tbt")
 HEADROOM = 2.0  # finite runs can exceed the fluid bound; nothing is searched beyond this multiple of it
@@ -34,13 +35,29 @@ class Crossing:
     fails_qps: float | None  # lowest load above it seen to fail
 
 
+def worst_rates(requests: Requests, columns: dict[str, np.ndarray]) -> dict[str, float]:
+    """The worst class's violation rate by each of CRITERIA."""
+    rates = metrics.violation_rates(requests, columns)
+    return {name: float(np.nanmax(rate)) for name, rate in zip(CRITERIA, rates, strict=True)}
+
+
+def worst_rates_of_run(spec: RunSpec) -> dict[str, float]:
+    """`worst_rates` of one run."""
+    done = run(spec)
+    return worst_rates(done.requests, metrics.request_columns(done.requests, done.run))
+
+
 @dataclass
 class Search:
-    """Worst-class violation rates by (load, seed), run when first asked for; `points` keeps them all."""
+    """Worst-class violation rates by (load, seed), run when first asked for; `points` keeps them all.
+
+    `measure` runs one specification and answers a rate for each criterion it is asked about.
+    """
 
     spec: RunSpec
     step_qps: float
     on_run: Callable[[RunSpec], None] | None = None
+    measure: Callable[[RunSpec], dict[str, float]] = worst_rates_of_run
     points: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
 
     def rate(self, k: int, seed: int, criterion: str) -> float:
@@ -49,10 +66,7 @@ class Search:
             spec = self.spec.model_copy(update={"load_qps": self.load(k), "seed": seed})
             if self.on_run is not None:
                 self.on_run(spec)
-            done = run(spec)
-            columns = metrics.request_columns(done.requests, done.run)
-            rates = metrics.violation_rates(done.requests, columns)
-            self.points[k, seed] = {name: float(np.nanmax(r)) for name, r in zip(CRITERIA, rates, strict=True)}
+            self.points[k, seed] = self.measure(spec)
         return self.points[k, seed][criterion]
 
     def load(self, k: int) -> float:
@@ -112,13 +126,14 @@ def find_capacity(
             found.append(search.crossing(seed, criterion, guess, top))
             if found[-1].capacity_qps is not None:
                 guess = min(top, max(1, round(found[-1].capacity_qps / step_qps)))
-        rows.append(_row(spec, criterion, found, bound, system.replicas, source.name))
+        rows.append(capacity_row(spec, criterion, found, bound, system.replicas, source.name))
     return rows
 
 
-def _row(
+def capacity_row(
     spec: RunSpec, criterion: str, found: list[Crossing], bound: float, replicas: int, trace_name: str
 ) -> dict[str, object]:
+    """What the seeds' crossings come to; `bound`: the fluid bound of all replicas."""
     lows, highs = [c.passes_qps for c in found], [c.fails_qps for c in found]
     return {
         "trace": trace_name,

@@ -88,7 +88,7 @@ def capacity(options: argparse.Namespace) -> None:
     if not options.step > 0:
         raise ConfigError(f"--step is {options.step}; give a positive number of requests/s")
     spec = _spec(options, load_qps=1.0)
-    rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=_announce())
+    rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=announce())
     by_criterion = {row["criterion"]: row for row in rows}
     strict, paper = (by_criterion[name] for name in capacities_of.CRITERIA)
     answer = {"backend": BACKEND, **strict, "without_tbt": {k: paper[k] for k in strict if paper[k] != strict[k]}}
@@ -107,7 +107,9 @@ def bench(options: argparse.Namespace) -> None:
     """Speed of simulator and kernel."""
     from artifact import bench as benchmark
 
-    found = benchmark.bench(requests=options.requests, repeats=options.repeats, dynosim=options.dynosim)
+    found = benchmark.bench(
+        requests=options.requests, repeats=options.repeats, dynosim=options.dynosim, http=options.http
+    )
     if options.json:
         print(json.dumps(found, indent=1))
     else:
@@ -137,33 +139,33 @@ def capacities(options: argparse.Namespace) -> None:
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: requests has no entry for trace {options.trace!r}; add one")
     spec = RunSpec(
-        trace=_actual_trace(options),
+        trace=actual_trace(options),
         system=experiment.systems[0],
         load_qps=1.0,
         requests=experiment.requests[options.trace],
         latency=options.latency,
     )
-    rows = pipeline.capacities(experiment, spec, options.run_length, guesses, on_run=_announce())
-    _write(options, rows)
+    rows = pipeline.capacities(experiment, spec, options.run_length, guesses, on_run=announce())
+    write_rows(options, rows)
 
 
 def sweep(options: argparse.Namespace) -> None:
     """A load sweep on one trace."""
-    specs = pipeline.sweep_specs(load_experiments(options.config).sweep, _actual_trace(options), options.latency)
-    _write(options, sweeps.sweep(specs, _announce(len(specs))))
+    specs = pipeline.sweep_specs(load_experiments(options.config).sweep, actual_trace(options), options.latency)
+    write_rows(options, sweeps.sweep(specs, announce(len(specs))))
 
 
 def cluster(options: argparse.Namespace) -> None:
     """Fleets on one trace."""
     experiment = load_experiments(options.config).cluster
-    _write(options, clusters.cluster(experiment, _actual_trace(options), options.latency, _announce()))
+    write_rows(options, clusters.cluster(experiment, actual_trace(options), options.latency, announce()))
 
 
 def grid(options: argparse.Namespace) -> None:
     """A grid of runs on one trace."""
     experiment = named_experiment(options.config, options.name, Grid)
-    specs = experiment.specs(_actual_trace(options), options.latency)
-    _write(options, grids.grid_rows(specs, _announce(len(specs))))
+    specs = experiment.specs(actual_trace(options), options.latency)
+    write_rows(options, grids.grid_rows(specs, announce(len(specs))))
 
 
 def search(options: argparse.Namespace) -> None:
@@ -171,18 +173,19 @@ def search(options: argparse.Namespace) -> None:
     experiment = named_experiment(options.config, options.name, Search)
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
-    specs = experiment.specs(_actual_trace(options), options.latency, experiment.requests[options.trace])
-    _write(options, grids.search_rows(experiment, specs, _announce()))
+    specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
+    write_rows(options, grids.search_rows(experiment, specs, announce()))
 
 
-def _actual_trace(options: argparse.Namespace) -> str:
+def actual_trace(options: argparse.Namespace) -> str:
     """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
     return json.loads(options.described.read_text())["trace"] if options.described else options.trace
 
 
-def _write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    about = pipeline.describe_trace(_actual_trace(options))
-    tables.write_table(options.out, rows, backend=BACKEND, latency=options.latency, trace=about)
+def write_rows(options: argparse.Namespace, rows: list[dict[str, Any]], out: Path | None = None) -> None:
+    """Write a job's rows to `out` (none given: its --out) with the trace's description."""
+    about = pipeline.describe_trace(actual_trace(options))
+    tables.write_table(out or options.out, rows, backend=BACKEND, latency=options.latency, trace=about)
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -227,7 +230,7 @@ def _progress(total: int) -> Callable[[int], None] | None:
     return lambda done: print(f"\r{done:,} of {total:,} requests", end="\n" if done >= total else "", file=sys.stderr)
 
 
-def _announce(total: int | None = None) -> Callable[[RunSpec], None]:
+def announce(total: int | None = None) -> Callable[[RunSpec], None]:
     """Say which run comes next: on a terminal in place, in a log every 25th."""
     started, count = time.perf_counter(), 0
 

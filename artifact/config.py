@@ -14,6 +14,9 @@ from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
 LATENCY = "a100-llama3-8b-linear"
+Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class ConfigError(ValueError):
@@ -69,7 +72,7 @@ class RunSpec(Strict):
     overlapped: bool = Field(
         default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
     )
-    routing: str = Field(default="round-robin", description="round-robin or least-work")
+    routing: str = Field(default="round-robin", description="round-robin, least-work or packed")
     arrivals: str | dict[str, Any] = Field(default="poisson", description="arrival process, as in traces")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(
         default=PAPER_MIX, description="QoS classes with shares that sum to 1"

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from artifact.config import ConfigError, RunSpec, Strict, parse, read_yaml
+from artifact.config import ConfigError, Count, Names, Positive, RunSpec, Strict, parse, read_yaml
 from artifact.panels.settings import Panels
+from artifact.scenario_config import DisaggregatedExperiment, OverloadExperiment
 from artifact.systems import build_system
 from niyama import load_card
 
 AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
+SCENARIOS = ("disaggregated", "overload", "overload_windows")
 #: Tables with rules of their own.
-TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *Panels.model_fields)
+TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class CapacityExperiment(Strict):
@@ -97,7 +97,7 @@ class Grid(NamedExperiment):
     """Every variant of every system at every load with every seed; rows as in `summary`, and `variant`."""
 
     traces: Names
-    loads_qps: Annotated[tuple[Load, ...], Field(min_length=1, strict=False)]
+    loads_qps: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
     requests: Count = Field(description="requests per run; a variant may change it")
 
     def specs(self, trace: str, latency: str) -> list[tuple[str, RunSpec]]:
@@ -143,6 +143,8 @@ class Experiments(Strict):
     long_capacity: CapacityExperiment
     sweep: SweepExperiment
     cluster: ClusterExperiment
+    disaggregated: DisaggregatedExperiment | None = None
+    overload: OverloadExperiment | None = None
     grids: dict[str, Grid] = Field(default_factory=dict, description="table -> its runs, each at a given load")
     searches: dict[str, Search] = Field(default_factory=dict, description="table -> its capacity searches")
     panels: Panels = Field(default_factory=Panels, description="what looks inside runs (`artifact.panels`)")
@@ -151,6 +153,13 @@ class Experiments(Strict):
     def named(self) -> dict[str, Grid | Search]:
         """Grids and searches by the name of their table."""
         return {**self.grids, **self.searches}
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Every table that the file's experiments make, real servers' apart."""
+        more = ("disaggregated",) if self.disaggregated else ()
+        more += ("overload", "overload_windows") if self.overload else ()
+        return ("capacity", "summary", "cluster", "predictor_accuracy", *more, *self.named, *self.panels.tables)
 
     def latencies_of(self, experiment: NamedExperiment) -> tuple[str, ...]:
         """The latency models it runs with."""
@@ -183,6 +192,9 @@ def _with_seeds(values: Any, seeds: int) -> Any:
 def load_experiments(path: Path) -> Experiments:
     """The experiments of a configuration file. ConfigError on the first value that makes no sense."""
     found = parse(Experiments, _values(path), str(path))
+    for section in ("disaggregated", "overload"):
+        if getattr(found, section) is not None:
+            _check(f"{path}: {section}", getattr(found, section).check)
     for section, experiments in (("grids", found.grids), ("searches", found.searches)):
         for name, experiment in experiments.items():
             where = f"{path}: {section}.{name}"
@@ -190,11 +202,16 @@ def load_experiments(path: Path) -> Experiments:
                 raise ConfigError(f"{where}: the name is {name!r}; use lower-case letters, digits and _")
             if name in TAKEN or (section == "searches" and name in found.grids):
                 raise ConfigError(f"{where}: there is another table {name!r}; choose another name")
-            try:
-                experiment.check(found.latencies_of(experiment))
-            except ValueError as error:
-                raise ConfigError(f"{where}: {error}") from None
+            _check(where, partial(experiment.check, found.latencies_of(experiment)))
     return found
+
+
+def _check(where: str, check: Callable[[], None]) -> None:
+    """Say where a value stands that makes no sense."""
+    try:
+        check()
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def named_experiment(path: Path, name: str, kind: type[Grid] | type[Search]) -> Any:

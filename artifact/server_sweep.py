@@ -49,16 +49,16 @@ def measure_life(life: Life, tell: Tell) -> list[dict[str, Any]]:
 
 def _measure_missing(life: Life, missing: list[RunSpec], tell: Tell) -> None:
     """Start the life's servers and measure these points; no servers where there is nothing to send."""
-    requests = {spec: _requests(life, spec) for spec in missing}
-    missing = [spec for spec in missing if len(requests[spec]) > 0]
-    if not missing:
+    points = [(spec, _requests(life, spec)) for spec in missing]
+    points = [(spec, requests) for spec, requests in points if len(requests) > 0]
+    if not points:
         return
     tell(f"{life.label}: starting {life.system.replicas} {life.engine.backend} server(s)")
     with running(life.system, life.engine, life.specs[0].classes, life.folder) as fleet:
         tell(f"{life.label}: ready after {fleet.ready_s:.0f} s")
         warm_up(_client(life, fleet, 0), life.classes(life.specs[0]), life.system.replicas)
-        for spec in missing:
-            _measure_point(life, fleet, spec, requests[spec], tell)
+        for spec, requests in points:
+            _measure_point(life, fleet, spec, requests, tell)
             tell(_in_words(life, spec))
 
 

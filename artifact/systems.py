@@ -30,6 +30,8 @@ SYSTEMS = (
     "sarathi-fcfs-512",
     POLYSERVE,
 )
+#: Disaggregated systems, and the policy whose order and relegation their prefill pool takes (`artifact.disaggregated`).
+DISAGGREGATED = {"disagg-fcfs": "sarathi-fcfs", "disagg-edf": "sarathi-edf", "disagg-niyama": "niyama"}
 NO_CHANGES: Mapping[str, Any] = {}
 #: The numbers of a policy, by name, with an example of each one's type.
 POLICY_NUMBERS = {f.name: f.default for f in fields(Policy) if isinstance(f.default, bool | int | float | str)}

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from figures import style
 from figures.fig7 import HOLLOW, no_crossing
@@ -21,6 +22,7 @@ READING = (
     "Dots: the load per replica at which the worst class crosses 1 % violations of TTFT and TTLT; hollow diamonds: "
     "token deadlines (Eq 2) counted too; where there is none, no load held or all did. Stars: printed in the paper."
 )
+KEYS = ["latency", "trace", "variant", "system"]
 SPREAD = 0.62  # of a lane, over its systems
 
 
@@ -31,7 +33,7 @@ def nothing_printed(trace: str, variant: str, system: str, latency: str) -> None
 def table(frame: pd.DataFrame, printed: PrintedFor = nothing_printed) -> pd.DataFrame:
     """One row per latency model, trace, variant and system: capacities in requests/s per replica; nan: no crossing."""
     rows = []
-    for key, own in frame.groupby(["latency", "trace", "variant", "system"], sort=False):
+    for key, own in frame.groupby(KEYS, sort=False):
         latency, trace, variant, system = key
         by_criterion = own.set_index("criterion")
         plain, strict = by_criterion.loc[CRITERION_PAPER], by_criterion.loc[CRITERION_ALL]
@@ -39,7 +41,7 @@ def table(frame: pd.DataFrame, printed: PrintedFor = nothing_printed) -> pd.Data
         scale = 1 / int(plain["replicas"])
         rows.append(
             {
-                **dict(zip(("latency", "trace", "variant", "system"), key, strict=True)),
+                **dict(zip(KEYS, key, strict=True)),
                 "predictor": plain["predictor"],
                 "requests": int(plain["requests"]),
                 "capacity_qps": _number(plain["capacity_qps_per_replica"]),
@@ -51,7 +53,17 @@ def table(frame: pd.DataFrame, printed: PrintedFor = nothing_printed) -> pd.Data
                 "remark": no_crossing(plain),
             }
         )
-    return pd.DataFrame(rows)
+    return _in_order(pd.DataFrame(rows))
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows by latency model, trace, variant and system, each in its usual order."""
+    known = {"latency": rows["latency"], "trace": style.TRACES, "variant": rows["variant"], "system": style.SYSTEMS}
+    ranks = pd.DataFrame(index=rows.index)
+    for key, names in known.items():
+        order = list(dict.fromkeys(names)) if key in ("latency", "variant") else style.in_order(rows[key], names)
+        ranks[key] = rows[key].map({name: i for i, name in enumerate(order)})
+    return rows.loc[ranks.sort_values(KEYS).index].reset_index(drop=True)
 
 
 def _number(value: float | None) -> float:
@@ -86,13 +98,13 @@ def draw(frame: pd.DataFrame, variant: Variant, printed: PrintedFor = nothing_pr
     systems = style.in_order(rows["system"], style.SYSTEMS)
     width = style.DOUBLE_IN if len(traces) > 1 else style.SINGLE_IN * 1.3
     with style.styled():
-        height = len(labels) * max(0.24, 0.1 + 0.1 * len(systems)) + (1.6 if len(traces) > 1 else 1.9)
+        height = len(labels) * max(0.24, 0.1 + 0.1 * len(systems)) + (1.7 if len(traces) > 1 else 2.0)
         figure = style.new_figure(width, height)
         panels = figure.subplots(1, len(traces), sharey=True, squeeze=False)[0]
         for ax, trace in zip(panels, traces, strict=True):
             _panel(ax, rows[rows["trace"] == trace], labels, systems)
             requests = style.counted(rows.loc[rows["trace"] == trace, "requests"])
-            ax.set_title(f"{style.trace_label(trace)}, N = {requests}")
+            ax.set_title(f"{style.trace_label(trace)}\nN = {requests}")
         style.legend_above(figure, _handles(rows, systems), 5 if len(traces) > 1 else 3)
         style.footer(figure, own, set(own["seeds"]), "bars: 95 % interval over seeds (Student's t)")
     return figure
@@ -104,8 +116,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, labels: list[str], systems: list[str]) 
         _dot(ax, labels.index(row.variant) + shift, row)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.45, -0.55)
-    ax.set_xlim(left=0)
-    ax.margins(x=0.08)
+    ax.set_xlim(0, 1.08 * ax.dataLim.x1)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     for lane in range(1, len(labels)):
         ax.axhline(lane - 0.5, color="#E4E4E4", lw=0.5, zorder=0)
     ax.set_xlabel("goodput per replica (QPS)", labelpad=2)

@@ -138,14 +138,15 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         ax = figure.subplots()
         for i, system in enumerate(systems):
             own, look = rows[rows["system"] == system].sort_values("share"), style.line_style(system)
-            x = own["share"] * 100 + (i - 1) * 0.7  # apart, so that equal numbers do not hide one another
+            x = own["share"] * 100 + (i - 1) * 1.4  # apart, so that equal numbers do not hide one another
             spread = [own["gpus"] - own["gpus_low"], own["gpus_high"] - own["gpus"]]
             ax.errorbar(x, own["gpus"], spread, elinewidth=0.9, capsize=0, ms=4, **{**look, "lw": 1.2})
             hollow = {**look, "ls": "none", "mfc": "white", "ms": 6, "zorder": 5}
             ax.plot(x, own["planned_gpus"], **hollow)
         ax.set(xlabel="share of the class with TBT 50 ms (%)", ylabel=f"GPUs for {rows['load_qps'].iloc[0]:g} QPS")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_ylim(0, 1.12 * rows[["gpus_high", "planned_gpus"]].max().max())
+        shown = rows[["gpus", "gpus_low", "gpus_high", "planned_gpus"]]
+        ax.set_ylim(max(0, shown.min().min() - 3), shown.max().max() + 1)
         style.tidy(ax)
         planned = Line2D([], [], ls="none", marker="o", mfc="white", mec=style.INK, label="planned fleet")
         style.legend_above(figure, [*load_lines.handles(systems), planned], 2)

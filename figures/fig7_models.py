@@ -59,5 +59,9 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """As Fig 7's, without the columns for longer runs."""
-    return fig7.text_table(_as_fig7(tables)).drop(columns=["long N", "long run"])
+    """As Fig 7's, without the columns for longer runs; a `?` where the paper's label cannot be read for sure."""
+    rows, found = table(tables), fig7.text_table(_as_fig7(tables))
+    printed = [paper.goodput(*key) for key in zip(rows["trace"], rows["system"], rows["latency"], strict=True)]
+    doubts = ["?" if p is not None and not p.certain else "" for p in printed]
+    found["paper"] = [text + doubt for text, doubt in zip(found["paper"], doubts, strict=True)]
+    return found.drop(columns=["long N", "long run"])

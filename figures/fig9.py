@@ -147,6 +147,7 @@ def _window(panels: list[Axes], rows: pd.DataFrame, systems: list[str]) -> None:
         style.tidy(ax)
         if ax is not panels[-1]:
             ax.tick_params(labelbottom=False)
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panels[1].set_yscale("symlog", linthresh=10)
     panels[1].yaxis.set_major_formatter(lambda value, _: f"{value:,g}".replace("-", "−"))
     tbt_s = paper.values()["slo"]["Q1"]["tbt_s"]

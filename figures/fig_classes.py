@@ -48,6 +48,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         for line, (label, names) in zip(panels, sets.items(), strict=True):
             for ax in line[len(names) :]:
                 ax.remove()
+            line[0].set_ylabel(f"{label}\nviolated (%)", labelpad=2)
             for ax, name in zip(line, names, strict=False):
                 _panel(ax, frame[(frame["variant"] == label) & (frame["group"] == name)], systems, name)
         _label_last(panels, sets)

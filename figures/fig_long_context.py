@@ -20,10 +20,10 @@ def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     return (
         f"Violated requests on {style.trace_label(variant.trace)}, a trace of long contexts, with the SLOs of Table 3; "
-        f"latency model {variant.latency}; not in the paper. A prompt of more than about 50,000 tokens takes longer "
-        "than Q1's 6 s by itself, so Q1 has violations at any load. Solid: TTFT and TTLT; thin dashed, for Niyama: "
-        "token deadlines (Eq 2) counted too. Bands: 95 % interval over seeds. Both latency models were made for short "
-        "contexts, so this says less about a GPU than about the policies."
+        f"latency model {variant.latency}; not in the paper. A prompt of more than 40,000 to 50,000 tokens takes "
+        "longer than Q1's 6 s by itself, so Q1 has violations at any load. Solid: TTFT and TTLT; thin dashed, for "
+        "Niyama: token deadlines (Eq 2) counted too. Bands: 95 % interval over seeds. Both latency "
+        "models were made for short contexts, so this says less about a GPU than about the policies."
     )
 
 

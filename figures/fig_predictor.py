@@ -18,7 +18,7 @@ def _frame(tables: Tables) -> pd.DataFrame:
     frame = require(tables, "predictor_error", SEARCH_COLUMNS)
     oracle = frame["predictor"].str.contains(ORACLE, regex=False)
     rest = [f",{more}" if more else "" for _, _, more in frame["variant"].str.partition(",").to_numpy()]
-    label = oracle.map({True: "executor's own model", False: "another model"}) + rest
+    label = oracle.map({True: "own model", False: "other model"}) + rest
     return frame.assign(variant=label, other=~oracle).sort_values("other", kind="stable").drop(columns="other")
 
 
@@ -33,7 +33,8 @@ def caption(tables: Tables, variant: Variant) -> str:
     others = sorted({name for name in own["predictor"] if ORACLE not in name})
     return (
         f"Goodput when the predictor is wrong, steps executed by latency model {variant.latency}; not in the paper. "
-        f"Another model: {', '.join(others) or 'none here'}. Noise: standard deviation of the logarithm of step times. "
+        f"Own model: the executor's; other: {', '.join(others) or 'none here'}. Noise: standard deviation of the "
+        "logarithm of step times. "
         "Margin 1: predictions are taken as they come, where the default adds 20 %. "
         f"{capacity_dots.READING}"
     )

@@ -57,13 +57,29 @@ def goodput(trace: str, system: str, latency: str) -> Printed | None:
     return None
 
 
-def violations_at_6_qps(trace: str, system: str, latency: str) -> Printed | None:
-    """Table 5's share of violated requests at 6 requests/s."""
+def prefill_goodput(trace: str, system: str, latency: str) -> Printed | None:
+    """Goodput per prefill node of a disaggregated system: Fig 8."""
+    for row in values()["fig8"]:
+        if (row["trace"], row["model"]) == (data_set(trace), model(latency)) and scheme(system) in row:
+            return Printed(row[scheme(system)], row["where"])
+    return None
+
+
+def overload_violations(trace: str, system: str, latency: str, low_qps: float, high_qps: float) -> dict[str, Any]:
+    """Fig 12's violations of the system by group, as shares; empty for another trace, model or wave."""
+    table = values()["fig12"]
+    wave = table["trace"], table["model"], table["low_qps"], table["high_qps"]
+    if wave != (data_set(trace), model(latency), low_qps, high_qps) or system == "qoserve-artifact":
+        return {}
+    return next((row for row in table["rows"] if row["scheme"] == scheme(system)), {})
+
+
+def ablation(trace: str, system: str, latency: str) -> dict[str, Any] | None:
+    """Table 5's row for a system: its optimal load, and the share violated at 6 requests/s."""
     table = values()["table5"]
     if (table["trace"], table["model"]) != (data_set(trace), model(latency)):
         return None
-    own = (row for row in table["rows"] if row["scheme"] == scheme(system))
-    return next((Printed(row["violation_rate_at_6_qps"], row["where"]) for row in own), None)
+    return next((row for row in table["rows"] if row["scheme"] == scheme(system)), None)
 
 
 def mix(system: str, name: str, load_qps: float) -> dict[str, Any] | None:

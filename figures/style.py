@@ -6,7 +6,7 @@ import contextlib
 import io
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -60,6 +60,12 @@ SYSTEMS = {
     "niyama-dc-fcfs": Look("Niyama, DC, FCFS", "#C2A000", "2"),
     "niyama": Look("Niyama", "#D55E00", "o", emphasised=True),
 }
+#: Disaggregated systems look like the policy of their prefill pool; no figure has both.
+DISAGGREGATED = {
+    "disagg-fcfs": replace(SYSTEMS["sarathi-fcfs"], label="Disagg-FCFS"),
+    "disagg-edf": replace(SYSTEMS["sarathi-edf"], label="Disagg-EDF"),
+    "disagg-niyama": replace(SYSTEMS["niyama"], label="Disagg-Niyama"),
+}
 POOLS = {"Q1": "#99517A", "Q2": "#CC79A7", "Q3": "#E8C3D8"}
 TRACES = {
     "azure-code-2023": "Azure code 2023",
@@ -75,7 +81,7 @@ SYNTHETIC = "-synth"
 
 def look(system: str) -> Look:
     """The look of a system; one that is not built in is brown, with its own name."""
-    return SYSTEMS.get(system) or Look(Path(system).name, "#7A4B2A", "*", ":")
+    return SYSTEMS.get(system) or DISAGGREGATED.get(system) or Look(Path(system).name, "#7A4B2A", "*", ":")
 
 
 def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:

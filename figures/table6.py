@@ -104,6 +104,10 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         panels[-1].set_title("violated (%)")
         panels[-1].set_xlim(0, 108)
         labels = [f"{row.mix}  {style.look(row.system).label}" for row in rows.itertuples()]
+        for ax in panels:
+            for lane in range(1, len(rows)):
+                if rows["mix"].iloc[lane] != rows["mix"].iloc[lane - 1]:
+                    ax.axhline(lane - 0.5, color=style.FAINT, lw=0.5)
         panels[0].set_yticks(range(len(rows)), labels)
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         for ax in panels:
@@ -135,7 +139,7 @@ def _bar(ax: Axes, lane: int, row: dict) -> None:
         ends = [row[f"{SHARE}_low"] * 100, row[f"{SHARE}_high"] * 100]
         ax.plot(ends, [lane, lane], color=style.INK, lw=0.9, marker="|", ms=3.5, zorder=4)
     if not math.isnan(row[f"{SHARE}_paper"]):
-        ax.plot(row[f"{SHARE}_paper"] * 100, lane, **style.paper_style())
+        ax.plot(row[f"{SHARE}_paper"] * 100, lane, **style.paper_style(), clip_on=False)
 
 
 def _handles() -> list[Line2D]:

@@ -86,9 +86,9 @@ def test_only_systems_and_loads_differ_from_the_sweep_without_a_gpu():
 
 
 def test_its_measuring_fits_half_an_hour():
-    """On one GPU, where the silo's pools take turns: a minute for each server's start, and 12 s to drain each load."""
+    """On one A100, where the silo's pools take turns: a minute for each server's start, and 20 s to drain each load."""
     gpu = load_server_experiment(CONFIGS / "gpu.yaml")
     form = gpu.form("full")
     lives = sum(build_server_system(name, gpu.classes).replicas for name in gpu.systems)
-    servers_s = form.seeds * lives * (60 + len(form.loads_of_fluid_bound) * (form.seconds + 12))
+    servers_s = form.seeds * lives * (60 + len(form.loads_of_fluid_bound) * (form.seconds + 20))
     assert servers_s <= 20 * 60

@@ -20,6 +20,7 @@ from artifact.bench.pairs import pairs
 from artifact.bench.printing import print_bench
 from artifact.bench.simulator import simulator
 from artifact.bench.startup import start_up
+from artifact.bench.vllm_http import over_http
 from artifact.bench.vllm_steps import WAITING, engine
 from artifact.config import LATENCY
 from niyama import BUILT_IN
@@ -34,6 +35,7 @@ LEFT_OUT = {
     "simulator": "kernel: set-up, routing, workload and metrics (beside it); all: loading the trace, compiling",
     "decision": "restoring the state before each decision by copying it whole, which leaves little of it in cache",
     "engine": "the API server, the workers and the device: schedule and update_from_output of the engine core alone",
+    "servers": "start-up and warm-up; a burst lasts from its first request's time to its last token at the client",
     "dynosim": "both sides: start-up and one replay beforehand; kernel: ours advance, theirs the wall time they report",
 }
 
@@ -47,15 +49,18 @@ def bench(
     loads_qps: Mapping[str, float] = LOADS_QPS,
     queued: Sequence[int] = QUEUED,
     waiting: Sequence[int] | None = WAITING,
+    http: int = 1,
 ) -> dict[str, Any]:
     """Measure everything; JSON values only. dynosim: auto, off, or the path of a Python that has it.
 
-    waiting: queue lengths before vLLM's scheduler, None to leave vLLM out.
-    Raises ValueError when there is nothing to measure.
+    waiting: queue lengths before vLLM's scheduler, None to leave vLLM out. http: pairs of bursts on real servers, 80 s
+    each and 40 s to start; 0 leaves them out. Raises ValueError when there is nothing to measure.
     """
     for name, value in (("requests", requests), ("repeats", repeats)):
         if value < 1:
             raise ValueError(f"{name} is {value}; give at least 1")
+    if http < 0:
+        raise ValueError(f"http is {http}; give at least 0, which leaves servers out")
     return {
         "machine": machine(),
         "left_out": LEFT_OUT,
@@ -68,6 +73,7 @@ def bench(
         ],
         "decision": [row for system in SYSTEMS for n in queued for row in decisions(BUILT_IN[system], n, repeats)],
         "engine": engine(max(1, requests // 20), repeats, workdir, waiting),
+        "servers": over_http(http, workdir / "servers"),
         "dynosim": pairs(requests, repeats, dynosim, workdir),
     }
 

@@ -28,6 +28,7 @@ def print_bench(found: dict[str, Any]) -> None:
     _print_simulator(console, found["simulator"])
     _print_decisions(console, found["decision"])
     _print_engine(console, found["engine"])
+    _print_servers(console, found["servers"])
     _print_dynosim(console, found["dynosim"])
     for what, text in found["left_out"].items():
         console.print(f"left out, {what}: {text}")
@@ -120,6 +121,31 @@ def _print_engine(console: Console, found: dict[str, Any]) -> None:
             f"{row['stock_s']:.1f} s, Niyama {row['niyama_s']:.1f} s, "
             f"ratio {row['ratio']:.4f} (>= {row['target']}: {meets})"
         )
+
+
+def _print_servers(console: Console, found: dict[str, Any]) -> None:
+    if found["skipped"] is not None:
+        console.print(f"servers over HTTP: skipped, {found['skipped']}")
+        return
+    columns = ("trace", "burst", "vLLM s", "Niyama s", "ratio", "range", "virtual time", "target")
+    table = _table("Bursts over HTTP without deadlines, in real time on an emulated GPU", *columns)
+    for row in found["rows"]:
+        meets = "yes" if row["ratio"] >= found["target_ratio"] else "no"
+        table.add_row(
+            row["trace"],
+            f"{row['requests']} requests x {row['repeats']}",
+            _range(row["stock_s"], 1),
+            _range(row["niyama_s"], 1),
+            f"{row['ratio']:.4f}",
+            _range(row["ratios"], 4),
+            f"{row['virtual_ratio']:.4f}",
+            f">= {found['target_ratio']} {meets}",
+        )
+    console.print(table)
+
+
+def _range(values: list[float], digits: int) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
 
 
 def _print_dynosim(console: Console, found: dict[str, Any]) -> None:

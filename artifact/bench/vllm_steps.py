@@ -14,6 +14,7 @@ from traces import build
 WAITING = (0, 1_000, 10_000)
 STEPS = 200
 CHUNK_TOKENS = 2048
+BURST_QPS = 50.0  # far beyond capacity
 TARGET_RATIO, TARGET_THROUGHPUT = 1.10, 0.99
 
 
@@ -32,7 +33,7 @@ def engine(requests: int, repeats: int, workdir: Path, waiting: Sequence[int] | 
     folder = model_folder("llama3-8b", workdir)
     found["steps"] = list(overhead.overhead(folder, waiting, STEPS, repeats))
     for name in ("azure-code-2023", "azure-conv-2023"):
-        spec = RunSpec(trace=name, system="niyama", load_qps=50.0, requests=requests)  # far beyond capacity
+        spec = RunSpec(trace=name, system="niyama", load_qps=BURST_QPS, requests=requests)
         workload = to_requests(spec, build(spec.workload_spec(), trace(name)))
         row = {"trace": name, "requests": requests, "target": TARGET_THROUGHPUT}
         found["throughput"].append(row | overhead.throughput(folder, workload, CHUNK_TOKENS))

@@ -91,6 +91,7 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
     if t.kv_blocks[r] == 0 and tokens > 0:
         t.kv_blocks[r] = kv_blocks_wanted(s, t, p, r)
         s.count[KV_FREE_BLOCKS] -= t.kv_blocks[r]
+        s.count[KV_HELD_TOKENS] += t.computed_tokens[r]  # none, unless its KV came from another replica
         s.prefilling[s.count[PREFILLING]] = r
         s.count[PREFILLING] += 1
     t.computed_tokens[r] += tokens

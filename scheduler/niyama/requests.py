@@ -77,6 +77,19 @@ def fill(
     table.target_tokens[:n] = prompt_tokens
 
 
+def hand_over(table: RequestTable, emitted_tokens: np.ndarray) -> None:
+    """Rows filled in just now have put out `emitted_tokens` (int[n]) elsewhere and come with their KV where it is > 0.
+
+    That is the KV of the prompt and of every token but the last: one token is left to compute before the next comes
+    out. Their token deadlines were set where they began; here they have none.
+    """
+    n = len(emitted_tokens)
+    table.emitted_tokens[:n] = emitted_tokens
+    table.computed_tokens[:n] = np.where(emitted_tokens > 0, table.target_tokens[:n] + emitted_tokens - 1, 0)
+    table.target_tokens[:n] += np.asarray(emitted_tokens, np.int32)
+    table.pace_s[:n] = np.where(emitted_tokens > 0, np.inf, 0.0)
+
+
 def _refuse(column: str, values: np.ndarray, bad: np.ndarray, wanted: str) -> None:
     if np.any(bad):
         row = int(np.argmax(bad))

@@ -32,7 +32,7 @@ WANTED = {
 @pytest.fixture(scope="module")
 def found():
     loads_qps = {"azure-code-2023-synth": 3.0}
-    return bench(requests=30, repeats=1, dynosim="off", loads_qps=loads_qps, queued=(10, 1_000), waiting=None)
+    return bench(requests=30, repeats=1, dynosim="off", loads_qps=loads_qps, queued=(10, 1_000), waiting=None, http=0)
 
 
 def test_everything_is_there_and_is_json(found):

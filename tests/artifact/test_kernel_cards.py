@@ -165,7 +165,7 @@ def test_fit_writes_cards_that_simulate_takes(profile_file, capsys):
         assert "held out by shape" in card.error and 1.0 < card.margin < 2.0
     point = "simulate --trace azure-code-2023-synth --system niyama --load 2 --requests 50 --json --latency".split()
     assert main([*point, str(path), "--predictor", str(profile_file.parent / "mine-forest.json")]) == 0
-    assert json.loads(capsys.readouterr().out)["latency"] == str(path)
+    assert json.loads(capsys.readouterr().out)["latency"] == "mine-monotone"
 
 
 def test_fit_says_its_numbers_as_json_too(profile_file, tmp_path, capsys):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
 from panel_tables import panel_rows
+from scenario_tables import scenario_rows
 
 from artifact.manifest import write_manifest
 from artifact.tables import write_table
@@ -22,6 +23,7 @@ def rows() -> dict[str, list[dict]]:
         "cluster": cluster_rows(),
         **named_rows(),
         **panel_rows(),
+        **scenario_rows(),
     }
 
 

@@ -306,9 +306,9 @@ def test_the_other_slos_numbers_are_for_conversation():
 def test_an_oracle_is_told_from_another_model(frames):
     rows = fig_predictor.table(frames)
     assert list(dict.fromkeys(rows["variant"])) == [
-        "executor's own model",
-        "executor's own model, noise 10 %",
-        "another model, noise 10 %",
+        "own model",
+        "own model, noise 10 %",
+        "other model, noise 10 %",
     ]
     assert "roofline" in fig_predictor.caption(frames, Variant(LINEAR))
 

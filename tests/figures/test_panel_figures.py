@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from figure_tables import LINEAR
-from panel_tables import CONV_TWIN
+from panel_tables import CONV_TWIN, FIXED
 from test_drawings import marked, words
 
 from figures import fig4, fig6, fig9, fig15a, fig15b, style
 from figures.frames import Variant
-
-FIXED = "fixed-10000x500-synth"
 
 
 def test_fig4_finds_the_chunk_of_50_ms(frames):
@@ -92,9 +90,11 @@ def test_fig15a_bars_and_gain(frames):
     assert sorted(y for _, y in marked(bars, "*")) == [0.26, 0.32]
     medha = next(line for line in chunks.lines if line.get_color() == style.look("medha").colour)
     assert medha.get_ydata().tolist() == [200 + i for i in range(10)]
-    gain = fig15a.gain(frames, variant)
-    assert gain.mean == pytest.approx(np.mean([0.37 / 0.24, 0.38 / 0.25, 0.39 / 0.26]) - 1)
-    assert "over Medha +52 %" in fig15a.caption(frames, variant) and "paper +23 %" in fig15a.caption(frames, variant)
+    assert sorted(y for _, y in marked(bars, "D")) == pytest.approx([0.3, 0.4])  # the others predict nothing
+    gains = fig15a.gains(frames, variant)
+    assert gains["margin 1.2"].mean == pytest.approx(np.mean([0.37 / 0.24, 0.38 / 0.25, 0.39 / 0.26]) - 1)
+    caption = fig15a.caption(frames, variant)
+    assert "over Medha: +52 % [" in caption and "] with no margin; the paper +23 %" in caption
 
 
 @pytest.mark.parametrize(

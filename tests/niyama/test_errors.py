@@ -149,7 +149,7 @@ def test_systems_refuse_what_cannot_run():
     assert_refused(lambda: Pool(niyama, 0), ("pool 'niyama'", "replicas is 0", "integer >= 1"))
     assert_refused(lambda: Pool(niyama, 1.5), ("replicas is 1.5", "integer >= 1"))
     assert_refused(lambda: System("s", ()), ("system 's'", "pools is empty", "at least one"))
-    assert_refused(lambda: shared(niyama, 1, "random"), ("routing is 'random'", "round-robin or least-work"))
+    assert_refused(lambda: shared(niyama, 1, "random"), ("routing is 'random'", "use round-robin, least-work, packed"))
     silo = System("silo", (Pool(niyama, 1, ("Q1", "Q2")),))
     words = ("system 'silo'", "no pool serves class 'Q3'", "name it")
     assert_refused(lambda: simulate(silo, requests(), ROOFLINE, ROOFLINE), words)

@@ -5,7 +5,7 @@ from figures.gallery import PARTS, place
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
 # Tables of this configuration; a figure that needs another is left out of `paper` (the default target needs all of its).
-TABLES = {"capacity", "summary", "cluster", "predictor_accuracy", *CONFIG.named, *PANELS}
+TABLES = set(CONFIG.tables)
 PAPER = [
     name for name in PAPER_FIGURES if TABLES.issuperset(figure_module(name).INPUTS)
 ]
@@ -86,9 +86,7 @@ rule paper_report:
         f"{RESULTS}/tables/manifest-paper.json",
         "artifact/claims.yaml",
         # also those that no figure reads
-        tables=expand(
-            f"{RESULTS}/tables/{{named}}.parquet", named=[*CONFIG.named, *PANELS]
-        ),
+        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=CONFIG.tables),
         text=rules.report.input.text,
     output:
         f"{RESULTS}/paper.html",

@@ -1,5 +1,6 @@
 """The simulator: plan, execute by a latency model, commit."""
 
+from niyama.sim.disaggregated import Disaggregated, DisaggregatedRun, KVLink, simulate_disaggregated
 from niyama.sim.logged import simulate_logged
 from niyama.sim.replica import LOG_COLUMNS
 from niyama.sim.run import Requests, Run, simulate
@@ -10,11 +11,15 @@ __all__ = [
     "LOG_COLUMNS",
     "PACKED",
     "ROUND_ROBIN",
+    "Disaggregated",
+    "DisaggregatedRun",
+    "KVLink",
     "Pool",
     "Requests",
     "Run",
     "System",
     "shared",
     "simulate",
+    "simulate_disaggregated",
     "simulate_logged",
 ]

@@ -47,6 +47,8 @@ def simulate_logged(
             f"decision log: system {system.name!r} has {system.replicas} replicas and a log has one scheduler; "
             "give a system of one replica"
         )
+    if requests.emitted_tokens is not None:
+        raise ValueError("decision log: requests come with emitted_tokens, which no log can say; leave them out")
     policy = system.pools[0].policy
     if policy.estimator == ORACLE_ESTIMATOR:
         raise ValueError(f"decision log: policy {policy.name!r} has estimator 'oracle', which no log can replay")

@@ -10,7 +10,7 @@ import numpy as np
 from niyama.latency import ModelCard
 from niyama.policies import Policy
 from niyama.qos import QoSClass
-from niyama.requests import RequestTable, fill, new_table
+from niyama.requests import RequestTable, fill, hand_over, new_table
 from niyama.scheduler import KV_BLOCK_TOKENS, QUEUED, UN_RELEGATIONS, Scheduler, new_scheduler
 from niyama.sim.overlapped import advance_overlapped, new_flight
 from niyama.sim.replica import FINISHED, ITERATIONS, LOG_COLUMNS, LOGGED, World, advance
@@ -28,6 +28,8 @@ class Requests:
 
     `output_tokens` is the truth: the simulator ends requests by it and shows it to no policy.
     `app` says whose output-length history applies (default: the class).
+    `emitted_tokens`: output tokens that other replicas have made; the request comes with the KV of its prompt and of
+    all of them but the last, which has not been through the model yet (default: none). Their times stay 0 in a Run.
     """
 
     classes: tuple[QoSClass, ...]
@@ -37,17 +39,19 @@ class Requests:
     output_tokens: np.ndarray
     important: np.ndarray
     app: np.ndarray | None = None
+    emitted_tokens: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
 
     def check(self, kv_tokens: int) -> None:
         """ValueError naming the first row, or the column, that a replica with `kv_tokens` of KV cannot serve."""
-        for column in ("class_index", "prompt_tokens", "output_tokens", "important", "app"):
+        for column in ("class_index", "prompt_tokens", "output_tokens", "important", "app", "emitted_tokens"):
             values = getattr(self, column)
             if values is not None and len(values) != len(self):
                 raise ValueError(f"requests: {column} has {len(values)} rows and arrival_s {len(self)}; give one each")
-        index, classes = self.class_index, len(self.classes)
+        index, classes, emitted = self.class_index, len(self.classes), self.emitted_tokens
+        handed_over = np.False_ if emitted is None else (emitted < 0) | (emitted >= self.output_tokens)
         for column, bad, wanted in (
             ("output_tokens", self.output_tokens < 1, "at least 1"),
             ("prompt_tokens", self.prompt_tokens < 1, "at least 1"),
@@ -55,6 +59,7 @@ class Requests:
             ("arrival_s", np.diff(self.arrival_s, prepend=-np.inf) < 0, "not before the one above it; sort the rows"),
             ("class_index", (index < 0) | (index >= classes), f"the index of one of the {classes} classes"),
             ("app", np.False_ if self.app is None else self.app < 0, "0 or more"),
+            ("emitted_tokens", handed_over, "0 or more and less than output_tokens"),
         ):
             if np.any(bad):
                 row = int(np.argmax(bad))
@@ -196,6 +201,8 @@ def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
         important=requests.important[rows],
         app=index if requests.app is None else requests.app[rows],
     )
+    if requests.emitted_tokens is not None:
+        hand_over(table, requests.emitted_tokens[rows])
     return table
 
 

@@ -1,0 +1,198 @@
+"""Fig 12: violations when the load toggles between less and more than a replica serves; what became of the relegated.
+
+Some requests are of low importance. Latency against time is Fig 13.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from figures import paper, style
+from figures.frames import (
+    CRITERION_ALL,
+    CRITERION_PAPER,
+    RUN_COLUMNS,
+    Tables,
+    Variant,
+    estimate,
+    require,
+    traces_and_latencies,
+)
+
+TITLE = "Fig 12: load that toggles, violations"
+INPUTS = ("overload",)
+GROUPS = {"all": "overall", "important": "important", "Q1": "Q1", "Q2": "Q2", "Q3": "Q3"}
+MEASURES = {"Q1": "ttft", "Q2": "ttlt", "Q3": "ttlt"}
+WAVE = ("low_qps", "high_qps", "dwell_s", "low_importance_share")
+ENDS = ("p50", "p99", "max")
+COLUMNS = (
+    *RUN_COLUMNS,
+    *(CRITERION_PAPER, CRITERION_ALL, "relegated_share", *WAVE),
+    *(f"{measure}_{end}_s" for measure in ("ttft", "ttlt") for end in ENDS),
+)
+WIDTH = 0.26  # of a bar
+
+
+def variants(tables: Tables) -> list[Variant]:
+    """One per trace and latency model."""
+    return traces_and_latencies(require(tables, "overload", COLUMNS))
+
+
+def wave_text(frame: pd.DataFrame) -> str:
+    """The load in words."""
+    wave = frame.iloc[0]
+    return (
+        f"{wave['low_qps']:g} and {wave['high_qps']:g} QPS in turn, {wave['dwell_s'] / 60:g} min each, "
+        f"{wave['low_importance_share']:.0%} of the requests of low importance".replace("%", " %")
+    )
+
+
+def caption(tables: Tables, variant: Variant) -> str:
+    """What the figure shows."""
+    frame = variant.rows(require(tables, "overload", COLUMNS))
+    return (
+        f"Fig 12: {wave_text(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
+        "Left: requests that missed their TTFT or TTLT, by group. Right: latency "
+        "(TTFT of Q1, TTLT of Q2 and Q3) of the requests that Niyama relegated, beside everybody's without relegation: "
+        "dot, bar and cross are median, 99th percentile and the longest, means over seeds. Every relegated request was "
+        "served to its end. Numbers: Niyama's bars. Stars: printed in the paper."
+    )
+
+
+def table(tables: Tables) -> pd.DataFrame:
+    """Violations by group with interval and the paper's number, and the relegated requests' fate; a row per system."""
+    frame = require(tables, "overload", COLUMNS)
+    rows = []
+    for variant in traces_and_latencies(frame):
+        own = variant.rows(frame)
+        for system in style.in_order(own["system"], style.SYSTEMS):
+            rows.append(_row(own[own["system"] == system], variant, system))
+    return pd.DataFrame(rows)
+
+
+def _row(own: pd.DataFrame, variant: Variant, system: str) -> dict[str, object]:
+    """One system's numbers: shares, and seconds of those relegated (of all where nobody was)."""
+    wave = {name: float(own[name].iloc[0]) for name in ("low_qps", "high_qps")}
+    printed = paper.overload_violations(variant.trace, system, variant.latency, **wave)
+    row = {"latency": variant.latency, "trace": variant.trace, "system": system, **wave}
+    row |= {"requests": int(own["requests"].iloc[0]), "seeds": own["seed"].nunique()}
+    for group in GROUPS:
+        found = estimate(own.loc[own["group"] == group, CRITERION_PAPER])
+        ends = (found.mean, found.low, found.high) if found else (None, None, None)
+        row |= {
+            f"{group}{end}": math.nan if v is None else v for end, v in zip(("", "_low", "_high"), ends, strict=True)
+        }
+        row[f"paper_{group}"] = printed.get(group, math.nan)
+    whole = own[own["group"] == "all"]
+    row |= {"with_tbt": whole[CRITERION_ALL].mean(), "relegated_share": whole["relegated_share"].mean()}
+    row["relegated_low_share"] = own.loc[own["group"] == "low", "relegated_share"].mean()
+    row["relegated_important_share"] = own.loc[own["group"] == "important", "relegated_share"].mean()
+    for group, measure in MEASURES.items():
+        for prefix, name in (("", group), ("relegated_", f"relegated {group}")):
+            for end in ENDS:
+                row[f"{prefix}{group}_{end}_s"] = own.loc[own["group"] == name, f"{measure}_{end}_s"].mean()
+    row["longest_s"] = own.loc[own["group"] == "all", "ttlt_max_s"].max()
+    row["relegated_longest_s"] = own.loc[own["group"] == "relegated", "ttlt_max_s"].max()
+    return row
+
+
+def text_table(tables: Tables) -> pd.DataFrame:
+    """The table for people: per cent violated, the paper's in brackets, and what became of the relegated."""
+    rows = table(tables)
+    text = pd.DataFrame(
+        {
+            "trace": rows["trace"].map(style.trace_label),
+            "latency": rows["latency"],
+            "system": [style.look(name).label for name in rows["system"]],
+        }
+    )
+    for group, title in GROUPS.items():
+        ends = rows[[group, f"{group}_low", f"{group}_high"]].clip(0, 1) * 100
+        text[f"{title} (%)"] = [style.interval_text(*values, digits=1) for values in ends.to_numpy()]
+        text[f"paper {title}"] = [style.number_text(v * 100, 1) for v in rows[f"paper_{group}"]]
+    for column, title in (("with_tbt", "with token deadlines"), ("relegated_share", "relegated")):
+        text[f"{title} (%)"] = [style.number_text(v * 100, 1) for v in rows[column]]
+    text["relegated of low, important (%)"] = [
+        f"{style.number_text(low * 100, 1)}, {style.number_text(important * 100, 1)}"
+        for low, important in zip(rows["relegated_low_share"], rows["relegated_important_share"], strict=True)
+    ]
+    for group in MEASURES:
+        names = [f"relegated_{group}_{end}_s" for end in ENDS]
+        text[f"relegated {group}: p50, p99, longest (s)"] = [
+            ", ".join(style.number_text(v, 0) for v in values) for values in rows[names].to_numpy()
+        ]
+    text["longest of all (s)"] = [style.number_text(v, 0) for v in rows["longest_s"]]
+    return text
+
+
+def draw(tables: Tables, variant: Variant) -> Figure:
+    """Violations by group on the left, latencies of the relegated on the right."""
+    frame = variant.rows(require(tables, "overload", COLUMNS))
+    rows = table({"overload": frame})
+    with style.styled():
+        figure = style.new_figure(style.DOUBLE_IN, 3.0)
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        _violations(left, rows)
+        _latencies(right, rows)
+        handles = [Patch(color=style.look(s).colour, label=style.look(s).label) for s in rows["system"]]
+        if rows["paper_all"].notna().any():
+            handles.append(style.paper_handle())
+        style.legend_above(figure, handles, 5)
+        style.footer(figure, frame, set(rows["seeds"]), "lines on bars: 95 % interval over seeds (Student's t)")
+    return figure
+
+
+def _violations(ax: Axes, rows: pd.DataFrame) -> None:
+    for i, row in enumerate(rows.to_dict("records")):
+        for x, group in enumerate(GROUPS):
+            at = x + (i - (len(rows) - 1) / 2) * WIDTH
+            ax.bar(at, 100 * row[group], WIDTH * 0.94, color=style.look(row["system"]).colour, zorder=2)
+            if not math.isnan(row[f"{group}_low"]):
+                ends = [100 * min(1.0, max(0.0, row[f"{group}_{end}"])) for end in ("low", "high")]
+                ax.plot([at, at], ends, color=style.INK, lw=0.9, zorder=4)
+            top = 100 * row[group]
+            if not math.isnan(row[f"paper_{group}"]):
+                ax.plot(at, 100 * row[f"paper_{group}"], **style.paper_style(), clip_on=False)
+                top = max(top, 100 * row[f"paper_{group}"])
+            if style.look(row["system"]).emphasised:  # often too low a bar to be seen
+                look = {"color": style.look(row["system"]).colour, "fontweight": "bold", "fontsize": style.SMALL_PT}
+                ax.text(at, top + 3, f"{100 * row[group]:.1f}", ha="center", va="bottom", **look)
+    ax.set_xticks(range(len(GROUPS)), GROUPS.values())
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylim(0, 104)
+    ax.set_ylabel("requests violated (%)", labelpad=2)
+    style.tidy(ax)
+
+
+def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
+    """Median, 99th percentile and longest: of the relegated where a system relegates, else of all."""
+    for i, row in enumerate(rows.to_dict("records")):
+        for x, group in enumerate(MEASURES):
+            prefix = "relegated_" if row["relegated_share"] > 0 else ""
+            median, high, longest = (row[f"{prefix}{group}_{end}_s"] for end in ENDS)
+            if math.isnan(median):
+                continue
+            at, look = x + (i - (len(rows) - 1) / 2) * WIDTH, style.look(row["system"])
+            ax.plot([at, at], [median, longest], color=look.colour, lw=1.4, zorder=3)
+            ax.plot(at, median, color=look.colour, marker="o", ms=3.5, zorder=4)
+            ax.plot(at, high, color=look.colour, marker="_", ms=7, mew=1.6, zorder=4)
+            ax.plot(at, longest, color=look.colour, marker="x", ms=4.5, mew=1.2, zorder=4)
+    style.log_axis(ax)
+    for x, group in enumerate(MEASURES):
+        ax.plot([x - 0.45, x + 0.45], [paper.deadline_s(group)] * 2, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=2)
+    ax.set_xticks(range(len(MEASURES)), [f"{group} {measure.upper()}" for group, measure in MEASURES.items()])
+    ax.tick_params(axis="x", length=0)
+    ax.set_xlim(-0.6, len(MEASURES) - 0.4)
+    ax.set_ylabel("seconds", labelpad=2)
+    ax.set_title("relegated by Niyama; all of the others")
+    marks = {"o": "median", "_": "p99", "x": "longest"}
+    handles = [Line2D([], [], marker=m, ls="none", color=style.FAINT, ms=5, label=text) for m, text in marks.items()]
+    handles.append(Line2D([], [], color=style.INK, ls=(0, (4, 2)), lw=0.8, label="SLO"))
+    ax.legend(handles=handles, loc="lower right", handlelength=1.4, borderpad=0.1, labelspacing=0.25)
+    style.tidy(ax)

@@ -1,0 +1,68 @@
+# Experiments with a shape of their own: a disaggregated deployment (Fig 8), and load that comes in waves (Fig 12, 13).
+# One job per trace and latency model; a configuration need not have them.
+
+
+def parts(experiment, folder, name, latencies):
+    """Files that the jobs of an experiment write."""
+    return expand(
+        f"{RESULTS}/{folder}/{{trace}}/{{latency}}{name}.parquet",
+        trace=experiment.traces if experiment else [],
+        latency=latencies if experiment else [],
+    )
+
+
+rule disaggregated:
+    input:
+        f"{RESULTS}/kernel.txt",
+        trace=TRACE,
+    output:
+        f"{RESULTS}/disaggregated/{{trace}}/{{latency}}.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/disaggregated/{{trace}}-{{latency}}.tsv"
+    params:
+        settings=lambda w: CONFIG.disaggregated.model_dump_json(),
+    shell:
+        "python -m artifact disaggregated --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
+        " --latency {wildcards.latency} --out {output}"
+
+
+rule disaggregated_table:
+    input:
+        parts(
+            CONFIG.disaggregated,
+            "disaggregated",
+            "",
+            CONFIG.disaggregated and CONFIG.disaggregated.kv_bytes_per_token,
+        ),
+    output:
+        f"{RESULTS}/tables/disaggregated.parquet",
+    shell:
+        "python -m artifact merge {input} --out {output}"
+
+
+rule overload:
+    input:
+        f"{RESULTS}/kernel.txt",
+        trace=TRACE,
+    output:
+        summary=f"{RESULTS}/overload/{{trace}}/{{latency}}.parquet",
+        windows=f"{RESULTS}/overload/{{trace}}/{{latency}}-windows.parquet",
+    benchmark:
+        f"{RESULTS}/benchmarks/overload/{{trace}}-{{latency}}.tsv"
+    params:
+        settings=lambda w: CONFIG.overload.model_dump_json(),
+    shell:
+        "python -m artifact overload --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
+        " --latency {wildcards.latency} --out {output.summary} --windows {output.windows}"
+
+
+rule overload_tables:
+    input:
+        summary=parts(CONFIG.overload, "overload", "", CONFIG.latencies),
+        windows=parts(CONFIG.overload, "overload", "-windows", CONFIG.latencies),
+    output:
+        summary=f"{RESULTS}/tables/overload.parquet",
+        windows=f"{RESULTS}/tables/overload_windows.parquet",
+    shell:
+        "python -m artifact merge {input.summary} --out {output.summary}"
+        " && python -m artifact merge {input.windows} --out {output.windows}"
