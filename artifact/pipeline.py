@@ -130,7 +130,9 @@ def timings(results: Path) -> list[dict[str, Any]]:
     rows = []
     for folder in sorted((results / "benchmarks").glob("*")):
         jobs = [_seconds(path) for path in sorted(folder.glob("*.tsv"))]
-        rows.append({"part": folder.name, "jobs": len(jobs), "seconds": round(sum(jobs), 1), "longest_s": max(jobs)})
+        if jobs:  # none: the first one is still running
+            row = {"part": folder.name, "jobs": len(jobs), "seconds": round(sum(jobs), 1), "longest_s": max(jobs)}
+            rows.append(row)
     return rows
 
 
