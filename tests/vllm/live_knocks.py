@@ -10,6 +10,7 @@ from typing import Any
 
 from raw_http import Knock, request
 
+from niyama.vllm.middleware import PATHS as QOS_PATHS
 from niyama.vllm.qos import APP, CLASS, FIELDS, IMPORTANCE, KEY, MAX_MS, TBT_MS, TTFT_MS, TTLT_MS
 
 COMPLETIONS, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"
@@ -123,8 +124,7 @@ def wrong_value(rng: random.Random) -> Knock:
 
 def wrong_tier(rng: random.Random) -> Knock:
     """A service_tier that is none."""
-    value = rng.choice([v for v in _VALUES if v is not None])
-    body = _body(rng, CHAT, service_tier=value)
+    body = _body(rng, CHAT, service_tier=rng.choice([v for v in _VALUES if v is not None]))
     return Knock("wrong tier", request(CHAT, body, [_bearer(ALL)]), None, (400,), "service_tier")
 
 
@@ -162,6 +162,13 @@ def spoofed_key(rng: random.Random) -> Knock:
     """Another client's hash."""
     body = _body(rng, COMPLETIONS, vllm_xargs={KEY: hashlib.sha256(ALL).hexdigest(), CLASS: "Q1"})
     return Knock("spoofed key", request(COMPLETIONS, body, [_bearer(NIGHT)]), None, (400,), KEY)
+
+
+def lone_surrogate(rng: random.Random) -> Knock:
+    """No Unicode, in a field that vLLM would take."""
+    field = rng.choice(["stop", "user", "prompt", "bad_words"])
+    body = _body(rng, COMPLETIONS) | {field: [_LONE] if field == "bad_words" else f"a{_LONE}"}
+    return Knock("lone surrogate", request(COMPLETIONS, body, [_bearer(ALL)]), None, (400,), field)
 
 
 def spoofed_priority(rng: random.Random) -> Knock:
@@ -205,12 +212,14 @@ def malformed(rng: random.Random) -> Knock:
 def anything(rng: random.Random) -> Knock:
     """Random values in random fields, ours and vLLM's, on any path: no more is asked than an answer."""
     path = rng.choice([COMPLETIONS, CHAT, RESPONSES, "/v1/messages", "/inference/v1/generate", "/invocations"])
-    body = _body(rng, path)
+    body, values = _body(rng, path), _VALUES
+    if path not in QOS_PATHS:  # whose bodies nobody but vLLM reads
+        values = [value for value in _VALUES if value != _LONE]
     others = ["service_tier", "priority", "seed", "min_tokens", "kv_transfer_params", "user"]
     for field in rng.sample([*_VLLM, *others], 3):
-        body[field] = rng.choice(_VALUES)
+        body[field] = rng.choice(values)
     if rng.random() < 0.5:
-        body["vllm_xargs"] = {rng.choice([*FIELDS, "x"]): rng.choice(_VALUES) for _ in range(2)}
+        body["vllm_xargs"] = {rng.choice([*FIELDS, "x"]): rng.choice(values) for _ in range(2)}
     names = rng.sample(list(_HEADERS.values()), rng.choice([0, 0, 1, 2]))
     headers = [(name, rng.choice(_HEADER_VALUES)) for name in names]
     leaves_s = 2.0 * rng.random() if rng.random() < 0.3 else None
@@ -229,7 +238,7 @@ def cancelled(rng: random.Random) -> Knock:
 _KINDS: dict[Callable[[random.Random], Knock], int] = {
     well_formed: 6, leaver: 8, twins: 3, cut: 3, wrong_value: 6, wrong_tier: 2, unknown_field: 1, conflict: 2,
     spoofed_class: 2, spoofed_key: 1, spoofed_priority: 2, vllms_to_refuse: 3, no_request: 2, too_large: 1,
-    malformed: 2, anything: 6, cancelled: 3,
+    lone_surrogate: 1, malformed: 2, anything: 6, cancelled: 3,
 }  # fmt: skip
 
 

@@ -355,15 +355,42 @@ def test_a_chunked_body_is_put_together_and_gets_a_length():
     assert dict(echo.headers)[b"content-length"] == str(len(echo.got[-1][1])).encode()
 
 
-def test_a_body_beyond_the_limit_is_refused_by_its_length_before_it_is_read():
-    async def never():
-        raise AssertionError("read")
-        yield b""
+PIECE = {"type": "http.request", "body": b"x" * 600, "more_body": True}
+LAST = {"type": "http.request", "body": b"x", "more_body": False}
 
-    headers = {"content-type": "application/json", "content-length": "2000"}
-    response = knock(never(), headers, config=configured(max_body_bytes=1024))
-    assert response.status_code == 413
-    assert "1024 bytes" in response.json()["error"]["message"]
+
+def limited(headers, messages):
+    """What comes back of these messages where 1024 bytes are the limit; how much had when each of them was read."""
+    todo, read, sent = list(messages), [], []
+
+    async def receive():
+        read.append(len(sent))
+        return todo.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": COMPLETIONS}
+    scope["headers"] = [(b"content-type", b"application/json"), *headers]
+    asyncio.run(QoSMiddleware(Echo(), configured(max_body_bytes=1024))(scope, receive, send))
+    return sent, read
+
+
+def test_a_body_beyond_the_limit_is_refused_by_its_length_before_it_is_read():
+    sent, read = limited([(b"content-length", b"2000")], [PIECE, LAST])
+    assert (sent[0]["status"], read) == (413, [2, 2])  # answered, then read to the end, so that the answer is seen
+    assert "1024 bytes" in json.loads(sent[1]["body"])["error"]["message"]
+    assert [message.get("more_body") for message in sent] == [None, True, False]
+    assert int(dict(sent[0]["headers"])[b"content-length"]) == len(sent[1]["body"])
+
+
+def test_no_more_than_twice_the_limit_is_read_of_what_nobody_wants():
+    _, read = limited([(b"content-length", b"9" * 12)], [PIECE] * 9)
+    assert len(read) == 4
+    _, read = limited([(b"content-length", b"9" * 12)], [PIECE, {"type": "http.disconnect"}])
+    assert len(read) == 2
+    sent, read = limited([], [PIECE, {**PIECE, "more_body": False}])
+    assert (sent[0]["status"], len(read), len(sent)) == (413, 2, 2)  # it was the end: nothing more is waited for
 
 
 def test_and_while_it_comes_when_it_does_not_say():
@@ -400,6 +427,28 @@ def test_a_body_nested_beyond_reason_is_refused_here():
     response = knock(body, echo=Echo(reply={}))
     assert response.status_code == 400
     assert "nested too deeply" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"stop": ["a", "\ud800"]}, "stop"),
+        ({"vllm_xargs": {"other": "\udfff"}}, "vllm_xargs"),
+        ({"user\ud83d": 1}, "user\\ud83d"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_wherever_it_is(body, field, strict):
+    """vLLM cannot send one to its engine, and answers 500."""
+    error = refusal(body, strict=strict)
+    assert error["param"] == field
+    assert error["message"].startswith(f"{field} holds a lone surrogate")
+
+
+def test_all_other_text_passes_unchanged():
+    echo = Echo()
+    assert knock({**PROMPT, "prompt": "\u00fc \u8a9e \U0001f600 \x00"}, echo=echo).status_code == 200
+    assert echo.body["prompt"] == "\u00fc \u8a9e \U0001f600 \x00"
 
 
 def test_the_clients_tier_comes_back():

@@ -19,7 +19,7 @@ from niyama.vllm.answer import Answer, expect_outcome, note_outcomes
 from niyama.vllm.config import EngineConfig, load_config
 from niyama.vllm.http_qos import Asked, ask
 from niyama.vllm.metric_files import show_engine_metrics
-from niyama.vllm.qos import QoSError
+from niyama.vllm.qos import QoSError, show
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,6 +30,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: The endpoints whose `vllm_xargs` reach the scheduler and whose bodies are JSON.
 PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
 PRIORITY_HEADER = b"x-vllm-priority"
+#: Of a body that is too long, so many times the limit are read and thrown away.
+UNWANTED = 2
 
 # Read on import, not when the application is made: uvicorn takes one that fails in its start-up for one without a
 # start-up, and would serve 500s; vLLM imports the class it is told of, and stops with the ConfigError.
@@ -37,7 +39,15 @@ _CONFIGURED = load_config(None, os.environ)
 
 
 class _TooLong(Exception):
-    """The body is longer than the configuration allows."""
+    """The body is longer than the configuration allows. unread: more of it is to come."""
+
+    def __init__(self, unread: bool) -> None:
+        super().__init__()
+        self.unread = unread
+
+
+class _NoText(Exception):
+    """The body's field of this name is no Unicode text: vLLM could not hand it to its engine, and would answer 500."""
 
 
 class _Gone(Exception):
@@ -72,19 +82,23 @@ class QoSMiddleware:
             body = await _read(receive, _declared_length(scope), self._config.max_body_bytes)
         except _Gone:
             return
-        except _TooLong:
+        except _TooLong as found:
             limit = self._config.max_body_bytes
-            await _refuse(send, 413, f"request body is longer than {limit} bytes; send less, or raise max_body_bytes")
+            text = f"request body is longer than {limit} bytes; send less, or raise max_body_bytes"
+            await _refuse(send, 413, text, unread=_discarded(receive, UNWANTED * limit) if found.unread else None)
             return
         await self._serve(scope, body, receive, send)
 
     async def _serve(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         try:
             asked = self._ask(scope, body)
-            changed = body if asked is None else json.dumps(asked.body).encode()
+            changed = body if asked is None else _dumped(asked.body)
         except QoSError as error:
             self._fault_counter.labels(error.field, "refused").inc()
             await _refuse(send, 403 if error.forbidden else 400, str(error), error.label)
+            return
+        except _NoText as found:
+            await _refuse(send, 400, f"{found} holds a lone surrogate, which is no character; leave it out", str(found))
             return
         except RecursionError:
             await _refuse(send, 400, "request body is nested too deeply; flatten it")
@@ -105,6 +119,22 @@ class QoSMiddleware:
         except ValueError:  # vLLM parses alike, and fails alike
             return None
         return ask(self._config, scope["headers"], values) if isinstance(values, dict) else None
+
+
+def _dumped(body: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        field = next(key for key, value in body.items() if not _is_text({key: value}))
+        raise _NoText(show(field).strip("'")) from None
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _takes_qos(scope: Scope) -> bool:
@@ -130,16 +160,17 @@ def _declared_length(scope: Scope) -> int:
 async def _read(receive: Receive, declared: int, limit: int) -> bytes:
     """The whole body. Raises _TooLong as soon as it is known to be beyond `limit`, _Gone when the client left."""
     if declared > limit:
-        raise _TooLong
+        raise _TooLong(unread=True)
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
         body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > limit:
-            raise _TooLong
-        if not message.get("more_body", False):
+            raise _TooLong(unread=more)
+        if not more:
             return bytes(body)
 
 
@@ -160,10 +191,24 @@ def _with_length(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
 
 
-async def _refuse(send: Send, status: int, message: str, param: str | None = None) -> None:
-    """An error in OpenAI's format, as vLLM writes it."""
+async def _discarded(receive: Receive, most_bytes: int) -> None:
+    """What a client goes on sending, up to a limit: one whose connection is closed meanwhile may not see the answer."""
+    more = True
+    while more and most_bytes > 0:
+        message = await receive()
+        more = message.get("more_body", False)
+        most_bytes -= len(message.get("body", b""))
+
+
+async def _refuse(
+    send: Send, status: int, message: str, param: str | None = None, *, unread: Awaitable[None] | None = None
+) -> None:
+    """An error in OpenAI's format, as vLLM writes it. unread: awaited when it is sent, before the end is."""
     kind = {400: "BadRequestError", 403: "PermissionDeniedError", 413: "RequestEntityTooLargeError"}[status]
     body = json.dumps({"error": {"message": message, "type": kind, "param": param, "code": status}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
+    if unread is not None:
+        await unread
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
