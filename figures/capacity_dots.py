@@ -116,7 +116,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, labels: list[str], systems: list[str]) 
         _dot(ax, labels.index(row.variant) + shift, row)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.45, -0.55)
-    ax.set_xlim(0, 1.08 * ax.dataLim.x1 if math.isfinite(ax.dataLim.x1) else 1.0)  # infinite: nothing was drawn
+    shown = rows[["capacity_qps", "interval_high_qps", "capacity_with_tbt_qps", "paper_qps"]].max().max()
+    ax.set_xlim(0, 1.0 if math.isnan(shown) else 1.08 * shown)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     for lane in range(1, len(labels)):
         ax.axhline(lane - 0.5, color="#E4E4E4", lw=0.5, zorder=0)
