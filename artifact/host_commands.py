@@ -1,4 +1,4 @@
-"""The commands that hold hosts of the scheduler against each other: `replay` and `fidelity`."""
+"""The commands that hold hosts of the scheduler against each other: `replay`, `fidelity` and `overhead`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from artifact import fidelity as fidelities
 from artifact import pipeline, tables
+from artifact.bench import vllm_steps
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
 from artifact.server_life import vllm_version
 from artifact.systems import build_system
@@ -94,6 +95,23 @@ def fidelity(options: argparse.Namespace) -> int:
     return 0 if all(row["passes"] for row in rows) else 1
 
 
+def overhead(options: argparse.Namespace) -> None:
+    """What planning costs vLLM's scheduler, beside queues of several lengths. ConfigError without vLLM."""
+    if options.repeats < 1:
+        raise ConfigError(f"--repeats is {options.repeats}; give at least 1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = vllm_steps.steps(options.repeats, Path(folder))
+    about = {"vllm": vllm_version(), "latency": "none: times of the scheduler alone", "repeats": options.repeats}
+    tables.write_table(options.out, rows, backend=fidelities.BACKEND, **about)
+    for row in rows:
+        stock_us, own_us = row["stock_schedule_us"], row["niyama_schedule_us"]
+        print(
+            f"{row['waiting']:6d} waiting: schedule() {stock_us:.0f} us, with Niyama {own_us:.0f} us, "
+            f"ratio {row['ratio']:.3f}; with update_from_output {row['step_ratio']:.3f}"
+        )
+
+
 def _shares(text: str) -> list[float]:
     try:
         shares = [float(part) for part in text.split(",")]
@@ -137,7 +155,7 @@ def _progress(number: int, total: int, started_s: float) -> Callable[[int], None
 
 
 def add_commands(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add both to the command line."""
+    """Add all three to the command line."""
     text = "Re-run a decision log through the kernel: status 0 all alike, 1 diverged, 2 not a log."
     again = verb(verbs, "replay", replay, text)
     again.add_argument("log", type=Path, help="written by `simulate --decision-log` or by vLLM (decision_log)")
@@ -157,3 +175,6 @@ def add_commands(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> No
     beside.add_argument("--scheduler", choices=(*fidelities.SCHEDULERS, "both"), default="both", help="vLLM's class")
     beside.add_argument("--json", action="store_true", help="print JSON")
     beside.add_argument("--out", type=Path, help="table of the points (Parquet)")
+    cost = verb(verbs, "overhead", overhead, "Measure what planning adds to vLLM's schedule(); nothing else may run.")
+    cost.add_argument("--repeats", type=int, default=5, help="pairs of runs, stock and Niyama in turn (default 5)")
+    cost.add_argument("--out", type=Path, required=True, help="table of the queue lengths (Parquet)")

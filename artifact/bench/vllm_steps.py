@@ -9,6 +9,7 @@ from typing import Any
 from artifact.config import RunSpec
 from artifact.model_files import model_folder
 from artifact.runs import to_requests, trace
+from artifact.servers.command import check_engine_installed
 from traces import build
 
 WAITING = (0, 1_000, 10_000)
@@ -16,6 +17,14 @@ STEPS = 200
 CHUNK_TOKENS = 2048
 BURST_QPS = 50.0  # far beyond capacity
 TARGET_RATIO, TARGET_THROUGHPUT = 1.10, 0.99
+
+
+def steps(repeats: int, workdir: Path, waiting: Sequence[int] = WAITING) -> list[dict[str, Any]]:
+    """A row per queue length: medians over `repeats` pairs of runs. ConfigError without vLLM."""
+    check_engine_installed()
+    from niyama.vllm import overhead
+
+    return list(overhead.overhead(model_folder("llama3-8b", workdir), waiting, STEPS, repeats))
 
 
 def engine(requests: int, repeats: int, workdir: Path, waiting: Sequence[int] | None = WAITING) -> dict[str, Any]:
@@ -31,7 +40,7 @@ def engine(requests: int, repeats: int, workdir: Path, waiting: Sequence[int] | 
     except ImportError as error:
         return found | {"skipped": f"vLLM is not installed ({error.name})"}
     folder = model_folder("llama3-8b", workdir)
-    found["steps"] = list(overhead.overhead(folder, waiting, STEPS, repeats))
+    found["steps"] = steps(repeats, workdir, waiting)
     for name in ("azure-code-2023", "azure-conv-2023"):
         spec = RunSpec(trace=name, system="niyama", load_qps=BURST_QPS, requests=requests)
         workload = to_requests(spec, build(spec.workload_spec(), trace(name)))

@@ -10,9 +10,12 @@ import pytest
 
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
+from artifact.__main__ import main
 from artifact.bench.printing import Console, _print_engine
-from artifact.bench.vllm_steps import engine
+from artifact.bench.vllm_steps import engine, steps
+from artifact.fidelity import BACKEND
 from artifact.model_files import model_folder
+from artifact.tables import provenance, read_table
 from niyama.vllm import overhead
 
 pytestmark = pytest.mark.engine
@@ -30,6 +33,16 @@ def test_every_number_is_there_and_can_be_read(
     _print_engine(Console(width=160), found)
     printed = capsys.readouterr().out
     assert "azure-conv-2023" in printed and "<= 1.10" in printed
+
+
+def test_the_command_writes_a_row_per_queue_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr("artifact.bench.vllm_steps.STEPS", 5)
+    monkeypatch.setattr("artifact.host_commands.vllm_steps.steps", lambda n, folder: steps(n, folder, (0, 30)))
+    out = tmp_path / "overhead.parquet"
+    assert main(["overhead", "--repeats", "1", "--out", str(out)]) == 0
+    table = read_table(out)
+    assert table["waiting"].to_pylist() == [0, 30] and "30 waiting: schedule()" in capsys.readouterr().out
+    assert provenance(table)["backend"] == BACKEND and "vllm" in provenance(table)["vllm"]
 
 
 def test_without_deadlines_nothing_is_slower(tmp_path: Path) -> None:

@@ -104,6 +104,15 @@ rule fidelity:
         " --latency a100-llama3-8b-linear,a100-llama3-8b-roofline --out {output} || test $? -eq 1"
 
 
+rule overhead:
+    # not part of any target either: it times real code, so nothing may run beside it and no two runs give the same bytes
+    output:
+        f"{RESULTS}/tables/overhead.parquet",
+    threads: workflow.cores
+    shell:
+        "python -m artifact overhead --out {output}"
+
+
 rule servers:
     # the full form by itself; `--config servers=full` puts it into the report
     input:
