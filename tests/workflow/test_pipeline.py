@@ -122,8 +122,10 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
         for latency in ("a100-llama3-8b-linear", "a100-llama3-8b-roofline")
     }
     assert provenance(search)["traces"]["azure-code-2023"]["rows"] > 0
-    assert {"steps", "bursts", *TABLES} == set(read_manifests(results))
-    assert {row["status"] for row in json.loads((results / "claims.json").read_text())["claims"]} == {"SKIPPED"}
+    assert set(load_experiments(config).tables) == set(read_manifests(results))
+    # too short for most claims; those on latency models alone are decided
+    statuses = {row["status"] for row in json.loads((results / "claims.json").read_text())["claims"]}
+    assert "SKIPPED" in statuses <= {"PASS", "FAIL", "SKIPPED"}
 
     killed_and_restarted(tmp_path / "killed", config)
     assert digests(tmp_path / "killed", "*.parquet", "manifest*.json") == digests(
