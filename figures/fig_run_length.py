@@ -79,7 +79,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
         ax.vlines(own["requests"], own["interval_low_qps"], own["interval_high_qps"], color=look["color"], lw=1.0)
     for k, row in enumerate(rows[rows["capacity_qps"].isna()].itertuples()):
         text = f"{style.look(row.system).label}, {row.requests / 1000:g}k: {row.remark}"
-        ax.annotate(text, (0.98, 0.98 - 0.08 * k), xycoords="axes fraction", ha="right", va="top",
+        ax.annotate(text, (0.98, 0.03 + 0.08 * k), xycoords="axes fraction", ha="right", va="bottom",
                     fontsize=style.SMALL_PT, color=style.look(row.system).colour)  # fmt: skip
     ax.axhline(rows["fluid_bound_qps"].max(), color=style.INK, ls=(0, (3, 2)), lw=0.8, zorder=2.5)
     ax.set_xscale("log")
