@@ -1,7 +1,9 @@
 """Policies: three rules and their numbers. The built-in ones carry the names used in results."""
 
+import hashlib
 import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -205,9 +207,16 @@ def load_from_file(name: str) -> object:
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():
         raise ValueError(f"{name!r}: there is no file {path!r}; write FILE.py:NAME")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # numba imports the module of a compiled rule that it finds in its cache: one that is registered, by a name that no
+    # other file has
+    where = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"{Path(path).stem}_{where}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     if not hasattr(module, attribute):
         raise ValueError(f"{name!r}: {path} defines no {attribute!r}; write FILE.py:NAME")
     return getattr(module, attribute)

@@ -48,3 +48,25 @@ def test_a_rule_may_be_typed_at_a_prompt(disabled):
     environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
     done = subprocess.run([sys.executable, "-"], input=lines, capture_output=True, text=True, env=environment)
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
+
+
+def test_a_policy_in_a_file_is_loaded_from_the_cache_by_a_process_that_stands_elsewhere(tmp_path):
+    """The second process finds the compiled rule, and must find its module too."""
+    elsewhere, file = tmp_path / "elsewhere", tmp_path / "mine.py"
+    elsewhere.mkdir()
+    file.write_text(
+        "from niyama import Policy\nfrom niyama.rules import rank_rule\n\n"
+        "@rank_rule\ndef mine_first(job, alpha):\n    return -float(job.prefill_left)\n\n"
+        "mine = Policy('mine', rank=mine_first)\n"
+    )
+    script = f"from niyama import load_policy; print(load_policy({f'{file}:mine'!r}).name)"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", script], cwd=elsewhere, capture_output=True, text=True)
+        assert (done.stdout, done.returncode) == ("mine\n", 0), done.stderr
+
+
+def test_a_policy_file_that_fails_leaves_no_module_behind(tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        load_policy(f"{tmp_path / 'broken.py'}:mine")
+    assert not [name for name in sys.modules if name.startswith("broken_")]
