@@ -1,7 +1,8 @@
 """What a claim is: `claims.yaml` as strict models. `python -m artifact verify` checks every one of them.
 
-A claim says how its number is computed from a results table (Measure), what is expected and where that is printed
-(Expected), and what making it costs. Nothing in it is executed: a measure is filters, a column and two small words.
+A claim says how its number is computed from a results table (Measure), and what is expected and where that is printed
+(Expected); a table, what makes it and what that costs (Source). Nothing in it is executed: a measure is filters, a
+column and two small words.
 """
 
 from __future__ import annotations
@@ -120,13 +121,20 @@ class Expected(Strict):
         return self
 
 
-class Cost(Strict):
-    """What making the claim's table takes, all of it, from an installed checkout."""
+class Source(Strict):
+    """A table that claims are read from: what makes it, all of it, from an installed checkout, and what that takes."""
 
+    target: Text = Field(description="what to run: of `snakemake --cores all`, or of make")
+    path: Text | None = Field(default=None, description="under results, where that is not tables/NAME.parquet")
     human_min: Annotated[float, Field(ge=0)]
     compute_min: Annotated[float, Field(ge=0)] = Field(description="minutes on two cores")
     gpu_h: Annotated[float, Field(ge=0)] = 0.0
     disk_mb: Annotated[float, Field(ge=0)]
+
+    @property
+    def command(self) -> str:
+        """What to type."""
+        return self.target if self.target.startswith("make ") else f"snakemake --cores all {self.target}"
 
 
 class Claim(Strict):
@@ -135,7 +143,6 @@ class Claim(Strict):
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")]
     paper: Text = Field(description="figure, table or section; or 'not in the paper'")
     statement: Text = Field(description="in our words")
-    target: Text = Field(description="what to run: of `snakemake --cores all`, or of make")
     backend: Literal["sim", "emulated", "vllm-virtual", "gpu", "latency-model", "profiles"] = "sim"
     unit: Literal["times", "%", "points", "QPS", "s", "ms", "tokens/s", "tokens", "GPUs"]
     measure: Measure
@@ -147,7 +154,6 @@ class Claim(Strict):
     )
     also: dict[str, Filters] = Field(default={}, description="other cases to show beside it: title -> filters replaced")
     known: Text | None = Field(default=None, description="it does not reproduce, for this likely reason")
-    cost: Cost
 
     @model_validator(mode="after")
     def _names_its_hardware(self) -> Claim:
@@ -165,7 +171,7 @@ class Claim(Strict):
 class Claims(Strict):
     """The file."""
 
-    elsewhere: dict[str, Text] = Field(default={}, description="tables that lie elsewhere under results: name -> path")
+    tables: dict[str, Source] = Field(description="those that claims are read from, by name")
     claims: list[Claim] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -174,6 +180,14 @@ class Claims(Strict):
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
             raise ValueError(f"id {twice[0]!r} is used twice; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_makes_each_table(self) -> Claims:
+        used = {claim.measure.table for claim in self.claims}
+        if used != set(self.tables):
+            name = min(used ^ set(self.tables))
+            raise ValueError(f"table {name!r} is in `tables` or in a claim, and not in both; list what claims use")
         return self
 
 

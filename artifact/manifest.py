@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from artifact.tables import ResultError, read_table, write_text
@@ -56,10 +56,10 @@ def problems(results: Path) -> dict[str, str]:
     return found
 
 
-def table_path(results: Path, name: str, elsewhere: Mapping[str, str]) -> Path:
-    """Where a table is: where the manifest says; else, for one that was made by itself, `elsewhere` or in tables/."""
+def table_path(results: Path, name: str, path: str | None = None) -> Path:
+    """Where a table is: where the manifest says; else, for one that was made by itself, at `path` or in tables/."""
     entry = read_manifests(results).get(name)
-    return results / str(entry["path"] if entry else elsewhere.get(name, f"tables/{name}.parquet"))
+    return results / str(entry["path"] if entry else path or f"tables/{name}.parquet")
 
 
 def _sha256(path: Path) -> str:

@@ -19,10 +19,10 @@ class DisaggregatedExperiment(Strict):
     traces: Names
     systems: dict[str, Count] = Field(min_length=1, description="requests per run, by system")
     kv_bytes_per_token: dict[str, Positive] = Field(
-        min_length=1, description="size of a token's keys and values, by latency model: those that it runs with"
+        min_length=1, description="keys and values of a token on a GPU of a node, by latency model: those to run with"
     )
     chunk_tokens: Count = Field(description="most prompt tokens in a step of a prefill node")
-    link_bytes_per_s: Positive = Field(description="bandwidth from a prefill node to the decode nodes")
+    link_bytes_per_s: Positive = Field(description="bandwidth of each GPU of a prefill node to the decode nodes")
     link_delay_s: NotNegative = Field(description="what a transfer takes beside its bytes")
     batch_allowance_s: NotNegative = Field(description="what prefill nodes leave of a batch deadline for the rest")
     decode_share: Annotated[float, Field(gt=0, le=1)] = Field(

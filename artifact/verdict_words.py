@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from artifact.claims import Claim
+from artifact.claims import Claim, Source
 from artifact.measures import SHARES, Measured
 from artifact.render import markdown
 from artifact.verify import Bounds, Case, Status, Verdict
@@ -75,7 +75,7 @@ def why_text(verdict: Verdict) -> str:
     """The reason, and for a claim that was skipped or broken what would settle it."""
     unsettled = verdict.status in (Status.SKIPPED, Status.BROKEN)
     gpu = "needs a GPU: " if verdict.status == Status.SKIPPED and verdict.claim.backend == "gpu" else ""
-    return f"{gpu}{verdict.why}: `{verdict.command}`" if unsettled else verdict.why
+    return f"{gpu}{verdict.why}: `{verdict.source.command}`" if unsettled else verdict.why
 
 
 def lines(verdicts: Sequence[Verdict], broken: Mapping[str, str]) -> list[str]:
@@ -113,7 +113,7 @@ def table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
                 "verdict": status_text(v),
                 "why, and other cases": "; ".join([t for t in (why_text(v),) if t] + _cases(v)) or "–",
                 "from": _source(v),
-                "cost": _cost(v.claim),
+                "cost": _cost(v.source),
             }
             for v in verdicts
         ]
@@ -128,8 +128,7 @@ def _source(verdict: Verdict) -> str:
     return ", ".join([verdict.claim.backend, *parts])
 
 
-def _cost(claim: Claim) -> str:
-    cost = claim.cost
+def _cost(cost: Source) -> str:
     gpu = f", {cost.gpu_h:g} GPU-hours" if cost.gpu_h else ""
     return f"{cost.human_min:g} min of yours, {cost.compute_min:g} min of computing{gpu}, {cost.disk_mb:g} MB"
 
@@ -171,8 +170,8 @@ def _row(v: Verdict) -> dict[str, Any]:
         "printed_in": limits.printed,
         "also": [{"case": c.title, "holds": c.holds, "why": c.why or None, **_numbers(c.measured)} for c in v.also],
         "backend": claim.backend,
-        "command": v.command,
-        "cost": claim.cost.model_dump(),
+        "command": v.source.command,
+        "cost": v.source.model_dump(include={"human_min", "compute_min", "gpu_h", "disk_mb"}),
     }
 
 

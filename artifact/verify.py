@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from artifact.claims import Claim, Claims, Filters, Printed
+from artifact.claims import Claim, Claims, Filters, Printed, Source
 from artifact.manifest import problems, table_path
 from artifact.measures import Measured, NotMeasured, combine, measure, scale
 from artifact.tables import ResultError, provenance, read_table
@@ -59,6 +60,7 @@ class Verdict:
     """One line of the table."""
 
     claim: Claim
+    source: Source
     bounds: Bounds
     status: Status
     why: str = ""
@@ -70,19 +72,13 @@ class Verdict:
         """Whether it makes `verify` fail: broken, or failed without being known for it."""
         return self.status == Status.BROKEN or (self.status == Status.FAIL and self.claim.known is None)
 
-    @property
-    def command(self) -> str:
-        """What makes the claim's table."""
-        target = self.claim.target
-        return target if target.startswith("make ") else f"snakemake --cores all {target}"
-
 
 @dataclass
 class Verifier:
     """Verdicts on one folder of results; tables are read when first asked for. ResultError without a manifest."""
 
     results: Path
-    elsewhere: dict[str, str]
+    tables: dict[str, Source]
     broken: dict[str, str] = field(init=False)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -92,27 +88,28 @@ class Verifier:
     def verdict(self, claim: Claim) -> Verdict:
         """The verdict on one claim."""
         limits, name = bounds(claim), claim.measure.table
+        verdict = partial(Verdict, claim, self.tables[name], limits)
         if name in self.broken:
-            return Verdict(claim, limits, Status.BROKEN, self.broken[name])
+            return verdict(Status.BROKEN, self.broken[name])
         try:
             frame = self._frame(name)
             measured = _measured(frame, claim)
         except NotMeasured as missing:
-            return Verdict(claim, limits, Status.SKIPPED, str(missing))
+            return verdict(Status.SKIPPED, str(missing))
         except ResultError as error:
-            return Verdict(claim, limits, Status.BROKEN, str(error))
+            return verdict(Status.BROKEN, str(error))
         also = tuple(_case(frame, claim, limits, title, filters) for title, filters in claim.also.items())
         passed = limits.hold(measured)
         if passed:
             why = "listed as not reproducing, and does: take `known` out of claims.yaml" if claim.known else ""
         else:
             why = f"known: {claim.known}" if claim.known else ""
-        return Verdict(claim, limits, Status.PASS if passed else Status.FAIL, why, measured, also)
+        return verdict(Status.PASS if passed else Status.FAIL, why, measured, also)
 
     def _frame(self, name: str) -> pd.DataFrame:
         """The table as a DataFrame with its provenance in `attrs`."""
         if name not in self.frames:
-            path = table_path(self.results, name, self.elsewhere)
+            path = table_path(self.results, name, self.tables[name].path)
             if not path.exists():
                 raise NotMeasured(f"{path} has not been made")
             table = read_table(path)
@@ -123,7 +120,7 @@ class Verifier:
 
 def verify(results: Path, claims: Claims) -> tuple[list[Verdict], dict[str, str]]:
     """A verdict on every claim, and what is wrong with tables, by name. ResultError without a manifest."""
-    verifier = Verifier(results, claims.elsewhere)
+    verifier = Verifier(results, claims.tables)
     return [verifier.verdict(claim) for claim in claims.claims], verifier.broken
 
 

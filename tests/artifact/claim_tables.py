@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from artifact.claims import Claim, Expected
+from pathlib import Path
+
+import yaml
+
+from artifact.claims import Claim, Expected, Source
 
 LINEAR = "a100-llama3-8b-linear"
 GAIN = {"niyama": (4.0, 4.4, 4.2), "sarathi-edf": (2.0, 2.0, 3.0)}  # QPS by seed
@@ -42,15 +46,24 @@ def claim(**changes) -> Claim:
         "id": "one",
         "paper": "Fig 7a",
         "statement": "It holds more.",
-        "target": "results/tables/runs.parquet",
         "unit": "times",
         "measure": {"table": "runs", "column": "violation_rate", "where": {"group": "Q1"}},
         "expected": {"direction": "at_most", "value": 1.0, "because": "made up"},
-        "cost": {"human_min": 1, "compute_min": 1, "disk_mb": 1},
     }
     for key, value in changes.items():
         values[key] = {**values[key], **value} if key == "measure" else value
     return Claim.model_validate(values)
+
+
+SOURCES = {"runs": Source(target="results/tables/runs.parquet", human_min=1, compute_min=1, disk_mb=1)}
+
+
+def write_claims(path: Path, *claims: Claim | dict) -> Path:
+    """A file of claims about the table `runs`."""
+    rows = [one if isinstance(one, dict) else one.model_dump(exclude_none=True, by_alias=True) for one in claims]
+    tables = {name: source.model_dump(exclude_none=True) for name, source in SOURCES.items()}
+    path.write_text(yaml.safe_dump({"tables": tables, "claims": rows}))
+    return path
 
 
 NIYAMA, EDF = {"where": {"system": "niyama"}}, {"where": {"system": "sarathi-edf"}}

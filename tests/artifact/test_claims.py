@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-import yaml
-from claim_tables import AT4, EDF, NIYAMA, capacities, claim, rows
+from claim_tables import AT4, EDF, NIYAMA, capacities, claim, rows, write_claims
 
 from artifact.claims import Claim, load_claims
 from artifact.config import ConfigError
@@ -161,16 +160,19 @@ def test_a_claim_that_makes_no_sense_is_one_line(changes, text, tmp_path):
     base = claim().model_dump(exclude_none=True, by_alias=True)
     for key, value in changes.items():
         base[key] = {**base[key], **value} if key == "measure" else value
-    path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump({"claims": [base]}))
+    path = write_claims(tmp_path / "claims.yaml", base)
     with pytest.raises(ConfigError, match=text) as error:
         load_claims(path)
     assert "\n" not in str(error.value) and "claims.yaml claim" in str(error.value)
 
 
 def test_an_id_is_used_once(tmp_path):
-    base = claim().model_dump(exclude_none=True, by_alias=True)
-    path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump({"claims": [base, base]}))
+    path = write_claims(tmp_path / "claims.yaml", claim(), claim())
     with pytest.raises(ConfigError, match="id 'one' is used twice"):
+        load_claims(path)
+
+
+def test_a_table_is_made_by_something_and_used(tmp_path):
+    path = write_claims(tmp_path / "claims.yaml", claim(measure={"table": "other"}))
+    with pytest.raises(ConfigError, match="table 'other' is in `tables` or in a claim, and not in both"):
         load_claims(path)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
-from claim_tables import LINEAR, SOUND, rows, with_expected
+from claim_tables import LINEAR, SOUND, SOURCES, rows, with_expected, write_claims
 
 from artifact.__main__ import main
 from artifact.claims import Claim, Claims, load_claims
@@ -30,7 +29,8 @@ def results(tmp_path) -> Path:
 
 
 def verdicts(results: Path, *claims: Claim):
-    return verify(results, Claims.model_construct(elsewhere={}, claims=list(claims)))[0]  # all have the same id
+    sources = SOURCES | {"other": SOURCES["runs"]}
+    return verify(results, Claims.model_construct(tables=sources, claims=list(claims)))[0]  # all have the same id
 
 
 def test_verdicts_and_what_counts_against(results):
@@ -119,8 +119,7 @@ def drop_a_row(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [edit_keeping_metadata, edit_with_pandas, truncate, exchange, drop_a_row, Path.unlink])
 def test_a_table_that_is_not_as_written_is_broken(results, harm, capsys, tmp_path):
-    path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump({"claims": [SOUND.model_dump(exclude_none=True, by_alias=True)]}))
+    path = write_claims(tmp_path / "claims.yaml", SOUND)
     command = ["verify", "--results", str(results), "--claims", str(path), "--report-only"]
     assert main(command) == 0
     harm(results / "tables" / "runs.parquet")
@@ -146,17 +145,14 @@ def test_a_manifest_lists_only_whole_tables(results):
 
 def test_status_is_one_for_a_failure_that_nobody_knows(results, tmp_path):
     for name, one, status in (("a", with_expected(0.1), 1), ("b", with_expected(0.1, known="why"), 0)):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({"claims": [one.model_dump(exclude_none=True, by_alias=True)]}))
+        path = write_claims(tmp_path / f"{name}.yaml", one)
         command = ["verify", "--results", str(results), "--claims", str(path)]
         assert main(command) == status and main([*command, "--report-only"]) == 0
 
 
 def test_files_are_the_same_bytes_every_time(results, tmp_path):
-    path = tmp_path / "claims.yaml"
     gone = with_expected(0.1, id="two", known="it is known", also={"at 3": {"load_qps": 3.0}})
-    written = [one.model_dump(exclude_none=True, by_alias=True) for one in (SOUND, gone)]
-    path.write_text(yaml.safe_dump({"claims": written}))
+    path = write_claims(tmp_path / "claims.yaml", SOUND, gone)
     for name in ("a", "b"):
         files = ["--json", str(tmp_path / f"{name}.json"), "--markdown", str(tmp_path / f"{name}.md")]
         assert main(["verify", "--results", str(results), "--claims", str(path), *files]) == 0
