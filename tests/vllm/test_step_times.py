@@ -172,7 +172,8 @@ def test_the_full_grid_takes_less_than_eight_minutes_of_the_modelled_a100(model_
 def test_the_real_cpu_engine_takes_real_time(tmp_path: Path) -> None:
     script = Path(__file__).with_name("cpu_step_times.py")
     command = [sys.executable, str(script), str(model_folder("tiny", tmp_path))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
