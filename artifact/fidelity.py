@@ -117,7 +117,7 @@ def compare(point: Point, models: Path, progress: Callable[[int], None] | None =
 
 def _run_vllm(point: Point, sim: Result, models: Path, progress: Callable[[int], None] | None) -> Run:
     try:
-        from niyama.vllm.virtual import EngineSettings, Traffic, run_virtual
+        from niyama.vllm.emulated.virtual import EngineSettings, Traffic, run_virtual
     except ModuleNotFoundError as error:
         raise ConfigError(f"fidelity needs vLLM ({error}); run `make setup ENGINE=cpu`") from None
     policy = BUILT_IN[point.spec.system]

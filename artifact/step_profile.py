@@ -32,7 +32,7 @@ from artifact.servers.command import (
 )
 from artifact.step_summary import summary
 from niyama.latency import load_card
-from niyama.vllm.step_grid import GRIDS, Grid
+from niyama.vllm.profiling.step_grid import GRIDS, Grid
 
 GPU_MEMORY_SHARE = 0.9
 CPU_MEMORY_SHARE = 0.1
@@ -121,8 +121,8 @@ def _measure(
     """The grids that are left, on top of what `rows` and `about` hold; anew when that is of another engine."""
     os.environ.update(engine_environment(options.backend))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    from niyama.vllm.step_engine import describe, open_core
-    from niyama.vllm.step_times import measure
+    from niyama.vllm.profiling.step_engine import describe, open_core
+    from niyama.vllm.profiling.step_times import measure
 
     grids = GRIDS[options.grid]
     with open_core(arguments) as core:

@@ -41,7 +41,7 @@ def over_http(repeats: int, workdir: Path, requests: Mapping[str, int] = REQUEST
     if repeats == 0:
         return found | {"skipped": "switched off"}
     try:
-        from niyama.vllm import overhead
+        from niyama.vllm.profiling import overhead
     except ImportError as error:
         return found | {"skipped": f"vLLM is not installed ({error.name})"}
     with ExitStack() as stack:

@@ -22,7 +22,7 @@ TARGET_RATIO, TARGET_THROUGHPUT = 1.10, 0.99
 def steps(repeats: int, workdir: Path, waiting: Sequence[int] = WAITING) -> list[dict[str, Any]]:
     """A row per queue length: medians over `repeats` pairs of runs. ConfigError without vLLM."""
     check_engine_installed()
-    from niyama.vllm import overhead
+    from niyama.vllm.profiling import overhead
 
     return list(overhead.overhead(model_folder("llama3-8b", workdir), waiting, STEPS, repeats))
 
@@ -36,7 +36,7 @@ def engine(requests: int, repeats: int, workdir: Path, waiting: Sequence[int] | 
     if waiting is None:
         return found | {"skipped": "switched off"}
     try:
-        from niyama.vllm import overhead
+        from niyama.vllm.profiling import overhead
     except ImportError as error:
         return found | {"skipped": f"vLLM is not installed ({error.name})"}
     folder = model_folder("llama3-8b", workdir)

@@ -14,7 +14,7 @@ from artifact.config import ConfigError
 from artifact.latency.kernels import Kernels
 from artifact.latency.shapes import ModelShape
 from niyama.latency import Batch
-from niyama.vllm.step_grid import GRIDS, Grid
+from niyama.vllm.profiling.step_grid import GRIDS, Grid
 
 #: Column of the table -> field of `Batch`, in its order.
 COLUMNS = {
@@ -63,7 +63,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def profile_of(rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> Profile:
-    """Rows as `niyama.vllm.step_times` makes them. ConfigError for too few steps, or times that are none.
+    """Rows as `niyama.vllm.profiling.step_times` makes them. ConfigError for too few steps, or times that are none.
 
     Without the scheduling: an asynchronous engine schedules while the step before runs.
     """

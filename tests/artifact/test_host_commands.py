@@ -118,7 +118,7 @@ def test_a_mistake_is_one_line(capsys, arguments, words):
 
 
 def test_fidelity_without_vllm_says_how_to_get_it(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "niyama.vllm.virtual", None)  # as if it could not be imported
+    monkeypatch.setitem(sys.modules, "niyama.vllm.emulated.virtual", None)  # as if it could not be imported
     arguments = ["--trace", "azure-code-2023-synth", "--capacity", 5, "--loads", 1, "--requests", 5]
     status, _, err = run(capsys, "fidelity", *arguments, "--scheduler", "sync")
     assert status == 2 and "fidelity needs vLLM" in err and "make setup ENGINE=cpu" in err

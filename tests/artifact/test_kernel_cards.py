@@ -16,7 +16,7 @@ from artifact.latency.shapes import LLAMA3_8B, QWEN_7B
 from artifact.tables import read_table, write_table
 from figures import predictor_accuracy
 from niyama.latency import Batch, load_card, seconds
-from niyama.vllm.step_grid import GRIDS
+from niyama.vllm.profiling.step_grid import GRIDS
 
 SHAPES = pytest.mark.parametrize("name", published.NAMES)
 REPORT = json.loads(published.REPORT.read_text())

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from artifact.step_profile import engine_arguments, engine_environment
-from niyama.vllm.step_grid import Grid
+from niyama.vllm.profiling.step_grid import Grid
 
 os.environ.update(engine_environment("cpu"), VLLM_LOGGING_LEVEL="ERROR")
 
-from niyama.vllm.step_engine import describe, open_core
-from niyama.vllm.step_times import measure
+from niyama.vllm.profiling.step_engine import describe, open_core
+from niyama.vllm.profiling.step_times import measure
 
 GRID = Grid(
     decodes=(0, 1, 4),

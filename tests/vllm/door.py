@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from niyama.vllm.config import EngineConfig, load_config
-from niyama.vllm.middleware import QoSMiddleware
+from niyama.vllm.serving.middleware import QoSMiddleware
 
 COMPLETIONS = "/v1/completions"
 

@@ -11,7 +11,7 @@ import numpy as np
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import ModelCard, empty_batch, seconds, with_prefill
 from niyama.sim import Requests, Run
-from niyama.vllm.virtual import EngineSettings, Traffic, run_virtual
+from niyama.vllm.emulated.virtual import EngineSettings, Traffic, run_virtual
 
 CARD = load_card("a100-llama3-8b-roofline")
 FAST = replace(

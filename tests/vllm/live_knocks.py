@@ -10,8 +10,8 @@ from typing import Any
 
 from raw_http import Knock, request
 
-from niyama.vllm.middleware import PATHS as QOS_PATHS
 from niyama.vllm.qos import APP, CLASS, FIELDS, IMPORTANCE, KEY, MAX_MS, TBT_MS, TTFT_MS, TTLT_MS
+from niyama.vllm.serving.middleware import PATHS as QOS_PATHS
 
 COMPLETIONS, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"
 ALL, NIGHT = b"sk-all", b"sk-night"

@@ -16,10 +16,10 @@ from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, Schedul
 from artifact.model_files import EOS_ID
 from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.vllm.config import load_config
-from niyama.vllm.device import Device
-from niyama.vllm.emulation import ENVIRONMENT, StepTimes, load_emulation
+from niyama.vllm.emulated.device import Device
+from niyama.vllm.emulated.emulation import ENVIRONMENT, StepTimes, load_emulation
+from niyama.vllm.emulated.made_up_tokens import allowed_token, token_at
 from niyama.vllm.loading import ConfigError
-from niyama.vllm.made_up_tokens import allowed_token, token_at
 
 SETTINGS = {"latency": CARD.name}
 

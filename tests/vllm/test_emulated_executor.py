@@ -20,8 +20,8 @@ from vllm.v1.engine.core import EngineCore
 
 from artifact.model_files import model_folder
 from niyama.latency import empty_batch, seconds
-from niyama.vllm.executor import EmulatedExecutor
-from niyama.vllm.virtual import ASYNC_STOCK, SYNC_STOCK
+from niyama.vllm.emulated.executor import EmulatedExecutor
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK
 
 pytestmark = pytest.mark.engine
 

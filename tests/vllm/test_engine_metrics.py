@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from niyama.vllm import metric_files
 from niyama.vllm.metrics import FAULTS, SchedulerMetrics
-from niyama.vllm.middleware import QoSMiddleware
+from niyama.vllm.serving.middleware import QoSMiddleware
 
 CLASSES = ("Q1", "Q2", "Q3")
 DASHBOARD = json.loads(files("niyama.vllm").joinpath("grafana-dashboard.json").read_text())
@@ -217,7 +217,7 @@ def test_every_metric_is_on_the_dashboard(tmp_path):
 
 
 def test_the_middlewares_counter_has_the_name_that_the_dashboard_asks_for():
-    from niyama.vllm.middleware import _faults
+    from niyama.vllm.serving.middleware import _faults
 
     assert [metric.name for metric in _faults().collect()] == ["niyama_http_qos_faults"]
 

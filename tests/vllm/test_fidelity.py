@@ -18,7 +18,7 @@ from artifact.runs import run
 from niyama import QoSClass, load_card, load_policy
 from niyama.decision_log import replay
 from niyama.sim import Requests, shared, simulate
-from niyama.vllm.virtual import EngineSettings, Traffic, run_virtual
+from niyama.vllm.emulated.virtual import EngineSettings, Traffic, run_virtual
 
 pytestmark = pytest.mark.engine
 

@@ -16,10 +16,10 @@ pytest.importorskip("httpx", reason="httpx comes with vLLM")
 from door import COMPLETIONS, Echo, configured, knock
 from prometheus_client import REGISTRY
 
-from niyama.vllm.answer import note_outcomes, told_in_chunk
 from niyama.vllm.config import EngineConfig
-from niyama.vllm.middleware import PATHS, QoSMiddleware
 from niyama.vllm.qos import serve
+from niyama.vllm.serving.answer import note_outcomes, told_in_chunk
+from niyama.vllm.serving.middleware import PATHS, QoSMiddleware
 
 PROMPT = {"model": "m", "prompt": "hello"}
 NIYAMA = {"class": "Q1", "relegated": True}

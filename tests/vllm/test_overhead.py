@@ -16,7 +16,7 @@ from artifact.bench.vllm_steps import engine, steps
 from artifact.fidelity import BACKEND
 from artifact.model_files import model_folder
 from artifact.tables import provenance, read_table
-from niyama.vllm import overhead
+from niyama.vllm.profiling import overhead
 
 pytestmark = pytest.mark.engine
 

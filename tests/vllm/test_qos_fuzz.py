@@ -14,11 +14,11 @@ from door import COMPLETIONS, Echo, configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niyama.vllm.answer import told_in_chunk
 from niyama.vllm.config import MAX_SLO_S, ConfigError, EngineConfig, load_config
-from niyama.vllm.http_qos import HEADERS
-from niyama.vllm.middleware import QoSMiddleware
 from niyama.vllm.qos import FIELDS, KEY, MAX_MS, UNKNOWN, QoSError, parse, serve
+from niyama.vllm.serving.answer import told_in_chunk
+from niyama.vllm.serving.http_qos import HEADERS
+from niyama.vllm.serving.middleware import QoSMiddleware
 
 KEYS = {"sk-all": ("Q1", "Q2", "Q3"), "sk-night": ("Q3",)}
 IDENTITIES = [

@@ -20,8 +20,8 @@ from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
 from niyama.sim import Requests
 from niyama.turn import LOST
 from niyama.vllm import engine
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
 from niyama.vllm.planner import Planner
-from niyama.vllm.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
 
 pytestmark = pytest.mark.engine
 ASYNC, SYNC = "niyama.vllm.NiyamaAsyncScheduler", "niyama.vllm.NiyamaScheduler"

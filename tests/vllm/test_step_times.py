@@ -30,9 +30,9 @@ from artifact.tables import provenance, read_table
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import Batch, LatencyModel, ModelCard, seconds
 from niyama.latency.model import MONOTONE
-from niyama.vllm.step_grid import GRIDS, Grid
-from niyama.vllm.step_times import StepTable, measure
-from niyama.vllm.virtual import ASYNC_STOCK, SYNC_STOCK, EngineSettings, virtual_core
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK, EngineSettings, virtual_core
+from niyama.vllm.profiling.step_grid import GRIDS, Grid
+from niyama.vllm.profiling.step_times import StepTable, measure
 
 pytestmark = pytest.mark.engine
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_skipped_and_counted(model_dir: Path, table: StepTa
 
 
 def test_steps_in_another_shape_are_counted_and_never_recorded(model_dir: Path, monkeypatch) -> None:
-    monkeypatch.setattr("niyama.vllm.step_times._Rig.fits", lambda *_: True)
+    monkeypatch.setattr("niyama.vllm.profiling.step_times._Rig.fits", lambda *_: True)
     grid = replace(GRID, decodes=(1,), context_tokens=(64,), prefix_tokens=(), chunk_tokens=(), repeats=1)
     table = measured(model_dir, grid=grid, max_num_batched_tokens=300)  # 500 do not go in one step
     assert sorted(r["prefill_tokens"] for r in table.rows) == [0, 1, 32] and table.strayed == 1
@@ -172,7 +172,8 @@ def test_the_full_grid_takes_less_than_eight_minutes_of_the_modelled_a100(model_
 def test_the_real_cpu_engine_takes_real_time(tmp_path: Path) -> None:
     script = Path(__file__).with_name("cpu_step_times.py")
     command = [sys.executable, str(script), str(model_folder("tiny", tmp_path))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

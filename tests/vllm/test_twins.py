@@ -23,7 +23,7 @@ from artifact.servers.systems import FCFS, PRIORITY, SILO, build_server_system
 from artifact.twins import twin
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Run, simulate
-from niyama.vllm.virtual import EngineSettings, Traffic, run_virtual
+from niyama.vllm.emulated.virtual import EngineSettings, Traffic, run_virtual
 
 pytestmark = pytest.mark.engine
 CARD = load_card("a100-llama3-8b-linear")

@@ -17,8 +17,8 @@ from vllm.v1.core.sched.output import SchedulerOutput
 
 from artifact.model_files import model_folder
 from niyama.sim import LOG_COLUMNS
-from niyama.vllm.device_time import VirtualClock, virtual_clock, virtual_time
-from niyama.vllm.virtual import ASYNC_STOCK, SYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
+from niyama.vllm.emulated.device_time import VirtualClock, virtual_clock, virtual_time
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
 
 pytestmark = pytest.mark.engine
 

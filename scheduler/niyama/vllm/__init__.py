@@ -3,7 +3,8 @@
     vllm serve MODEL --scheduler-cls niyama.vllm.NiyamaAsyncScheduler --middleware niyama.vllm.QoSMiddleware
 
 `scheduler` composes a step: `mirror` holds the kernel's view of the requests, `engine` everything that touches vLLM's
-internals, `config` and `qos` what is promised to whom, `executor` a GPU's timing without a GPU.
+internals, `config` and `qos` what is promised to whom. Beside it three rooms that it does not know: `serving` is the
+HTTP door, `emulated` a GPU's timing without a GPU, `profiling` what measures an engine.
 """
 
 from importlib import import_module
@@ -11,10 +12,10 @@ from typing import Any
 
 # Imported when first asked for: the API server needs the middleware and no scheduler, the engine core the reverse.
 _HOMES = {
-    "EmulatedExecutor": "executor",
+    "EmulatedExecutor": "emulated.executor",
     "NiyamaAsyncScheduler": "scheduler",
     "NiyamaScheduler": "scheduler",
-    "QoSMiddleware": "middleware",
+    "QoSMiddleware": "serving.middleware",
     "load_config": "config",
 }
 __all__ = ["EmulatedExecutor", "NiyamaAsyncScheduler", "NiyamaScheduler", "QoSMiddleware", "load_config"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from vllm.v1.core.sched.output import GrammarOutput, NewRequestData, SchedulerOutput
 
 from niyama.latency import Batch, empty_batch, with_prefill
-from niyama.vllm.made_up_tokens import allowed_token, fingerprint, token_at
+from niyama.vllm.emulated.made_up_tokens import allowed_token, fingerprint, token_at
 
 
 class _Resident(NamedTuple):

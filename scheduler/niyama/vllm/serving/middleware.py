@@ -15,11 +15,11 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from niyama.vllm.answer import Answer, expect_outcome, note_outcomes
 from niyama.vllm.config import EngineConfig, load_config
-from niyama.vllm.http_qos import Asked, ask
 from niyama.vllm.metric_files import show_engine_metrics
 from niyama.vllm.qos import QoSError, show
+from niyama.vllm.serving.answer import Answer, expect_outcome, note_outcomes
+from niyama.vllm.serving.http_qos import Asked, ask
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -18,10 +18,10 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
 
 from niyama.latency import Batch
-from niyama.vllm.device import Device
-from niyama.vllm.step_engine import free_blocks
-from niyama.vllm.step_grid import Chunk, Grid
-from niyama.vllm.virtual import PROMPT_IDS
+from niyama.vllm.emulated.device import Device
+from niyama.vllm.emulated.virtual import PROMPT_IDS
+from niyama.vllm.profiling.step_engine import free_blocks
+from niyama.vllm.profiling.step_grid import Chunk, Grid
 
 WARM_UP_STEPS = 3  # of decodes, after a batch was built: the first ones copy its block tables
 ORDER_SEED = 0

@@ -14,7 +14,7 @@ from vllm.platforms import current_platform
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor.abstract import Executor
 
-from niyama.vllm.virtual import SYNC_STOCK
+from niyama.vllm.emulated.virtual import SYNC_STOCK
 
 
 @contextmanager

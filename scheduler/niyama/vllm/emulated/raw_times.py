@@ -9,7 +9,7 @@ from vllm.v1.engine.core import EngineCore
 from vllm.v1.request import Request
 
 from niyama.sim import LOG_COLUMNS, Requests, Run
-from niyama.vllm.executor import DeviceStep
+from niyama.vllm.emulated.executor import DeviceStep
 
 REPLICA = 0  # there is one
 

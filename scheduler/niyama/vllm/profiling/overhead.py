@@ -15,7 +15,7 @@ import numpy as np
 
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
-from niyama.vllm.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
 
 OURS = "niyama.vllm.NiyamaAsyncScheduler"
 DECODES = 64

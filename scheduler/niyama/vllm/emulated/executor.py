@@ -24,10 +24,10 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
 
 from niyama.latency import Batch, ModelCard
-from niyama.vllm.device import Device
-from niyama.vllm.device_time import RealClock, VirtualClock, virtual_clock
-from niyama.vllm.emulation import KEY, Emulation, StepTimes, load_emulation
-from niyama.vllm.made_up_tokens import plain_tokens, special_tokens
+from niyama.vllm.emulated.device import Device
+from niyama.vllm.emulated.device_time import RealClock, VirtualClock, virtual_clock
+from niyama.vllm.emulated.emulation import KEY, Emulation, StepTimes, load_emulation
+from niyama.vllm.emulated.made_up_tokens import plain_tokens, special_tokens
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
 GPU_BLOCK_TOKENS = 16  # a GPU's default; the CPU platform would take 128
@@ -59,7 +59,7 @@ class StepResult(Future):
 
 
 class EmulatedExecutor(Executor):
-    """One emulated device, set up by `niyama.vllm.emulation.Emulation`.
+    """One emulated device, set up by `niyama.vllm.emulated.emulation.Emulation`.
 
     Raises ValueError at start for settings that make no sense and for what it does not emulate. Whoever sets `observe`
     is called with every step and the scheduler's output that it came from. Log-probabilities are not made up: a request

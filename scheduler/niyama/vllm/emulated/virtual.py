@@ -26,11 +26,11 @@ from niyama.latency import ModelCard
 from niyama.qos import QoSClass
 from niyama.scheduler import KV_BLOCK_TOKENS
 from niyama.sim import Requests, Run
-from niyama.vllm.device_time import VirtualClock, virtual_time
-from niyama.vllm.emulation import KEY
-from niyama.vllm.executor import EmulatedExecutor
+from niyama.vllm.emulated.device_time import VirtualClock, virtual_time
+from niyama.vllm.emulated.emulation import KEY
+from niyama.vllm.emulated.executor import EmulatedExecutor
+from niyama.vllm.emulated.raw_times import RawTimes
 from niyama.vllm.qos import CLASS, IMPORTANCE
-from niyama.vllm.raw_times import RawTimes
 
 ASYNC_STOCK = "vllm.v1.core.sched.async_scheduler.AsyncScheduler"
 SYNC_STOCK = "vllm.v1.core.sched.scheduler.Scheduler"
