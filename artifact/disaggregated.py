@@ -158,9 +158,10 @@ def capacities(
     if latency not in experiment.kv_bytes_per_token:
         known = ", ".join(experiment.kv_bytes_per_token)
         raise ConfigError(f"kv_bytes_per_token has no entry for latency model {latency!r} (it has {known}); add one")
-    rows, guess_qps = [], None
+    rows, guess_qps, longer = [], None, experiment.longer_runs.get(latency, 1.0)
     for system, requests in experiment.systems.items():
-        spec = RunSpec(trace=trace_name, system=system, load_qps=1.0, requests=requests, latency=latency)
+        length = round(requests * longer)
+        spec = RunSpec(trace=trace_name, system=system, load_qps=1.0, requests=length, latency=latency)
         found = _find(experiment, spec, guess_qps, on_run)
         guess_qps = found[0]["capacity_qps"] or guess_qps
         rows += found

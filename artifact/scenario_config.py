@@ -21,6 +21,9 @@ class DisaggregatedExperiment(Strict):
     kv_bytes_per_token: dict[str, Positive] = Field(
         min_length=1, description="keys and values of a token on a GPU of a node, by latency model: those to run with"
     )
+    longer_runs: dict[str, Positive] = Field(
+        default={}, description="factor on the requests per run, by latency model: a faster node needs more for as long"
+    )
     chunk_tokens: Count = Field(description="most prompt tokens in a step of a prefill node")
     link_bytes_per_s: Positive = Field(description="bandwidth of each GPU of a prefill node to the decode nodes")
     link_delay_s: NotNegative = Field(description="what a transfer takes beside its bytes")
@@ -38,6 +41,9 @@ class DisaggregatedExperiment(Strict):
                 raise ConfigError(f"systems has {system!r}; use {', '.join(DISAGGREGATED)}")
         for latency in self.kv_bytes_per_token:
             load_card(latency)
+        for latency in self.longer_runs:
+            if latency not in self.kv_bytes_per_token:
+                raise ConfigError(f"longer_runs has {latency!r}, which kv_bytes_per_token has not; take it out")
 
 
 class OverloadExperiment(Strict):

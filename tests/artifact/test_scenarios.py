@@ -117,6 +117,13 @@ def test_goodput_rows_have_a_row_per_system_and_criterion():
         capacities(POOLS, TRACE, "other")
 
 
+def test_runs_of_a_faster_node_are_longer():
+    longer = POOLS.model_copy(update={"systems": {"disagg-fcfs": 400}, "longer_runs": {LINEAR: 1.5}, "seeds": 1})
+    assert {row["requests"] for row in capacities(longer, TRACE, LINEAR)} == {600}
+    with pytest.raises(ConfigError, match="longer_runs has 'other', which kv_bytes_per_token has not"):
+        POOLS.model_copy(update={"longer_runs": {"other": 2.0}}).check()
+
+
 def test_a_wave_is_one_run_per_system_and_seed():
     runs = overload.specs(WAVE, TRACE, LINEAR)
     assert [(s.system, s.seed, s.requests, s.load_qps) for s in runs] == [
