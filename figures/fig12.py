@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from figures import paper, style
+from figures import marks, paper, style
 from figures.frames import (
     CRITERION_ALL,
     CRITERION_PAPER,
@@ -142,7 +142,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         _latencies(right, rows)
         handles = [Patch(color=style.look(s).colour, label=style.look(s).label) for s in rows["system"]]
         if rows["paper_all"].notna().any():
-            handles.append(style.paper_handle())
+            handles.append(marks.star_handle())
         style.legend_above(figure, handles, 5)
         style.footer(figure, frame, set(rows["seeds"]), "lines on bars: 95 % interval over seeds (Student's t)")
     return figure
@@ -158,7 +158,7 @@ def _violations(ax: Axes, rows: pd.DataFrame) -> None:
                 ax.plot([at, at], ends, color=style.INK, lw=0.9, zorder=4)
             top = 100 * row[group]
             if not math.isnan(row[f"paper_{group}"]):
-                ax.plot(at, 100 * row[f"paper_{group}"], **style.paper_style(), clip_on=False)
+                ax.plot(at, 100 * row[f"paper_{group}"], **marks.star(), clip_on=False)
                 top = max(top, 100 * row[f"paper_{group}"])
             if style.look(row["system"]).emphasised:  # often too low a bar to be seen
                 look = {"color": style.look(row["system"]).colour, "fontweight": "bold", "fontsize": style.SMALL_PT}
@@ -185,14 +185,14 @@ def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
             ax.plot(at, longest, color=look.colour, marker="x", ms=4.5, mew=1.2, zorder=4)
     style.log_axis(ax)
     for x, group in enumerate(MEASURES):
-        ax.plot([x - 0.45, x + 0.45], [paper.deadline_s(group)] * 2, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=2)
+        ax.plot([x - 0.45, x + 0.45], [paper.deadline_s(group)] * 2, **marks.SLO, zorder=2)
     ax.set_xticks(range(len(MEASURES)), [f"{group} {measure.upper()}" for group, measure in MEASURES.items()])
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(MEASURES) - 0.4)
     ax.set_ylabel("seconds", labelpad=2)
     ax.set_title("relegated by Niyama; all of the others")
-    marks = {"o": "median", "_": "p99", "x": "longest"}
-    handles = [Line2D([], [], marker=m, ls="none", color=style.FAINT, ms=5, label=text) for m, text in marks.items()]
-    handles.append(Line2D([], [], color=style.INK, ls=(0, (4, 2)), lw=0.8, label="SLO"))
+    shapes = {"o": "median", "_": "p99", "x": "longest"}
+    handles = [Line2D([], [], marker=m, ls="none", color=style.FAINT, ms=5, label=text) for m, text in shapes.items()]
+    handles.append(marks.slo_handle())
     ax.legend(handles=handles, loc="lower right", handlelength=1.4, borderpad=0.1, labelspacing=0.25)
     style.tidy(ax)

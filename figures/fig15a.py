@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import load_lines, paper, style
+from figures import load_lines, marks, paper, style
 from figures.frames import (
     CAPACITY_COLUMNS,
     CRITERION_ALL,
@@ -147,7 +147,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         chunks.set(xlabel="batch that prefills", ylabel="chunk (tokens)", xlim=(0, windows["iteration"].max() + 1))
         style.tidy(chunks)
         _bars(bars, rows, systems)
-        extra = [style.paper_handle()] if rows["paper_qps"].notna().any() else []
+        extra = [marks.star_handle()] if rows["paper_qps"].notna().any() else []
         extra += [Line2D([], [], label=other, **HOLLOW) for other in rows["variant"].unique()[1:]]
         style.legend_above(figure, [*load_lines.handles(systems), *extra], 5)
         seeds = variant.rows(require(tables, "medha", SEARCH_COLUMNS))
@@ -180,4 +180,4 @@ def _bar(ax: Axes, x: int, row) -> None:
     patch = {"fc": "white", "ec": "none", "pad": 0.8}
     ax.annotate(f"{row.capacity_qps:.2f}", (x, 0), **where, fontsize=style.SMALL_PT, bbox=patch)
     if not math.isnan(row.paper_qps):
-        ax.plot(x - 0.2, row.paper_qps, **style.paper_style())
+        ax.plot(x - 0.2, row.paper_qps, **marks.star())
