@@ -29,7 +29,7 @@ from figures.frames import (
 TITLE = "Fig 1 and Table 4: GPUs for one load"
 INPUTS = ("cluster",)
 SILO = "sarathi-silo"
-PERCENTILES = {"Q1": "ttft_p99_s", "Q2": "ttlt_p99_s", "Q3": "ttlt_p99_s"}
+PERCENTILES = {group: f"{measure}_p99_s" for group, measure in paper.MEASURES.items()}
 COLUMNS = (
     *RUN_COLUMNS,
     "fleet",

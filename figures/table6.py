@@ -21,11 +21,10 @@ from figures.frames import (
     require,
     traces_and_latencies,
 )
+from figures.paper import MEASURES
 
 TITLE = "Table 6: other mixes of the classes"
 INPUTS = ("mixes",)
-#: class -> its latency
-MEASURES = {"Q1": "ttft", "Q2": "ttlt", "Q3": "ttlt"}
 COLUMNS = (*RUN_COLUMNS, "variant", CRITERION_PAPER, *(f"{m}_{q}_s" for m in ("ttft", "ttlt") for q in ("p50", "p99")))
 SHARE = "violation_rate"
 
