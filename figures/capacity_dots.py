@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from figures import marks, style
 from figures.capacities import no_crossing, per_replica, texts
-from figures.frames import CRITERION_ALL, CRITERION_PAPER, Variant
+from figures.frames import CRITERION_ALL, CRITERION_PAPER, Tables, Variant, latencies
 from figures.paper import Printed
 
 #: What the paper printed for a trace, variant, system and latency model, if anything.
@@ -28,6 +29,33 @@ SPREAD = 0.62  # of a lane, over its systems
 
 def nothing_printed(trace: str, variant: str, system: str, latency: str) -> None:
     """For cases that the paper does not have."""
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """What a figure module has of such a figure: its `variants`, `table`, `text_table` and `draw`.
+
+    frame: from the tables to the rows of the searches (`SEARCH_COLUMNS` and backend); printed: the paper's numbers.
+    """
+
+    frame: Callable[[Tables], pd.DataFrame]
+    printed: PrintedFor = nothing_printed
+
+    def variants(self, tables: Tables) -> list[Variant]:
+        """One per latency model."""
+        return latencies(self.frame(tables))
+
+    def table(self, tables: Tables) -> pd.DataFrame:
+        """One row per lane and system; columns as of `table` below."""
+        return table(self.frame(tables), self.printed)
+
+    def text_table(self, tables: Tables) -> pd.DataFrame:
+        """The table for people."""
+        return text_table(self.table(tables))
+
+    def draw(self, tables: Tables, variant: Variant) -> Figure:
+        """One panel per trace, one lane per variant of the search."""
+        return draw(self.frame(tables), variant, self.printed)
 
 
 def table(frame: pd.DataFrame, printed: PrintedFor = nothing_printed) -> pd.DataFrame:
