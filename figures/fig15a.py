@@ -11,15 +11,16 @@ from matplotlib.lines import Line2D
 
 from figures import load_lines, marks, paper, style
 from figures.frames import (
-    CAPACITY_COLUMNS,
     CRITERION_ALL,
     CRITERION_PAPER,
+    SEARCH_COLUMNS,
     Estimate,
     Tables,
     Variant,
     estimate,
     floats,
     require,
+    traces_and_latencies,
 )
 
 TITLE = "Fig 15a: Medha's adaptive chunking"
@@ -36,7 +37,6 @@ WINDOW_COLUMNS = (
     "iteration",
     "prefill_tokens",
 )
-SEARCH_COLUMNS = ("variant", *(name for name in CAPACITY_COLUMNS if name != "run_length"))
 MEDHA, DYNAMIC = "medha", "niyama-dc-fcfs"
 HOLLOW = {"marker": "D", "ms": 4, "mfc": "white", "mec": style.INK, "mew": 0.8, "ls": "none", "zorder": 5}
 CHUNKS = (64, 3500)  # drawn; the last chunk of a prompt may be smaller
@@ -46,9 +46,7 @@ PREDICTS = (MEDHA, DYNAMIC)  # the others' chunks do not depend on a margin
 def variants(tables: Tables) -> list[Variant]:
     """One per trace and latency model of the search."""
     _windows(tables)
-    frame = require(tables, "medha", SEARCH_COLUMNS)
-    pairs = frame[["latency", "trace"]].drop_duplicates()
-    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+    return traces_and_latencies(require(tables, "medha", SEARCH_COLUMNS))
 
 
 def _windows(tables: Tables) -> pd.DataFrame:

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import load_lines, marks, paper, style
-from figures.frames import CAPACITY_COLUMNS, CRITERION_PAPER, Tables, Variant, estimate, floats, require
+from figures.frames import (
+    CAPACITY_COLUMNS,
+    CRITERION_PAPER,
+    Tables,
+    Variant,
+    columns,
+    estimate,
+    floats,
+    require,
+    traces_and_latencies,
+)
 
 TITLE = "Fig 9: chunk, slack and latency of consecutive iterations"
 INPUTS = ("chunk_windows", "chunk_throughput", "capacity")
@@ -24,11 +34,9 @@ MEASURES = ("tokens/s while prefilling", "tokens/s far above capacity", "goodput
 
 def variants(tables: Tables) -> list[Variant]:
     """One per trace and latency model of the window."""
-    windows = _windows(tables)
     require(tables, "chunk_throughput", THROUGHPUT_COLUMNS)
     require(tables, "capacity", CAPACITY_COLUMNS)
-    pairs = windows[["latency", "trace"]].drop_duplicates()
-    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+    return traces_and_latencies(_windows(tables))
 
 
 def _windows(tables: Tables) -> pd.DataFrame:
@@ -60,16 +68,13 @@ def table(tables: Tables) -> pd.DataFrame:
         for system in CHUNKED:
             for measure, (own, base) in _values(tables, variant, system).items():
                 found = estimate(own / base - 1) if len(own) == len(base) else None
-                low, high = (found.low, found.high) if found else (None, None)
                 rows.append(
                     {
                         "trace": variant.trace,
                         "latency": variant.latency,
                         "system": system,
                         "measure": measure,
-                        "gain": found.mean if found else math.nan,
-                        "gain_low": math.nan if low is None else low,
-                        "gain_high": math.nan if high is None else high,
+                        **columns("gain", found),
                         "seeds": len(own),
                         "paper_gain": printed["throughput_gain"] if same and system == "niyama-dc" else math.nan,
                     }
