@@ -137,7 +137,7 @@ def _pipeline_commands(verbs) -> None:
     figure.add_argument("--results", type=Path, default=Path("results"))
     figure.add_argument("--stamp", type=Path, help="file listing what was drawn")
     _verb(verbs, "figures", commands.list_figures, "List the figures, and what each is drawn from.")
-    report = _verb(verbs, "report", commands.report, "Write the HTML report.")
+    report = _verb(verbs, "report", commands.report, "Write the HTML report of figures that are drawn.")
     report.add_argument("--results", type=Path, default=Path("results"))
     report.add_argument("--servers", action="store_true", help="with the table of real servers")
     report.add_argument("--figures", nargs="+", help="figures that it holds (default: those of the default target)")

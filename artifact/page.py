@@ -6,14 +6,14 @@ Nothing in a page is loaded from elsewhere and nothing says when it was made: th
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from artifact.render import figure_module, load_tables
-from artifact.tables import write_text
+from artifact.tables import ResultError, write_text
 from figures import style
 from figures.frames import Variant
 
@@ -67,12 +67,15 @@ def table(frame: pd.DataFrame) -> str:
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n'
 
 
-def drawings(name: str, tables: Mapping[str, pd.DataFrame], picture: Callable[[Variant], bytes]) -> str:
-    """All variants of a figure with their captions, and its table, folded. picture: a variant's PNG at `style.DPI`."""
+def drawings(name: str, tables: Mapping[str, pd.DataFrame], results_dir: Path) -> str:
+    """All variants of a figure, as `render` drew them, with their captions, and its table, folded.
+
+    tables: what they were drawn from. ResultError for a picture that is not there.
+    """
     module = figure_module(name)
     html = ""
     for variant in module.variants(tables):
-        png = picture(variant)
+        png = _picture(name, variant, results_dir)
         width_in = int.from_bytes(png[16:20], "big") / style.DPI  # the header's first field
         image = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         label = f"{name}-{variant.slug}"
@@ -86,14 +89,22 @@ def drawings(name: str, tables: Mapping[str, pd.DataFrame], picture: Callable[[V
     return html
 
 
+def _picture(name: str, variant: Variant, results_dir: Path) -> bytes:
+    """A variant's PNG, of `style.DPI` dots per inch."""
+    path = results_dir / "figures" / f"{name}-{variant.slug}.png"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        draw = f"python -m artifact figure {name} --results {results_dir}"
+        raise ResultError(f"{path}: is missing; run `{draw}` to draw it") from None
+
+
 def write_figure_page(name: str, results_dir: Path) -> Path:
     """The page of one figure, from results_dir/tables and the pictures in results_dir/figures; its path.
 
-    Raises ValueError for an unknown figure, ResultError for a missing table.
+    Raises ValueError for an unknown figure, ResultError for a missing table or picture.
     """
     tables = load_tables(figure_module(name).INPUTS, results_dir / "tables")
-    folder = results_dir / "figures"
-    body = drawings(name, tables, lambda variant: (folder / f"{name}-{variant.slug}.png").read_bytes())
-    path = folder / f"{name}.html"
-    write_text(path, page(figure_module(name).TITLE, body))
+    path = results_dir / "figures" / f"{name}.html"
+    write_text(path, page(figure_module(name).TITLE, drawings(name, tables, results_dir)))
     return path

@@ -28,21 +28,21 @@ PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotli
 def write_report(
     results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, name: str = "report"
 ) -> Path:
-    """Draw the figures (none given: the default target's) from results_dir/tables and write the page; its path.
+    """Write the page from results_dir/tables and the pictures in results_dir/figures, which `render` draws; its path.
 
-    servers: whether results_dir/tables has the table of real servers; without it the page says that they were left out.
-    Raises ResultError for a missing table, ValueError for a table without a column that is needed.
+    figures: those that it holds (none given: the default target's); servers: whether there is also that of real
+    servers, without which the page says that they were left out. Raises ResultError for a missing table or picture,
+    ValueError for a table without a column that is needed.
     """
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
     inputs = [needed for module in modules.values() for needed in module.INPUTS]
     tables = load_tables([*TABLES, *inputs], results_dir / "tables")
     parts = {"Summary": {"": _summary(tables)}, "Claims": {"": _claims(results_dir)}}
     parts["What differs from the paper"] = {"": _notes(tables)}
-    server_tables = results_dir / "tables" if servers else None
     for part, own in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
             figure_module(figure).TITLE: (
-                _figure(figure, tables) if figure in modules else _servers(figure, server_tables)
+                drawings(figure, tables, results_dir) if figure in modules else _servers(figure, results_dir, servers)
             )
             for figure in own
         }
@@ -95,20 +95,14 @@ def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
     return f"<dl>\n{items}</dl>\n"
 
 
-def _figure(name: str, tables: Mapping[str, pd.DataFrame]) -> str:
-    """A figure, drawn anew."""
-    draw = figure_module(name).draw
-    return drawings(name, tables, lambda variant: style.image_bytes(draw(tables, variant), "png"))
-
-
-def _servers(name: str, folder: Path | None) -> str:
+def _servers(name: str, results_dir: Path, ran: bool) -> str:
     """A figure of real servers, or why there is none."""
-    if folder is None:
+    if not ran:
         return paragraph(
             "Left out: no real server ran, because vLLM is not installed here or `servers=none` was asked for. "
             "Everything above is simulation."
         )
-    return _figure(name, load_tables(figure_module(name).INPUTS, folder))
+    return drawings(name, load_tables(figure_module(name).INPUTS, results_dir / "tables"), results_dir)
 
 
 def _provenance(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -17,7 +17,8 @@ import pandas as pd
 from artifact.claims import Claim, Claims, Filters, Printed, Source
 from artifact.manifest import problems, table_path
 from artifact.measures import Measured, NotMeasured, combine, measure, scale
-from artifact.tables import ResultError, provenance, read_table
+from artifact.render import load_table
+from artifact.tables import ResultError
 from figures import paper
 from niyama import load_card
 
@@ -112,9 +113,7 @@ class Verifier:
             path = table_path(self.results, name, self.tables[name].path)
             if not path.exists():
                 raise NotMeasured(f"{path} has not been made")
-            table = read_table(path)
-            self.frames[name] = table.to_pandas()
-            self.frames[name].attrs = provenance(table)
+            self.frames[name] = load_table(path)
         return self.frames[name]
 
 

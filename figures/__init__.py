@@ -3,7 +3,9 @@
 Every figure module has TITLE (as in the report), INPUTS (names of the tables it reads), `variants(tables)`,
 `caption(tables, variant)` and `draw(tables, variant) -> Figure`; some also have `table(tables)` and
 `text_table(tables)`. `tables` maps a table's name to a pandas DataFrame. Reading order: frames (what a table must
-hold), style (looks), paper (printed numbers), then the figures. Nothing here knows how the tables were made.
+hold), style and marks (looks), paper (printed numbers), then the figures. What several of them draw alike has a module
+of its own (load_lines, violation_lines, capacity_bars, capacity_dots); no figure imports another. Nothing here knows
+how the tables were made.
 """
 
 #: Of `snakemake paper`, in the order of the report.

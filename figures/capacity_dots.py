@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures import style
-from figures.fig7 import HOLLOW, no_crossing
-from figures.frames import CRITERION_ALL, CRITERION_PAPER, Variant
+from figures import marks, style
+from figures.capacities import no_crossing, per_replica, texts
+from figures.frames import CRITERION_ALL, CRITERION_PAPER, Tables, Variant, latencies
 from figures.paper import Printed
 
 #: What the paper printed for a trace, variant, system and latency model, if anything.
@@ -30,6 +31,33 @@ def nothing_printed(trace: str, variant: str, system: str, latency: str) -> None
     """For cases that the paper does not have."""
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """What a figure module has of such a figure: its `variants`, `table`, `text_table` and `draw`.
+
+    frame: from the tables to the rows of the searches (`SEARCH_COLUMNS` and backend); printed: the paper's numbers.
+    """
+
+    frame: Callable[[Tables], pd.DataFrame]
+    printed: PrintedFor = nothing_printed
+
+    def variants(self, tables: Tables) -> list[Variant]:
+        """One per latency model."""
+        return latencies(self.frame(tables))
+
+    def table(self, tables: Tables) -> pd.DataFrame:
+        """One row per lane and system; columns as of `table` below."""
+        return table(self.frame(tables), self.printed)
+
+    def text_table(self, tables: Tables) -> pd.DataFrame:
+        """The table for people."""
+        return text_table(self.table(tables))
+
+    def draw(self, tables: Tables, variant: Variant) -> Figure:
+        """One panel per trace, one lane per variant of the search."""
+        return draw(self.frame(tables), variant, self.printed)
+
+
 def table(frame: pd.DataFrame, printed: PrintedFor = nothing_printed) -> pd.DataFrame:
     """One row per latency model, trace, variant and system: capacities in requests/s per replica; nan: no crossing."""
     rows = []
@@ -38,17 +66,16 @@ def table(frame: pd.DataFrame, printed: PrintedFor = nothing_printed) -> pd.Data
         by_criterion = own.set_index("criterion")
         plain, strict = by_criterion.loc[CRITERION_PAPER], by_criterion.loc[CRITERION_ALL]
         star = printed(trace, variant, system, latency)
-        scale = 1 / int(plain["replicas"])
         rows.append(
             {
                 **dict(zip(KEYS, key, strict=True)),
                 "predictor": plain["predictor"],
                 "requests": int(plain["requests"]),
-                "capacity_qps": _number(plain["capacity_qps_per_replica"]),
-                "interval_low_qps": _number(plain["interval_low_qps"]) * scale,
-                "interval_high_qps": _number(plain["interval_high_qps"]) * scale,
-                "capacity_with_tbt_qps": _number(strict["capacity_qps_per_replica"]),
-                "fluid_bound_qps": _number(plain["fluid_bound_qps"]) * scale,
+                "capacity_qps": per_replica(plain, "capacity_qps_per_replica"),
+                "interval_low_qps": per_replica(plain, "interval_low_qps"),
+                "interval_high_qps": per_replica(plain, "interval_high_qps"),
+                "capacity_with_tbt_qps": per_replica(strict, "capacity_qps_per_replica"),
+                "fluid_bound_qps": per_replica(plain, "fluid_bound_qps"),
                 "paper_qps": star.value if star else math.nan,
                 "remark": no_crossing(plain),
             }
@@ -66,21 +93,15 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[ranks.sort_values(KEYS).index].reset_index(drop=True)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
 def text_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A table of `table` for people."""
-    ends = rows[["capacity_qps", "interval_low_qps", "interval_high_qps"]].clip(lower=0.0).to_numpy()
-    measured = [style.interval_text(*v) if v[0] == v[0] else r for v, r in zip(ends, rows["remark"], strict=True)]
     text = {
         "latency": rows["latency"],
         "trace": rows["trace"].map(style.trace_label),
         "case": rows["variant"],
         "system": [style.look(name).label for name in rows["system"]],
         "N": [style.number_text(n, 0) for n in rows["requests"]],
-        "goodput": measured,
+        "goodput": texts(rows),
         "with token deadlines": rows["capacity_with_tbt_qps"].map(style.number_text),
         "fluid bound": rows["fluid_bound_qps"].map(style.number_text),
     }
@@ -130,19 +151,19 @@ def _dot(ax: Axes, lane: float, row) -> None:
     look = style.look(row.system)
     if math.isnan(row.capacity_qps):
         shown = [v for v in (row.capacity_with_tbt_qps, row.paper_qps) if not math.isnan(v)]
-        style.say(ax, f"{look.label}: {row.remark}", max(shown, default=0), lane, look.colour)
+        marks.say(ax, f"{look.label}: {row.remark}", max(shown, default=0), lane, look.colour)
     else:
         ax.plot(row.capacity_qps, lane, marker=look.marker, ms=4.5, color=look.colour, ls="none", zorder=4)
     if not math.isnan(row.interval_low_qps):
         ax.plot([row.interval_low_qps, row.interval_high_qps], [lane, lane], color=look.colour, lw=1.0, zorder=3)
     if not math.isnan(row.capacity_with_tbt_qps):
-        ax.plot(row.capacity_with_tbt_qps, lane, **{**HOLLOW, "mec": look.colour, "zorder": 3.5})
+        ax.plot(row.capacity_with_tbt_qps, lane, **{**marks.HOLLOW, "mec": look.colour, "zorder": 3.5})
     if not math.isnan(row.paper_qps):
-        ax.plot(row.paper_qps, lane, **style.paper_style())
+        ax.plot(row.paper_qps, lane, **marks.star())
 
 
 def _handles(rows: pd.DataFrame, systems: list[str]) -> list[Line2D]:
     looks = [style.look(system) for system in systems]
     handles = [Line2D([], [], marker=x.marker, ms=4.5, color=x.colour, lw=1, label=x.label) for x in looks]
-    handles.append(Line2D([], [], label="token deadlines too", **HOLLOW))
-    return [*handles, style.paper_handle()] if rows["paper_qps"].notna().any() else handles
+    handles.append(Line2D([], [], label="token deadlines too", **marks.HOLLOW))
+    return [*handles, marks.star_handle()] if rows["paper_qps"].notna().any() else handles

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from figures import load_lines, paper, style
 from figures.frames import RUN_COLUMNS, Tables, Variant, estimate_of_log, require, traces_and_latencies
+from figures.paper import MEASURES
 
 TITLE = "Fig 10: latency against load"
 INPUTS = ("summary",)
-MEASURES = {"Q1": "ttft", "Q2": "ttlt", "Q3": "ttlt"}
 QUANTILES = ("p50", "p95")
 COLUMNS = (*RUN_COLUMNS, *(f"{measure}_{q}_s" for measure in ("ttft", "ttlt") for q in QUANTILES))
 

@@ -13,27 +13,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from figures import paper, style
+from figures import marks, paper, style, waves
 from figures.frames import (
     CRITERION_ALL,
     CRITERION_PAPER,
     RUN_COLUMNS,
     Tables,
     Variant,
+    columns,
     estimate,
     require,
     traces_and_latencies,
 )
+from figures.paper import MEASURES
 
 TITLE = "Fig 12: load that toggles, violations"
 INPUTS = ("overload",)
 GROUPS = {"all": "overall", "important": "important", "Q1": "Q1", "Q2": "Q2", "Q3": "Q3"}
-MEASURES = {"Q1": "ttft", "Q2": "ttlt", "Q3": "ttlt"}
-WAVE = ("low_qps", "high_qps", "dwell_s", "low_importance_share")
 ENDS = ("p50", "p99", "max")
 COLUMNS = (
     *RUN_COLUMNS,
-    *(CRITERION_PAPER, CRITERION_ALL, "relegated_share", *WAVE),
+    *(CRITERION_PAPER, CRITERION_ALL, "relegated_share", *waves.COLUMNS),
     *(f"{measure}_{end}_s" for measure in ("ttft", "ttlt") for end in ENDS),
 )
 WIDTH = 0.26  # of a bar
@@ -44,20 +44,11 @@ def variants(tables: Tables) -> list[Variant]:
     return traces_and_latencies(require(tables, "overload", COLUMNS))
 
 
-def wave_text(frame: pd.DataFrame) -> str:
-    """The load in words."""
-    wave = frame.iloc[0]
-    return (
-        f"{wave['low_qps']:g} and {wave['high_qps']:g} QPS in turn, {wave['dwell_s'] / 60:g} min each, "
-        f"{wave['low_importance_share']:.0%} of the requests of low importance".replace("%", " %")
-    )
-
-
 def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     frame = variant.rows(require(tables, "overload", COLUMNS))
     return (
-        f"Fig 12: {wave_text(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
+        f"Fig 12: {waves.words(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
         "Left: requests that missed their TTFT or TTLT, by group. Right: latency "
         "(TTFT of Q1, TTLT of Q2 and Q3) of the requests that Niyama relegated, beside everybody's without relegation: "
         "dot, bar and cross are median, 99th percentile and the longest, means over seeds. Every relegated request was "
@@ -83,11 +74,7 @@ def _row(own: pd.DataFrame, variant: Variant, system: str) -> dict[str, object]:
     row = {"latency": variant.latency, "trace": variant.trace, "system": system, **wave}
     row |= {"requests": int(own["requests"].iloc[0]), "seeds": own["seed"].nunique()}
     for group in GROUPS:
-        found = estimate(own.loc[own["group"] == group, CRITERION_PAPER])
-        ends = (found.mean, found.low, found.high) if found else (None, None, None)
-        row |= {
-            f"{group}{end}": math.nan if v is None else v for end, v in zip(("", "_low", "_high"), ends, strict=True)
-        }
+        row |= columns(group, estimate(own.loc[own["group"] == group, CRITERION_PAPER]))
         row[f"paper_{group}"] = printed.get(group, math.nan)
     whole = own[own["group"] == "all"]
     row |= {"with_tbt": whole[CRITERION_ALL].mean(), "relegated_share": whole["relegated_share"].mean()}
@@ -142,7 +129,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         _latencies(right, rows)
         handles = [Patch(color=style.look(s).colour, label=style.look(s).label) for s in rows["system"]]
         if rows["paper_all"].notna().any():
-            handles.append(style.paper_handle())
+            handles.append(marks.star_handle())
         style.legend_above(figure, handles, 5)
         style.footer(figure, frame, set(rows["seeds"]), "lines on bars: 95 % interval over seeds (Student's t)")
     return figure
@@ -158,7 +145,7 @@ def _violations(ax: Axes, rows: pd.DataFrame) -> None:
                 ax.plot([at, at], ends, color=style.INK, lw=0.9, zorder=4)
             top = 100 * row[group]
             if not math.isnan(row[f"paper_{group}"]):
-                ax.plot(at, 100 * row[f"paper_{group}"], **style.paper_style(), clip_on=False)
+                ax.plot(at, 100 * row[f"paper_{group}"], **marks.star(), clip_on=False)
                 top = max(top, 100 * row[f"paper_{group}"])
             if style.look(row["system"]).emphasised:  # often too low a bar to be seen
                 look = {"color": style.look(row["system"]).colour, "fontweight": "bold", "fontsize": style.SMALL_PT}
@@ -185,14 +172,14 @@ def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
             ax.plot(at, longest, color=look.colour, marker="x", ms=4.5, mew=1.2, zorder=4)
     style.log_axis(ax)
     for x, group in enumerate(MEASURES):
-        ax.plot([x - 0.45, x + 0.45], [paper.deadline_s(group)] * 2, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=2)
+        ax.plot([x - 0.45, x + 0.45], [paper.deadline_s(group)] * 2, **marks.SLO, zorder=2)
     ax.set_xticks(range(len(MEASURES)), [f"{group} {measure.upper()}" for group, measure in MEASURES.items()])
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(MEASURES) - 0.4)
     ax.set_ylabel("seconds", labelpad=2)
     ax.set_title("relegated by Niyama; all of the others")
-    marks = {"o": "median", "_": "p99", "x": "longest"}
-    handles = [Line2D([], [], marker=m, ls="none", color=style.FAINT, ms=5, label=text) for m, text in marks.items()]
-    handles.append(Line2D([], [], color=style.INK, ls=(0, (4, 2)), lw=0.8, label="SLO"))
+    shapes = {"o": "median", "_": "p99", "x": "longest"}
+    handles = [Line2D([], [], marker=m, ls="none", color=style.FAINT, ms=5, label=text) for m, text in shapes.items()]
+    handles.append(marks.slo_handle())
     ax.legend(handles=handles, loc="lower right", handlelength=1.4, borderpad=0.1, labelspacing=0.25)
     style.tidy(ax)

@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures import load_lines, paper, style
-from figures.fig12 import MEASURES, WAVE, wave_text
+from figures import load_lines, paper, style, waves
 from figures.frames import RUN_COLUMNS, Tables, Variant, require, traces_and_latencies
+from figures.paper import MEASURES
 
 TITLE = "Fig 13: load that toggles, latency against time"
 INPUTS = ("overload_windows",)
-COLUMNS = (*RUN_COLUMNS, *WAVE, "start_s", "window_s", "group_requests", "latency_p99_s")
+COLUMNS = (*RUN_COLUMNS, *waves.COLUMNS, "start_s", "window_s", "group_requests", "latency_p99_s")
 SHADE = "#EFEFEF"
 
 
@@ -28,7 +28,7 @@ def caption(tables: Tables, variant: Variant) -> str:
     frame = variant.rows(require(tables, "overload_windows", COLUMNS))
     window_s, requests = frame["window_s"].iloc[0], frame["group_requests"].median()
     return (
-        f"Fig 13: {wave_text(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
+        f"Fig 13: {waves.words(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
         "Lines: 99th percentile of the latency (TTFT of Q1, TTLT of Q2 and Q3) "
         f"of the requests that arrive within {window_s:g} s (half the windows have fewer than {requests:g} of a class, "
         "so this is near the longest), relegated ones included; median over seeds, bands from the least to the most. "

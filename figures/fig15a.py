@@ -9,17 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import load_lines, paper, style
+from figures import load_lines, marks, paper, style
 from figures.frames import (
-    CAPACITY_COLUMNS,
     CRITERION_ALL,
     CRITERION_PAPER,
+    SEARCH_COLUMNS,
     Estimate,
     Tables,
     Variant,
     estimate,
     floats,
     require,
+    traces_and_latencies,
 )
 
 TITLE = "Fig 15a: Medha's adaptive chunking"
@@ -36,7 +37,6 @@ WINDOW_COLUMNS = (
     "iteration",
     "prefill_tokens",
 )
-SEARCH_COLUMNS = ("variant", *(name for name in CAPACITY_COLUMNS if name != "run_length"))
 MEDHA, DYNAMIC = "medha", "niyama-dc-fcfs"
 HOLLOW = {"marker": "D", "ms": 4, "mfc": "white", "mec": style.INK, "mew": 0.8, "ls": "none", "zorder": 5}
 CHUNKS = (64, 3500)  # drawn; the last chunk of a prompt may be smaller
@@ -46,9 +46,7 @@ PREDICTS = (MEDHA, DYNAMIC)  # the others' chunks do not depend on a margin
 def variants(tables: Tables) -> list[Variant]:
     """One per trace and latency model of the search."""
     _windows(tables)
-    frame = require(tables, "medha", SEARCH_COLUMNS)
-    pairs = frame[["latency", "trace"]].drop_duplicates()
-    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+    return traces_and_latencies(require(tables, "medha", SEARCH_COLUMNS))
 
 
 def _windows(tables: Tables) -> pd.DataFrame:
@@ -147,7 +145,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         chunks.set(xlabel="batch that prefills", ylabel="chunk (tokens)", xlim=(0, windows["iteration"].max() + 1))
         style.tidy(chunks)
         _bars(bars, rows, systems)
-        extra = [style.paper_handle()] if rows["paper_qps"].notna().any() else []
+        extra = [marks.star_handle()] if rows["paper_qps"].notna().any() else []
         extra += [Line2D([], [], label=other, **HOLLOW) for other in rows["variant"].unique()[1:]]
         style.legend_above(figure, [*load_lines.handles(systems), *extra], 5)
         seeds = variant.rows(require(tables, "medha", SEARCH_COLUMNS))
@@ -180,4 +178,4 @@ def _bar(ax: Axes, x: int, row) -> None:
     patch = {"fc": "white", "ec": "none", "pad": 0.8}
     ax.annotate(f"{row.capacity_qps:.2f}", (x, 0), **where, fontsize=style.SMALL_PT, bbox=patch)
     if not math.isnan(row.paper_qps):
-        ax.plot(x - 0.2, row.paper_qps, **style.paper_style())
+        ax.plot(x - 0.2, row.paper_qps, **marks.star())

@@ -13,11 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures import load_lines, style
-from figures.frames import CAPACITY_COLUMNS, CRITERION_ALL, Tables, Variant, require
+from figures.frames import CRITERION_ALL, SEARCH_COLUMNS, Tables, Variant, require, traces_and_latencies
 
 TITLE = "Fig 15b: PolyServe, GPUs against the mix"
 INPUTS = ("polyserve_classes", "polyserve_mixes", "polyserve_fleets")
-SEARCH_COLUMNS = ("variant", *(name for name in CAPACITY_COLUMNS if name != "run_length"))
 FLEET_COLUMNS = ("trace", "system", "latency", "predictor", "load_qps", "requests", "seeds", "share", "fleet", "gpus")
 SILO, POLYSERVE, NIYAMA = "sarathi-silo", "polyserve", "niyama"
 BOUNDS = ("capacity_qps_per_replica", "interval_high_qps", "interval_low_qps")  # mean, most optimistic, most cautious
@@ -27,8 +26,7 @@ def variants(tables: Tables) -> list[Variant]:
     """One per trace and latency model."""
     for name in INPUTS[:2]:
         require(tables, name, SEARCH_COLUMNS)
-    pairs = require(tables, "polyserve_fleets", FLEET_COLUMNS)[["latency", "trace"]].drop_duplicates()
-    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+    return traces_and_latencies(require(tables, "polyserve_fleets", FLEET_COLUMNS))
 
 
 def caption(tables: Tables, variant: Variant) -> str:

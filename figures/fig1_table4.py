@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from figures import paper, style
+from figures import marks, paper, style
 from figures.frames import (
     CRITERION_ALL,
     CRITERION_PAPER,
@@ -29,7 +29,7 @@ from figures.frames import (
 TITLE = "Fig 1 and Table 4: GPUs for one load"
 INPUTS = ("cluster",)
 SILO = "sarathi-silo"
-PERCENTILES = {"Q1": "ttft_p99_s", "Q2": "ttlt_p99_s", "Q3": "ttlt_p99_s"}
+PERCENTILES = {group: f"{measure}_p99_s" for group, measure in paper.MEASURES.items()}
 COLUMNS = (
     *RUN_COLUMNS,
     "fleet",
@@ -130,7 +130,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         for x, bar in enumerate(bars.itertuples()):
             _bar(ax, x, bar, None if silo.empty else int(silo.iloc[0]), top)
             if stars[x]:
-                ax.plot(x + 0.42, stars[x].value, **style.paper_style(), clip_on=False)
+                ax.plot(x + 0.42, stars[x].value, **marks.star(), clip_on=False)
                 ax.annotate(f"{stars[x].value}", (x + 0.42, stars[x].value), (0, 4), textcoords="offset points",
                             ha="center", va="bottom", fontsize=style.SMALL_PT)  # fmt: skip
         labels = [style.look(system).label.replace("-", "-\n", 1).replace(" ", "\n", 1) for system in bars["system"]]
@@ -169,6 +169,6 @@ def _legend(figure: Figure, bars: pd.DataFrame, stars: bool) -> None:
         [Patch(color=c, label=f"silo {name}") for name, c in style.POOLS.items()] if SILO in set(bars["system"]) else []
     )
     if stars:
-        handles.append(style.paper_handle())
+        handles.append(marks.star_handle())
     if handles:
         style.legend_above(figure, handles, 4)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import paper, style
+from figures import marks, paper, style
 from figures.frames import Tables, Variant, latencies, require
 
 TITLE = "Fig 4: throughput and latency against chunk size"
@@ -108,7 +108,7 @@ def text_table(tables: Tables) -> pd.DataFrame:
 def draw(tables: Tables, variant: Variant) -> Figure:
     """Throughput on the left, latency on the right; a line per number of decodes."""
     frame = variant.rows(require(tables, "chunk_curve", COLUMNS))
-    marks, printed = table({"chunk_curve": frame}).set_index("decodes"), _printed(variant.latency)
+    at_slo, printed = table({"chunk_curve": frame}).set_index("decodes"), _printed(variant.latency)
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 2.7)
         rate, time = figure.subplots(1, 2)
@@ -118,14 +118,14 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             line = {"color": colour, "ls": dashes, "lw": 1.5}
             rate.plot(own["chunk_tokens"], own["tokens_per_s"], **line)
             time.plot(own["chunk_tokens"], own["duration_s"] * 1e3, **line)
-            _mark(rate, time, marks.loc[decodes], colour, i)
+            _mark(rate, time, at_slo.loc[decodes], colour, i)
             context = f" of {own['decode_context_tokens'].iloc[0] // decodes:,} tokens" if decodes else ""
             handles.append(Line2D([], [], label=f"{decodes} decodes{context}", **line))
         if printed:
-            rate.plot(printed["chunk_tokens"], printed["tokens_per_s"], **style.paper_style())
-            time.plot(printed["chunk_tokens"], printed["tbt_s"] * 1e3, **style.paper_style())
+            rate.plot(printed["chunk_tokens"], printed["tokens_per_s"], **marks.star())
+            time.plot(printed["chunk_tokens"], printed["tbt_s"] * 1e3, **marks.star())
             _say(rate, 2, "paper: ", *(printed[name] for name in PRINTED), style.INK)
-            handles.append(style.paper_handle())
+            handles.append(marks.star_handle())
         _axes(rate, time, float(frame["chunk_tokens"].max()))
         handles.append(Line2D([], [], label=f"at {_tbt_s() * 1e3:.0f} ms", color=style.INK, marker="o", ls="none"))
         style.legend_above(figure, handles, 4)
@@ -158,6 +158,6 @@ def _axes(rate: Axes, time: Axes, most: float) -> None:
     rate.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     rate.set_title("throughput")
     time.set_title("duration of the iteration")
-    time.axhline(_tbt_s() * 1e3, color=style.INK, ls=(0, (4, 2)), lw=0.8)
+    time.axhline(_tbt_s() * 1e3, **marks.SLO)
     time.annotate(f"SLO {_tbt_s() * 1e3:.0f} ms", (1, _tbt_s() * 1e3), (-2, 2), xycoords=("axes fraction", "data"),
                   textcoords="offset points", ha="right", va="bottom", fontsize=style.SMALL_PT)  # fmt: skip

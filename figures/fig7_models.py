@@ -8,25 +8,22 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures import fig7, paper
-from figures.frames import CAPACITY_COLUMNS, Tables, Variant, latencies, require
+from figures import goodput, paper
+from figures.frames import SEARCH_COLUMNS, Tables, Variant, latencies, require
 
 TITLE = "Fig 7b and 7c: goodput of Qwen-7B and Llama-3-70B"
 INPUTS = ("fig7_qwen7b_a100_tp2", "fig7_llama70b_h100_tp4")
-COLUMNS = ("variant", *(column for column in CAPACITY_COLUMNS if column != "run_length"))
+
+
+def _frame(tables: Tables) -> pd.DataFrame:
+    """Both tables as one that has the columns of `capacity`."""
+    frames = [require(tables, name, SEARCH_COLUMNS) for name in INPUTS]
+    return pd.concat(frames, ignore_index=True).assign(run_length="paper")
 
 
 def variants(tables: Tables) -> list[Variant]:
     """One per latency model, a model's own together."""
-    return latencies(pd.concat([require(tables, name, COLUMNS) for name in INPUTS]))
-
-
-def _as_fig7(tables: Tables) -> Tables:
-    """Both tables as the one that Fig 7 reads."""
-    frames = [require(tables, name, COLUMNS) for name in INPUTS]
-    joined = pd.concat(frames, ignore_index=True).assign(run_length="paper")
-    joined.attrs = frames[0].attrs
-    return {"capacity": joined}
+    return latencies(_frame(tables))
 
 
 def caption(tables: Tables, variant: Variant) -> str:
@@ -45,22 +42,23 @@ def caption(tables: Tables, variant: Variant) -> str:
     for row in unassigned:
         labels = ", ".join(f"{value:g}" for value in row["values"])
         text += f"{row['where']} also prints {labels} for {row['traces']}; which is which cannot be recovered. "
-    return text + fig7.caption(_as_fig7(tables), variant)
+    return text + goodput.caption(variant.latency)
 
 
 def draw(tables: Tables, variant: Variant) -> Figure:
     """As Fig 7."""
-    return fig7.draw(_as_fig7(tables), variant)
+    return goodput.draw(variant.rows(_frame(tables)))
 
 
 def table(tables: Tables) -> pd.DataFrame:
     """As Fig 7's."""
-    return fig7.table(_as_fig7(tables))
+    return goodput.table(_frame(tables))
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
     """As Fig 7's, without the columns for longer runs; a `?` where the paper's label cannot be read for sure."""
-    rows, found = table(tables), fig7.text_table(_as_fig7(tables))
+    rows = table(tables)
+    found = goodput.text_table(rows)
     printed = [paper.goodput(*key) for key in zip(rows["trace"], rows["system"], rows["latency"], strict=True)]
     doubts = ["?" if p is not None and not p.certain else "" for p in printed]
     found["paper"] = [text + doubt for text, doubt in zip(found["paper"], doubts, strict=True)]

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import paper, style
-from figures.fig7 import HOLLOW, pick
+from figures import marks, paper, style
+from figures.capacities import pick
 from figures.frames import (
     CAPACITY_COLUMNS,
     CRITERION_ALL,
@@ -159,7 +159,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, traces: list[str], baseline: str) -> No
     for lane, trace in enumerate(traces):
         printed = rows.loc[rows["trace"] == trace, "paper_ratio"].dropna()
         if len(printed):
-            ax.plot(printed.iloc[0], lane, **style.paper_style())
+            ax.plot(printed.iloc[0], lane, **marks.star())
     ax.set_yticks(range(len(traces)), [style.trace_label(trace) for trace in traces])
     ax.set_ylim(len(traces) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
@@ -172,11 +172,11 @@ def _point(ax: Axes, lane: float, row, beside: float) -> None:
     colour = style.look(row.numerator).colour
     if math.isnan(row.ratio):
         if not counts_tokens:
-            style.say(ax, "no crossing", beside, lane, colour)
+            marks.say(ax, "no crossing", beside, lane, colour)
         return
     if not math.isnan(row.interval_low):
         ax.plot([row.interval_low, row.interval_high], [lane, lane], color=colour, lw=1.0, zorder=3)
-    looks = {**HOLLOW, "mec": colour} if counts_tokens else {"marker": "o", "ms": 5, "color": colour, "zorder": 4}
+    looks = {**marks.HOLLOW, "mec": colour} if counts_tokens else {"marker": "o", "ms": 5, "color": colour, "zorder": 4}
     ax.plot(row.ratio, lane, **looks)
 
 
@@ -186,7 +186,7 @@ def _handles(rows: pd.DataFrame) -> list[Line2D]:
         Line2D([], [], marker="o", ms=5, color=style.look(name).colour, lw=1, label=style.look(name).label)
         for name in names
     ]
-    handles.append(Line2D([], [], label="token deadlines counted", **HOLLOW))
+    handles.append(Line2D([], [], label="token deadlines counted", **marks.HOLLOW))
     if rows["paper_ratio"].notna().any():
-        handles.append(style.paper_handle("paper's labels"))
+        handles.append(marks.star_handle("paper's labels"))
     return [*handles, Line2D([], [], color="#DDDDDD", lw=6, label="paper's text")]

@@ -9,8 +9,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import load_lines, paper, style
-from figures.frames import CAPACITY_COLUMNS, CRITERION_PAPER, Tables, Variant, estimate, floats, require
+from figures import load_lines, marks, paper, style
+from figures.frames import (
+    CAPACITY_COLUMNS,
+    CRITERION_PAPER,
+    Tables,
+    Variant,
+    columns,
+    estimate,
+    floats,
+    require,
+    traces_and_latencies,
+)
 
 TITLE = "Fig 9: chunk, slack and latency of consecutive iterations"
 INPUTS = ("chunk_windows", "chunk_throughput", "capacity")
@@ -24,11 +34,9 @@ MEASURES = ("tokens/s while prefilling", "tokens/s far above capacity", "goodput
 
 def variants(tables: Tables) -> list[Variant]:
     """One per trace and latency model of the window."""
-    windows = _windows(tables)
     require(tables, "chunk_throughput", THROUGHPUT_COLUMNS)
     require(tables, "capacity", CAPACITY_COLUMNS)
-    pairs = windows[["latency", "trace"]].drop_duplicates()
-    return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
+    return traces_and_latencies(_windows(tables))
 
 
 def _windows(tables: Tables) -> pd.DataFrame:
@@ -60,16 +68,13 @@ def table(tables: Tables) -> pd.DataFrame:
         for system in CHUNKED:
             for measure, (own, base) in _values(tables, variant, system).items():
                 found = estimate(own / base - 1) if len(own) == len(base) else None
-                low, high = (found.low, found.high) if found else (None, None)
                 rows.append(
                     {
                         "trace": variant.trace,
                         "latency": variant.latency,
                         "system": system,
                         "measure": measure,
-                        "gain": found.mean if found else math.nan,
-                        "gain_low": math.nan if low is None else low,
-                        "gain_high": math.nan if high is None else high,
+                        **columns("gain", found),
                         "seeds": len(own),
                         "paper_gain": printed["throughput_gain"] if same and system == "niyama-dc" else math.nan,
                     }
@@ -126,7 +131,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         _window(panels, windows, systems)
         _gains(figure.add_subplot(grid[:, 1]), gains)
         shown = style.in_order([*systems, *gains["system"]], style.SYSTEMS)
-        extra = [style.paper_handle()] if gains["paper_gain"].notna().any() else []
+        extra = [marks.star_handle()] if gains["paper_gain"].notna().any() else []
         style.legend_above(figure, [*load_lines.handles(shown), *extra], 5)
         runs = variant.rows(tables["chunk_throughput"])
         bars = "left: one seed; right: 95 % interval over seeds (Student's t)"
@@ -152,7 +157,7 @@ def _window(panels: list[Axes], rows: pd.DataFrame, systems: list[str]) -> None:
     panels[1].yaxis.set_major_formatter(lambda value, _: f"{value:,g}".replace("-", "−"))
     tbt_s = paper.values()["slo"]["Q1"]["tbt_s"]
     for ax in panels[1:]:
-        ax.axhline(tbt_s * 1e3, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=2)
+        ax.axhline(tbt_s * 1e3, **marks.SLO, zorder=2)
     panels[-1].set_xlabel("iteration", labelpad=2)
     panels[-1].set_xlim(0, rows["iteration"].max() + 1)
     panels[0].set_title("consecutive iterations (dashed: TBT 50 ms)" if tbt_s == 0.05 else "consecutive iterations")
@@ -170,7 +175,7 @@ def _gains(ax: Axes, gains: pd.DataFrame) -> None:
                     ax.plot([100 * row.gain_low, 100 * row.gain_high], [y, y], color=mark["color"], lw=1.2)
                 ax.plot(100 * row.gain, y, **mark)
                 if not math.isnan(row.paper_gain) and measure == MEASURES[2]:
-                    ax.plot(100 * row.paper_gain, y + 0.2, **style.paper_style())
+                    ax.plot(100 * row.paper_gain, y + 0.2, **marks.star())
     names = [name.replace(" while ", "\nwhile ").replace(" far ", "\nfar ") for name in MEASURES]
     ax.set_yticks([len(MEASURES) - i for i in range(len(MEASURES))], names)
     ax.set_ylim(0.4, len(MEASURES) + 0.6)

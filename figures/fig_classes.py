@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import load_lines, style
-from figures.fig11 import THIN
-from figures.frames import CRITERION_ALL, CRITERION_PAPER, RUN_COLUMNS, Tables, Variant, require, traces_and_latencies
+from figures import load_lines, style, violation_lines
+from figures.frames import Tables, Variant, require, traces_and_latencies
 
 TITLE = "Sub-second TTFT and five classes (not in the paper)"
 INPUTS = ("more_classes",)
 NOT_CLASSES = ("all", "short", "long")
-ALSO_WITH_TOKEN_DEADLINES = "niyama"
-COLUMNS = (*RUN_COLUMNS, "variant", CRITERION_PAPER, CRITERION_ALL)
+ALSO_WITH_TOKEN_DEADLINES = ("niyama",)
+COLUMNS = (*violation_lines.COLUMNS, "variant")
 
 
 def variants(tables: Tables) -> list[Variant]:
@@ -43,14 +41,14 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 1.6 * len(sets) + 1.0)
         panels = figure.subplots(len(sets), columns, sharex=True, sharey=True, squeeze=False)
-        extra = (Line2D([], [], color=style.INK, **THIN, label="token deadlines too"),)
-        load_lines.finish(figure, panels, "violated (%)", systems, extra)
+        load_lines.finish(figure, panels, "violated (%)", systems, (violation_lines.handle(),))
         for line, (label, names) in zip(panels, sets.items(), strict=True):
             for ax in line[len(names) :]:
                 ax.remove()
             line[0].set_ylabel(f"{label}\nviolated (%)", labelpad=2)
             for ax, name in zip(line, names, strict=False):
-                _panel(ax, frame[(frame["variant"] == label) & (frame["group"] == name)], systems, name)
+                rows = frame[(frame["variant"] == label) & (frame["group"] == name)]
+                violation_lines.panel(ax, name, rows, systems, ALSO_WITH_TOKEN_DEADLINES)
         _label_last(panels, sets)
         style.footer(figure, frame, {frame["seed"].nunique()}, load_lines.BANDS)
     return figure
@@ -58,14 +56,6 @@ def draw(tables: Tables, variant: Variant) -> Figure:
 
 def _classes(rows: pd.DataFrame) -> list[str]:
     return [name for name in dict.fromkeys(rows["group"]) if name not in NOT_CLASSES]
-
-
-def _panel(ax, rows: pd.DataFrame, systems: list[str], name: str) -> None:
-    load_lines.panel(ax, name, CRITERION_PAPER, load_lines.by_system(rows, systems))
-    own = rows[rows["system"] == ALSO_WITH_TOKEN_DEADLINES]
-    percent = {"scale": 100.0, "limits": (0.0, 100.0)}
-    load_lines.line(ax, own, ALSO_WITH_TOKEN_DEADLINES, CRITERION_ALL, **percent, **THIN)
-    ax.set_ylim(-3, 103)
 
 
 def _label_last(panels: np.ndarray, sets: dict[str, list[str]]) -> None:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.figure import Figure
-
 from figures import capacity_dots
-from figures.frames import Tables, Variant, beside_plain, latencies
+from figures.frames import Tables, Variant, beside_plain
 
 TITLE = "Mispredicted decode lengths (not in the paper)"
 INPUTS = ("capacity", "decode_length")
-
-
-def _frame(tables: Tables) -> pd.DataFrame:
-    return beside_plain(tables, "decode_length", "history, mean + 2σ (paper)")
-
-
-def variants(tables: Tables) -> list[Variant]:
-    """One per latency model."""
-    return latencies(_frame(tables))
+_LANES = capacity_dots.Lanes(lambda tables: beside_plain(tables, "decode_length", "history, mean + 2σ (paper)"))
+variants, table, text_table, draw = _LANES.variants, _LANES.table, _LANES.text_table, _LANES.draw
 
 
 def caption(tables: Tables, variant: Variant) -> str:
@@ -28,18 +18,3 @@ def caption(tables: Tables, variant: Variant) -> str:
         "paper. History: of the requests of the same class that have finished; constants: tokens, whatever the "
         f"request; oracle: the true length, which no real scheduler has. {capacity_dots.READING}"
     )
-
-
-def table(tables: Tables) -> pd.DataFrame:
-    """Capacities; columns as of `capacity_dots.table`."""
-    return capacity_dots.table(_frame(tables))
-
-
-def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
-    return capacity_dots.text_table(table(tables))
-
-
-def draw(tables: Tables, variant: Variant) -> Figure:
-    """One lane per estimator."""
-    return capacity_dots.draw(_frame(tables), variant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from figures import fig11, style
+from figures import style, violation_lines
 from figures.frames import Tables, Variant, require, traces_and_latencies
 
 TITLE = "Long contexts (not in the paper)"
@@ -13,7 +13,7 @@ INPUTS = ("long_context",)
 
 def variants(tables: Tables) -> list[Variant]:
     """One per trace and latency model."""
-    return traces_and_latencies(require(tables, "long_context", fig11.COLUMNS))
+    return traces_and_latencies(require(tables, "long_context", violation_lines.COLUMNS))
 
 
 def caption(tables: Tables, variant: Variant) -> str:
@@ -29,4 +29,4 @@ def caption(tables: Tables, variant: Variant) -> str:
 
 def draw(tables: Tables, variant: Variant) -> Figure:
     """Panels as in Fig 11."""
-    return fig11.draw({"summary": tables["long_context"]}, variant)
+    return violation_lines.draw(variant.rows(require(tables, "long_context", violation_lines.COLUMNS)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from figures import capacity_dots
-from figures.frames import SEARCH_COLUMNS, Tables, Variant, latencies, require
+from figures.frames import SEARCH_COLUMNS, Tables, Variant, require
 
 TITLE = "Predictor error and hardware mismatch (not in the paper)"
 INPUTS = ("predictor_error",)
@@ -22,9 +21,8 @@ def _frame(tables: Tables) -> pd.DataFrame:
     return frame.assign(variant=label, other=~oracle).sort_values("other", kind="stable").drop(columns="other")
 
 
-def variants(tables: Tables) -> list[Variant]:
-    """One per latency model that executes."""
-    return latencies(require(tables, "predictor_error", SEARCH_COLUMNS))
+_LANES = capacity_dots.Lanes(_frame)
+variants, table, text_table, draw = _LANES.variants, _LANES.table, _LANES.text_table, _LANES.draw
 
 
 def caption(tables: Tables, variant: Variant) -> str:
@@ -38,18 +36,3 @@ def caption(tables: Tables, variant: Variant) -> str:
         "Margin 1: predictions are taken as they come, where the default adds 20 %. "
         f"{capacity_dots.READING}"
     )
-
-
-def table(tables: Tables) -> pd.DataFrame:
-    """Capacities; columns as of `capacity_dots.table`."""
-    return capacity_dots.table(_frame(tables))
-
-
-def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
-    return capacity_dots.text_table(table(tables))
-
-
-def draw(tables: Tables, variant: Variant) -> Figure:
-    """One lane per predictor and noise."""
-    return capacity_dots.draw(_frame(tables), variant)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import capacity_dots, style
+from figures import capacity_dots, load_lines, marks, style
 from figures.frames import CAPACITY_COLUMNS, SEARCH_COLUMNS, Tables, Variant, latencies, require
 
 TITLE = "Run length (not in the paper)"
@@ -64,9 +63,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.set_title(style.trace_label(trace))
             ax.set_xlabel("requests per run", labelpad=2)
         panels[0].set_ylabel("goodput per replica (QPS)", labelpad=2)
-        handles = [Line2D([], [], label=style.look(s).label, **style.line_style(s)) for s in systems]
-        bound = Line2D([], [], color=style.INK, ls=(0, (3, 2)), lw=0.8, label="fluid bound")
-        style.legend_above(figure, [*handles, bound], 5)
+        style.legend_above(figure, [*load_lines.handles(systems), marks.bound_handle()], 5)
         style.footer(figure, frame, set(frame["seeds"]), "bars: 95 % interval over seeds (Student's t)")
     return figure
 
@@ -81,7 +78,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
         text = f"{style.look(row.system).label}, {row.requests / 1000:g}k: {row.remark}"
         ax.annotate(text, (0.98, 0.03 + 0.08 * k), xycoords="axes fraction", ha="right", va="bottom",
                     fontsize=style.SMALL_PT, color=style.look(row.system).colour)  # fmt: skip
-    ax.axhline(rows["fluid_bound_qps"].max(), color=style.INK, ls=(0, (3, 2)), lw=0.8, zorder=2.5)
+    ax.axhline(rows["fluid_bound_qps"].max(), **marks.BOUND)
     ax.set_xscale("log")
     lengths = sorted(set(rows["requests"]))
     ax.set_xticks(lengths, [f"{n / 1000:g}k" for n in lengths])

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import style
+from figures import marks, style
 from figures.frames import by_load, estimate, estimate_of_log
 
 BANDS = "bands: 95 % interval over seeds (t; of the mean logarithm for latencies)"
@@ -63,7 +63,7 @@ def by_system(rows: pd.DataFrame, systems: list[str]) -> list[tuple[str, pd.Data
 def deadline(ax: Axes, value: float, text: str) -> None:
     """The SLO as a dashed line, named at its left end; makes room for the name on a logarithmic axis."""
     ax.set_ylim(top=max(ax.get_ylim()[1], 3 * value))
-    ax.axhline(value, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=2.5)
+    ax.axhline(value, **marks.SLO, zorder=2.5)
     near = {"xytext": (2, 1.5), "textcoords": "offset points", "va": "bottom", "zorder": 7}
     ax.annotate(text, (0, value), xycoords=("axes fraction", "data"), **near, fontsize=style.SMALL_PT)
 

@@ -11,6 +11,9 @@ import yaml
 
 from figures.style import SYNTHETIC
 
+#: Class of Table 3 -> the latency that its SLO is about.
+MEASURES = {"Q1": "ttft", "Q2": "ttlt", "Q3": "ttlt"}
+
 
 @dataclass(frozen=True)
 class Printed:
@@ -115,6 +118,5 @@ def planned_gpus(trace: str, system: str, latency: str, load_qps: float) -> Prin
 
 
 def deadline_s(group: str) -> float:
-    """The SLO of a class of Table 3: TTFT of Q1, TTLT of Q2 and Q3."""
-    slo = values()["slo"][group]
-    return slo.get("ttft_s") or slo["ttlt_s"]
+    """The SLO of a class of Table 3, for its latency."""
+    return values()["slo"][group][f"{MEASURES[group]}_s"]

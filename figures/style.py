@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 SINGLE_IN, DOUBLE_IN = 3.3, 7.0  # column widths
@@ -140,24 +139,6 @@ def line_style(system: str) -> dict[str, object]:
 def ramp(count: int) -> list[str]:
     """`count` colours from dark to light for values that have an order; they keep it in grey."""
     return [to_hex(matplotlib.colormaps["viridis"](x)) for x in np.linspace(0.0, 0.88, count)]
-
-
-def paper_style(certain: bool = True) -> dict[str, object]:
-    """Keywords of the star that marks a number of the paper; hollow where its label cannot be read for sure."""
-    face = "black" if certain else "white"
-    return {"marker": "*", "ms": 7.5, "mfc": face, "mec": "black", "mew": 0.6, "ls": "none", "zorder": 6}
-
-
-def paper_handle(label: str = "paper") -> Line2D:
-    """The star's legend entry."""
-    return Line2D([], [], label=label, **paper_style())
-
-
-def say(ax: Axes, text: str, x: float, y: float, colour: str = FAINT) -> None:
-    """Words in place of a mark, just right of a data point."""
-    patch = {"fc": "white", "ec": "none", "pad": 0.3}
-    where = {"xytext": (7 if x > 0 else 2, 0), "textcoords": "offset points", "va": "center"}
-    ax.annotate(text, (x, y), **where, fontsize=SMALL_PT, color=colour, bbox=patch, zorder=2.6)
 
 
 def log_axis(ax: Axes, steps: tuple[float, ...] = (1.0,)) -> None:

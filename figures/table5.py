@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import fig7, paper, style
+from figures import marks, paper, style
+from figures.capacities import pick
 from figures.frames import (
     CAPACITY_COLUMNS,
     CRITERION_PAPER,
@@ -68,7 +69,7 @@ def table(tables: Tables) -> pd.DataFrame:
         own, here = variant.rows(capacity), variant.rows(runs)
         for system in style.in_order(set(here["system"]), SYSTEMS):
             row = {"latency": variant.latency, "trace": variant.trace, "system": system}
-            picked = fig7.pick(own, system, CRITERION_PAPER, "paper")
+            picked = pick(own, system, CRITERION_PAPER, "paper")
             goodput = None if picked is None else estimate(picked["seed_capacity_qps"])
             share = estimate(here.loc[here["system"] == system, CRITERION_PAPER])
             row |= {**columns("capacity_qps", goodput), **columns("violation_rate", share)}
@@ -112,7 +113,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.set_xlim(left=0)
             ax.tick_params(axis="y", length=0)
             style.tidy(ax, grid="x")
-        style.legend_above(figure, [style.paper_handle()], 1)
+        style.legend_above(figure, [marks.star_handle()], 1)
         frame = variant.rows(_runs(tables))
         bars = "bars of error: 95 % interval over seeds (Student's t)"
         style.footer(figure, frame, {frame["seed"].nunique()}, bars)
@@ -121,11 +122,9 @@ def draw(tables: Tables, variant: Variant) -> Figure:
 
 def _bar(ax: Axes, lane: int, row: dict, name: str, scale: float) -> None:
     if math.isnan(row[name]):
-        style.say(ax, "no crossing", 0, lane)
+        marks.say(ax, "no crossing", 0, lane)
     else:
         ax.barh(lane, row[name] * scale, height=0.62, color=style.look(row["system"]).colour, zorder=2)
-    if not math.isnan(row[f"{name}_low"]):
-        ends = [row[f"{name}_low"] * scale, row[f"{name}_high"] * scale]
-        ax.plot(ends, [lane, lane], color=style.INK, lw=0.9, marker="|", ms=3.5, zorder=4)
+    marks.interval(ax, lane, row[f"{name}_low"] * scale, row[f"{name}_high"] * scale)
     if not math.isnan(row[f"{name}_paper"]):
-        ax.plot(row[f"{name}_paper"] * scale, lane, **style.paper_style())
+        ax.plot(row[f"{name}_paper"] * scale, lane, **marks.star())

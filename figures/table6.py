@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import paper, style
+from figures import marks, paper, style
 from figures.frames import (
     CRITERION_PAPER,
     RUN_COLUMNS,
@@ -21,11 +21,10 @@ from figures.frames import (
     require,
     traces_and_latencies,
 )
+from figures.paper import MEASURES
 
 TITLE = "Table 6: other mixes of the classes"
 INPUTS = ("mixes",)
-#: class -> its latency
-MEASURES = {"Q1": "ttft", "Q2": "ttlt", "Q3": "ttlt"}
 COLUMNS = (*RUN_COLUMNS, "variant", CRITERION_PAPER, *(f"{m}_{q}_s" for m in ("ttft", "ttlt") for q in ("p50", "p99")))
 SHARE = "violation_rate"
 
@@ -98,7 +97,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.set_xscale("log")
             ax.set_title(f"{group} {measure.upper()} (s)")
             slo_s = paper.deadline_s(group)
-            ax.axvline(slo_s, color=style.INK, ls=(0, (4, 2)), lw=0.8, zorder=1)
+            ax.axvline(slo_s, **marks.SLO, zorder=1)
         for lane, row in enumerate(rows.to_dict("records")):
             _bar(panels[-1], lane, row)
         panels[-1].set_title("violated (%)")
@@ -130,16 +129,14 @@ def _dots(ax: Axes, lane: int, row: dict, group: str) -> None:
         ends = [row[f"{group}_p50_s_low"], row[f"{group}_p50_s_high"]]
         ax.plot(ends, [lane, lane], color=colour, lw=1.0, zorder=3)
     if not math.isnan(row[f"{group}_paper"]):
-        ax.plot(row[f"{group}_paper"], lane, **style.paper_style())
+        ax.plot(row[f"{group}_paper"], lane, **marks.star())
 
 
 def _bar(ax: Axes, lane: int, row: dict) -> None:
     ax.barh(lane, row[SHARE] * 100, height=0.62, color=style.look(row["system"]).colour, zorder=2)
-    if not math.isnan(row[f"{SHARE}_low"]):
-        ends = [row[f"{SHARE}_low"] * 100, row[f"{SHARE}_high"] * 100]
-        ax.plot(ends, [lane, lane], color=style.INK, lw=0.9, marker="|", ms=3.5, zorder=4)
+    marks.interval(ax, lane, row[f"{SHARE}_low"] * 100, row[f"{SHARE}_high"] * 100)
     if not math.isnan(row[f"{SHARE}_paper"]):
-        ax.plot(row[f"{SHARE}_paper"] * 100, lane, **style.paper_style(), clip_on=False)
+        ax.plot(row[f"{SHARE}_paper"] * 100, lane, **marks.star(), clip_on=False)
 
 
 def _handles() -> list[Line2D]:
@@ -147,6 +144,6 @@ def _handles() -> list[Line2D]:
     return [
         Line2D([], [], marker="o", ms=4.5, ls="none", label="median", **grey),
         Line2D([], [], label="p99", **grey, **SMALL),
-        Line2D([], [], color=style.INK, ls=(0, (4, 2)), lw=0.8, label="SLO"),
-        style.paper_handle(),
+        marks.slo_handle(),
+        marks.star_handle(),
     ]

@@ -33,6 +33,7 @@ from figures import (
     style,
     table5,
     table6,
+    violation_lines,
 )
 from figures.frames import FigureError, Variant, estimate, estimate_of_log
 
@@ -198,7 +199,7 @@ def test_one_seed_has_no_band():
 def test_fig11_lines_are_percentages_with_and_without_token_deadlines(frames):
     figure = fig11.draw(frames, Variant(LINEAR, CODE))
     frame = frames["summary"]
-    for ax, group in zip(figure.axes, fig11.GROUPS, strict=True):
+    for ax, group in zip(figure.axes, violation_lines.GROUPS, strict=True):
         assert len(ax.lines) == len(SYSTEMS) + 2
         own = (
             frame[(frame["group"] == group) & (frame["system"] == "qoserve-artifact")]

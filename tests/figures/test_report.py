@@ -66,6 +66,10 @@ def test_a_missing_table_is_one_clear_error(tmp_path):
         render("fig7", tmp_path)
 
 
+def draw(results: Path, *names: str) -> list[Path]:
+    return [path for name in names for path in render(name, results) if path.suffix == ".png"]
+
+
 def test_a_column_that_is_gone_is_one_clear_error(results):
     path = results / "tables" / "capacity.parquet"
     write_table(path, read_table(path).drop_columns(["fluid_bound_qps"]))
@@ -75,8 +79,11 @@ def test_a_column_that_is_gone_is_one_clear_error(results):
 
 def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)  # as complete, and drawn sooner
-    path = write_report(results)
-    html = path.read_text()
+    pictures = draw(results, *FIGURES)
+    html = write_report(results).read_text()
+    for picture in pictures:
+        image = base64.b64encode(picture.read_bytes()).decode()
+        assert re.search(rf'<figure id="{re.escape(picture.stem)}"[^>]*><img [^>]*base64,{re.escape(image)}"', html)
     for name in FIGURES:
         module = figure_module(name)
         for variant in module.variants(load_tables(module.INPUTS, results / "tables")):
@@ -92,13 +99,25 @@ def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, monke
 
 def test_the_report_is_grouped_by_part_of_the_paper(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
-    html = write_report(results, ("fig_tbt", "fig7", "fig1_table4", "fig10")).read_text()
+    figures = ("fig_tbt", "fig7", "fig1_table4", "fig10")
+    draw(results, *figures)
+    html = write_report(results, figures).read_text()
     headings = re.findall(r"<h[23] id=[^>]*>([^<]*)<", html)
     parts = [heading for heading in headings if heading in PARTS.values()]
     assert parts == [PARTS["capacity"], PARTS["load"], PARTS["beyond"]]
     own = headings[headings.index(PARTS["capacity"]) + 1 : headings.index(PARTS["load"])]
     assert own == [figure_module(name).TITLE for name in ("fig7", "fig1_table4")]
     assert set(re.findall(r'href="#([^"]*)"', html)) <= set(re.findall(r' id="([^"]*)"', html))
+
+
+def test_a_picture_that_was_not_drawn_is_one_clear_error(results, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 60)
+    pictures = draw(results, "fig_tbt")
+    pictures[0].unlink()
+    said = f"{pictures[0].name}: is missing; run `python -m artifact figure fig_tbt --results {results}` to draw it"
+    with pytest.raises(ResultError, match=re.escape(said)):
+        write_report(results, ("fig_tbt",))
+    assert not (results / "report.html").exists()
 
 
 def test_a_figures_page_holds_its_pictures_captions_and_table(results):
@@ -116,7 +135,9 @@ def test_a_figures_page_holds_its_pictures_captions_and_table(results):
 def test_the_report_is_the_same_bytes_every_time(results, monkeypatch):
     monkeypatch.setattr("artifact.report.FIGURES", ("fig1_table4", "fig_tbt"))
     monkeypatch.setattr(style, "DPI", 60)
+    draw(results, "fig1_table4", "fig_tbt")
     first = write_report(results).read_bytes()
+    draw(results, "fig1_table4", "fig_tbt")
     assert write_report(results).read_bytes() == first
 
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from scenario_tables import disaggregated_rows, overload_rows
 from test_drawings import bars, marked, words
 
-from figures import fig8, fig12, fig13, paper, style
+from figures import capacity_bars, fig8, fig12, fig13, paper, style
 from figures.frames import Variant
 
 CONV = "azure-conv-2023"
@@ -24,7 +24,7 @@ def test_fig8_draws_each_criterion_and_the_papers_numbers(frames):
                         (("disagg-fcfs", 6.0), ("disagg-edf", 7.0), ("disagg-niyama", 8.0))}  # fmt: skip
     assert sorted(x for x, _ in marked(ax, "D")) == [5.5, 6.5, 7.5]
     assert sorted(x for x, _ in marked(ax, "*")) == [6.0, 6.6, 7.3]
-    ticks = [line.get_xdata()[0] for line in ax.lines if line.get_linewidth() == fig8.TICK["lw"]]
+    ticks = [line.get_xdata()[0] for line in ax.lines if line.get_linewidth() == capacity_bars.TICK["lw"]]
     assert sorted(ticks) == pytest.approx([6.2, 7.2, 8.2])
     assert [t.get_text() for t in ax.get_yticklabels()] == ["Disagg-FCFS", "Disagg-EDF", "Disagg-Niyama"]
     row = fig8.text_table(frames).iloc[2]

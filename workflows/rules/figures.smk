@@ -1,4 +1,5 @@
 # A figure is a module of figures/; the modules it is drawn with are inputs, so editing one redraws it.
+from artifact.figure_code import figure_code
 from artifact.render import figure_module
 from figures import FIGURES, PAPER_FIGURES
 from figures.gallery import PARTS, place
@@ -36,10 +37,7 @@ def page(figure):
 rule figure:
     input:
         tables=lambda w: tables_of([w.figure]),
-        module="figures/{figure}.py",
-        drawn_with=expand(
-            "figures/{part}.py", part=["style", "frames", "load_lines", "paper"]
-        ),
+        drawn_with=lambda w: figure_code(w.figure),
         paper="figures/paper_values.yaml",
     output:
         stamp=f"{RESULTS}/figures/{{figure}}.txt",
@@ -53,7 +51,7 @@ rule figure:
 rule shown_server_figure:
     input:
         rules.shown_servers.output,
-        SERVER_FIGURE_CODE,
+        figure_code("fig_servers"),
     output:
         stamp=f"{RESULTS}/figures/fig_servers.txt",
         page=page("fig_servers"),
@@ -68,7 +66,7 @@ rule report:
         f"{RESULTS}/tables/manifest.json",
         "artifact/claims.yaml",
         tables=rules.tables.output,
-        text=expand("figures/{part}.py", part=["headline", "differences", "gallery"]),
+        text=figure_code("headline", "differences", "gallery"),
     output:
         f"{RESULTS}/report.html",
     benchmark:

@@ -1,5 +1,6 @@
 # Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
 # process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left.
+from artifact.figure_code import figure_code
 from artifact.server_config import load_server_experiment, servers_form
 
 SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
@@ -10,9 +11,6 @@ SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
 LATENCY_OPTION = f" --latency {SERVERS_LATENCY}" if SERVERS_LATENCY else ""
 # short, full or none: what the report shows; none where vLLM is not installed, and the report says so
 SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
-SERVER_FIGURE_CODE = expand(
-    "figures/{part}.py", part=["fig_servers", "style", "frames", "load_lines"]
-)
 SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
 
 
@@ -73,7 +71,7 @@ rule server_table:
 rule server_figure:
     input:
         rules.server_table.output,
-        SERVER_FIGURE_CODE,
+        figure_code("fig_servers"),
     output:
         f"{RESULTS}/servers/{{form}}/figures/fig_servers.txt",
     shell:
