@@ -12,13 +12,20 @@ INPUTS = ("predictor_error",)
 ORACLE = "(oracle)"  # marks a predictor that is the executor's own model
 
 
+def _label(variant: str, predictor: str) -> tuple[int, str]:
+    """A lane's place and name: variants named after the predictor's kind say what it is to the executor instead."""
+    kind, comma, rest = variant.partition(",")
+    if ORACLE in predictor:
+        return 0, f"own model{comma}{rest}"
+    return (1, f"other model{comma}{rest}") if predictor.endswith(f"-{kind}") else (2, variant)
+
+
 def _frame(tables: Tables) -> pd.DataFrame:
-    """Searches, the variant's first word (the predictor) replaced by what it is to the executor; oracles first."""
+    """Searches by what the predictor is to the executor: its own, another of the same GPU, of other hardware."""
     frame = require(tables, "predictor_error", SEARCH_COLUMNS)
-    oracle = frame["predictor"].str.contains(ORACLE, regex=False)
-    rest = [f",{more}" if more else "" for _, _, more in frame["variant"].str.partition(",").to_numpy()]
-    label = oracle.map({True: "own model", False: "other model"}) + rest
-    return frame.assign(variant=label, other=~oracle).sort_values("other", kind="stable").drop(columns="other")
+    labels = [_label(*pair) for pair in zip(frame["variant"], frame["predictor"], strict=True)]
+    frame = frame.assign(variant=[name for _, name in labels], place=[place for place, _ in labels])
+    return frame.sort_values("place", kind="stable").drop(columns="place")
 
 
 _LANES = capacity_dots.Lanes(_frame)
@@ -27,12 +34,14 @@ variants, table, text_table, draw = _LANES.variants, _LANES.table, _LANES.text_t
 
 def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
-    own = variant.rows(require(tables, "predictor_error", SEARCH_COLUMNS))
-    others = sorted({name for name in own["predictor"] if ORACLE not in name})
+    own = variant.rows(_frame(tables))
+    others = own[~own["predictor"].str.contains(ORACLE, regex=False)]
+    used = {name.partition(",")[0]: card for name, card in zip(others["variant"], others["predictor"], strict=True)}
+    cards = "".join(f"{name}: {card}; " for name, card in used.items())
     return (
         f"Goodput when the predictor is wrong, steps executed by latency model {variant.latency}; not in the paper. "
-        f"Own model: the executor's; other: {', '.join(others) or 'none here'}. Noise: standard deviation of the "
-        "logarithm of step times. "
+        f"Predictors: own model: the executor's; {cards}the last two are of faster hardware. Noise: standard "
+        "deviation of the logarithm of step times. "
         "Margin 1: predictions are taken as they come, where the default adds 20 %. "
         f"{capacity_dots.READING}"
     )

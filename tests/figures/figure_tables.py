@@ -163,6 +163,7 @@ def named_rows() -> dict[str, list[dict]]:
         "fig7_llama70b_h100_tp4": other_model_rows("h100-tp4-llama3-70b"),
         "predictor_accuracy": accuracy_rows(),
         "predictor_error": [
+            *search_rows("two A100s", 0.7, predictor="a100-tp2-qwen-7b-engine"),
             *search_rows("roofline, noise 10 %", 0.6, **roofline),
             *search_rows("linear", 0.0),
             *search_rows("linear, noise 10 %", 0.2),

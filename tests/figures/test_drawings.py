@@ -310,8 +310,10 @@ def test_an_oracle_is_told_from_another_model(frames):
         "own model",
         "own model, noise 10 %",
         "other model, noise 10 %",
+        "two A100s",
     ]
-    assert "roofline" in fig_predictor.caption(frames, Variant(LINEAR))
+    text = fig_predictor.caption(frames, Variant(LINEAR))
+    assert "other model: a100-llama3-8b-roofline; two A100s: a100-tp2-qwen-7b-engine;" in text
 
 
 def test_run_lengths_are_in_order_with_the_searches_of_fig7(frames):
