@@ -51,6 +51,7 @@ reproduce: $(STAMP)
 
 test: $(STAMP)
 	@$(RUN) ruff check .
+	@$(RUN) ruff format --check --quiet .
 	@$(RUN) lint-imports --no-logo
 	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)
 

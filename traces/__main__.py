@@ -46,24 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m traces", description="Public LLM-serving traces.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--cache", type=Path, default=DEFAULT_CACHE_DIR, help="download folder (default: data)"
-    )
+    shared.add_argument("--cache", type=Path, default=DEFAULT_CACHE_DIR, help="download folder (default: data)")
     shared.add_argument(
         "--local", type=Path, default=None, help=f"folder of your own copies (default: ${LOCAL_DIR_VARIABLE})"
     )
-    listing = commands.add_parser(
-        "list", parents=[shared], help="the data sets, their licence, where they are"
-    )
+    listing = commands.add_parser("list", parents=[shared], help="the data sets, their licence, where they are")
     listing.set_defaults(run=_list)
     fetching = commands.add_parser("fetch", parents=[shared], help="download or import one data set")
     fetching.add_argument("name")
     fetching.add_argument("--from-file", type=Path, help="import this file instead of downloading")
     fetching.add_argument("--url", action="append", help="try this address instead (may be repeated)")
     fetching.set_defaults(run=_fetch)
-    describing = commands.add_parser(
-        "describe", parents=[shared], help="rows and length percentiles of one trace"
-    )
+    describing = commands.add_parser("describe", parents=[shared], help="rows and length percentiles of one trace")
     describing.add_argument("name")
     describing.add_argument("--no-download", action="store_true", help="never use the network")
     describing.set_defaults(run=_describe)

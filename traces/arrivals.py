@@ -125,15 +125,11 @@ def _warp(unit: np.ndarray, step_s: float, rate_qps: np.ndarray) -> np.ndarray:
 
 def _replay(trace_s: np.ndarray | None, n: int, load_qps: float) -> np.ndarray:
     if trace_s is None:
-        raise TraceError(
-            "arrivals is 'trace', but this trace has no timestamps; use poisson or another process"
-        )
+        raise TraceError("arrivals is 'trace', but this trace has no timestamps; use poisson or another process")
     rows = trace_s.size
     span_s = float(trace_s[-1] - trace_s[0])
     if rows < 2 or span_s <= 0:
-        raise TraceError(
-            f"arrivals is 'trace', but its {rows} timestamps span {span_s} s; use another process"
-        )
+        raise TraceError(f"arrivals is 'trace', but its {rows} timestamps span {span_s} s; use another process")
     cycle_s = span_s * rows / (rows - 1)  # one mean gap between the last row and the first of the next pass
     stretch = rows / (cycle_s * load_qps)
     index = np.arange(n)
@@ -148,8 +144,6 @@ def hourly_requests(service: Literal["code", "conv"]) -> np.ndarray:
         rows = sorted(csv.DictReader(stream), key=lambda row: int(row["utc_hour_of_week"]))
     counts = np.array([float(row[f"requests_{service}"]) for row in rows])
     if counts.shape != (HOURS_PER_WEEK,) or counts.min() <= 0:
-        raise TraceError(
-            f"{name}: needs {HOURS_PER_WEEK} positive counts, has {counts.size}; reinstall the package"
-        )
+        raise TraceError(f"{name}: needs {HOURS_PER_WEEK} positive counts, has {counts.size}; reinstall the package")
     counts.setflags(write=False)
     return counts

@@ -17,9 +17,7 @@ from traces.errors import TraceError
 
 SYNTHETIC_SUFFIX = "-synth"
 
-Reader = Literal[
-    "azure-csv", "sharegpt-csv", "mooncake-jsonl", "burstgpt-csv", "azure-hourly", "sharegpt-text"
-]
+Reader = Literal["azure-csv", "sharegpt-csv", "mooncake-jsonl", "burstgpt-csv", "azure-hourly", "sharegpt-text"]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://\S+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -42,9 +40,7 @@ class Entry(BaseModel):
     citation: str
     reader: Reader
     sketch: Name | None = Field(description="the sketch that a synthetic twin is drawn from")
-    embedded: str | None = Field(
-        description="file of this package that holds the bytes, if they ship with it"
-    )
+    embedded: str | None = Field(description="file of this package that holds the bytes, if they ship with it")
     note: str
 
     @property

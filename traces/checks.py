@@ -87,9 +87,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             try:
                 row = json.loads(text)
             except json.JSONDecodeError as error:
-                raise bad_value(
-                    path, line, "row", text.strip()[:80], f"write one JSON object ({error.msg})"
-                ) from None
+                raise bad_value(path, line, "row", text.strip()[:80], f"write one JSON object ({error.msg})") from None
             if not isinstance(row, dict):
                 raise bad_value(path, line, "row", row, "write one JSON object")
             yield line, row

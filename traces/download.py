@@ -128,9 +128,7 @@ def _stream(url: str, part: Path, meter: _Meter, timeout_s: float) -> bool:
     if not url.startswith(("http://", "https://")):
         raise DownloadError("only http and https addresses are fetched; use --from-file for a file")
     offset = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(
-        url, headers={"Accept-Encoding": "identity", "User-Agent": "niyama-traces"}
-    )
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "niyama-traces"})
     if offset:
         request.add_header("Range", f"bytes={offset}-")
     try:
@@ -162,9 +160,7 @@ def _copy(response: http.client.HTTPResponse, sink: IO[bytes], done_bytes: int, 
         meter(done_bytes, total_bytes)
     # http.client does not complain about a body cut short when it is read in pieces.
     if total_bytes is not None and done_bytes < total_bytes:
-        raise DownloadError(
-            f"the connection closed after {done_bytes} of {total_bytes} bytes (kept for resuming)"
-        )
+        raise DownloadError(f"the connection closed after {done_bytes} of {total_bytes} bytes (kept for resuming)")
 
 
 @contextmanager
@@ -176,6 +172,4 @@ def _meter(entry: Entry, progress: bool) -> Iterator[_Meter]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(entry.name, total=entry.bytes)
-        yield lambda done_bytes, total_bytes: bar.update(
-            task, completed=done_bytes, total=total_bytes or entry.bytes
-        )
+        yield lambda done_bytes, total_bytes: bar.update(task, completed=done_bytes, total=total_bytes or entry.bytes)

@@ -68,9 +68,7 @@ def require_lengths(entry: Entry) -> None:
     if entry.reader == "azure-hourly":
         raise TraceError(f"{entry.name} holds hourly counts, not lengths; use the hour-of-week arrivals")
     if entry.reader == "sharegpt-text":
-        raise TraceError(
-            f"{entry.name} is text and needs a tokenizer; use traces.sharegpt_text.sharegpt_trace"
-        )
+        raise TraceError(f"{entry.name} is text and needs a tokenizer; use traces.sharegpt_text.sharegpt_trace")
 
 
 def _read_csv(path: Path, layout: _CsvLayout) -> Lengths:
@@ -82,9 +80,7 @@ def _read_csv(path: Path, layout: _CsvLayout) -> Lengths:
     except pa.ArrowInvalid as error:
         raise _first_fault(path, layout) or TraceError(f"{path}: not a readable CSV file ({error})") from None
     if not clean:
-        raise _first_fault(path, layout) or TraceError(
-            f"{path}: has an empty or invalid cell; fetch it again"
-        )
+        raise _first_fault(path, layout) or TraceError(f"{path}: has an empty or invalid cell; fetch it again")
     if table.num_rows == 0:
         raise TraceError(f"{path}: has no usable rows ({dropped} dropped as failures); fetch it again")
     notes = (f"{dropped} failed requests (0 output tokens) dropped",) if dropped else ()
@@ -138,9 +134,7 @@ def _first_fault(path: Path, layout: _CsvLayout) -> TraceError | None:
     }
     if layout.time is not None:
         iso = layout.time_kind == "iso"
-        time_test = (
-            (checks.is_time_text, checks.TIME_FIX) if iso else (checks.is_seconds_text, checks.SECONDS_FIX)
-        )
+        time_test = (checks.is_time_text, checks.TIME_FIX) if iso else (checks.is_seconds_text, checks.SECONDS_FIX)
         tests = {layout.time: time_test, **tests}
     failed = (lambda row: row[layout.output] == "0") if layout.zero_output_is_failure else (lambda row: False)
     return checks.csv_fault(path, tests, failed)
@@ -173,13 +167,9 @@ def _in_time_order(
 def _read_mooncake(path: Path) -> Lengths:
     prompt, output, time_s = [], [], []
     for line, row in checks.json_rows(path):
-        time_s.append(
-            checks.json_cell(path, line, row, "timestamp", checks.is_seconds, checks.SECONDS_FIX) / 1e3
-        )
+        time_s.append(checks.json_cell(path, line, row, "timestamp", checks.is_seconds, checks.SECONDS_FIX) / 1e3)
         prompt.append(checks.json_cell(path, line, row, "input_length", checks.is_count, checks.COUNT_FIX))
         output.append(checks.json_cell(path, line, row, "output_length", checks.is_count, checks.COUNT_FIX))
     if not prompt:
         raise TraceError(f"{path}: has no rows; fetch it again")
-    return _in_time_order(
-        np.array(prompt, np.int32), np.array(output, np.int32), np.array(time_s, np.float64), ()
-    )
+    return _in_time_order(np.array(prompt, np.int32), np.array(output, np.int32), np.array(time_s, np.float64), ())

@@ -32,9 +32,7 @@ def load_tokenizer(folder: Path | str) -> CountTokens:
     try:
         from transformers import AutoTokenizer  # heavy, and needed for this data set only
     except ImportError:
-        raise TraceError(
-            "counting text needs the transformers package; run `pip install transformers`"
-        ) from None
+        raise TraceError("counting text needs the transformers package; run `pip install transformers`") from None
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
 
@@ -65,12 +63,8 @@ def read_sharegpt_text(
         "json", data_files=str(path), split="train", cache_dir=None if cache_dir is None else str(cache_dir)
     )
     if "conversations" not in rows.column_names:
-        raise TraceError(
-            f"{path}: has no 'conversations' column but {rows.column_names}; give a ShareGPT file"
-        )
-    pairs = np.array(list(_all_pairs(rows["conversations"], count_tokens, pairing)), dtype=np.int64).reshape(
-        -1, 2
-    )
+        raise TraceError(f"{path}: has no 'conversations' column but {rows.column_names}; give a ShareGPT file")
+    pairs = np.array(list(_all_pairs(rows["conversations"], count_tokens, pairing)), dtype=np.int64).reshape(-1, 2)
     return _filtered(path, pairs, max_total_tokens)
 
 

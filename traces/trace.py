@@ -52,9 +52,7 @@ class Trace:
         for array in (self.prompt_tokens, self.output_tokens, self.arrival_s):
             if array is not None:
                 if array.shape != (n,) or n == 0:
-                    raise TraceError(
-                        f"{self.name}: an array has shape {array.shape}; all need ({max(n, 1)},)"
-                    )
+                    raise TraceError(f"{self.name}: an array has shape {array.shape}; all need ({max(n, 1)},)")
                 array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -135,9 +133,7 @@ def find_on_disk(
     """
     if local_dir is not None:
         if not Path(local_dir).is_dir():
-            raise TraceError(
-                f"the folder of local traces {str(local_dir)!r} does not exist; create or correct it"
-            )
+            raise TraceError(f"the folder of local traces {str(local_dir)!r} does not exist; create or correct it")
         if (path := Path(local_dir) / entry.local).is_file():
             return path, "local"
     if (path := Path(cache_dir) / entry.local).is_file():

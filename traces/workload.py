@@ -48,20 +48,14 @@ class WorkloadSpec(BaseModel):
             raise ValueError(f"classes = {names} repeats a name: give each class one share")
         total = sum(share for _, share in self.classes)
         if abs(total - 1) > _SHARE_TOLERANCE:
-            raise ValueError(
-                f"classes = {list(self.classes)} has shares that sum to {total:g}: make them sum to 1"
-            )
+            raise ValueError(f"classes = {list(self.classes)} has shares that sum to {total:g}: make them sum to 1")
         return self
 
     @model_validator(mode="after")
     def _square_states_its_mean(self) -> WorkloadSpec:
         wave = self.arrivals
-        if isinstance(wave, SquareArrivals) and not np.isclose(
-            wave.mean_qps, self.load_qps, rtol=1e-9, atol=0
-        ):
-            raise ValueError(
-                f"load_qps = {self.load_qps} is not the mean of the square wave: set {wave.mean_qps}"
-            )
+        if isinstance(wave, SquareArrivals) and not np.isclose(wave.mean_qps, self.load_qps, rtol=1e-9, atol=0):
+            raise ValueError(f"load_qps = {self.load_qps} is not the mean of the square wave: set {wave.mean_qps}")
         return self
 
 
@@ -113,9 +107,7 @@ class Workload:
         for field, dtype in dtypes.items():
             array = getattr(self, field)
             if array.dtype != np.dtype(dtype) or array.shape != (n,):
-                raise TraceError(
-                    f"workload: {field} is {array.dtype}{array.shape}, not {np.dtype(dtype)}({n},)"
-                )
+                raise TraceError(f"workload: {field} is {array.dtype}{array.shape}, not {np.dtype(dtype)}({n},)")
             array.setflags(write=False)
         if n == 0 or self.arrival_s[0] < 0 or not np.isfinite(self.arrival_s).all():
             raise TraceError("workload: arrival_s needs at least one time, all finite and >= 0")
@@ -138,13 +130,9 @@ def build(spec: WorkloadSpec, trace: Trace) -> Workload:
     extends a shorter one. Raises TraceError if the trace is another one, or no row fits max_total_tokens.
     """
     if trace.name not in (spec.trace, spec.trace + SYNTHETIC_SUFFIX):
-        raise TraceError(
-            f"trace = {spec.trace!r} in the specification, but {trace.name!r} was given: load the former"
-        )
+        raise TraceError(f"trace = {spec.trace!r} in the specification, but {trace.name!r} was given: load the former")
     rows, dropped = _usable_rows(spec, trace)
-    drawn = _draw_rows(
-        len(trace) if rows is None else rows.size, spec.requests, _stream(spec.seed, "lengths")
-    )
+    drawn = _draw_rows(len(trace) if rows is None else rows.size, spec.requests, _stream(spec.seed, "lengths"))
     picked = drawn if rows is None else rows[drawn]
     shares = np.array([share for _, share in spec.classes])
     steps = np.cumsum(shares)[:-1] / shares.sum()
@@ -154,9 +142,7 @@ def build(spec: WorkloadSpec, trace: Trace) -> Workload:
         ),
         prompt_tokens=trace.prompt_tokens[picked],
         output_tokens=trace.output_tokens[picked],
-        qos_class=np.searchsorted(steps, _stream(spec.seed, "classes").random(spec.requests), "right").astype(
-            "i2"
-        ),
+        qos_class=np.searchsorted(steps, _stream(spec.seed, "classes").random(spec.requests), "right").astype("i2"),
         important=_stream(spec.seed, "importance").random(spec.requests) >= spec.low_importance_share,
         class_names=tuple(name for name, _ in spec.classes),
         spec=spec,
