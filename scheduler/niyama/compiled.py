@@ -2,8 +2,8 @@
 
 numba's own cache notices a change only in the file of the cached function, not in the functions it calls,
 so a `git pull` could run yesterday's decisions. Here the cache folder is named after a hash of every source file
-of the package but the engine plug-in, which compiles nothing: any change starts a fresh cache. With
-NUMBA_DISABLE_JIT=1 the decorators return the plain function.
+of the package but the engine plug-in, whose one compiled function calls no other: any change starts a fresh cache.
+With NUMBA_DISABLE_JIT=1 the decorators return the plain function.
 """
 
 from __future__ import annotations
