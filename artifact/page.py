@@ -18,6 +18,7 @@ from figures import style
 from figures.frames import Variant
 
 PIXELS_PER_INCH = 130  # of a figure on a page
+SENTENCE_LENGTH = 105  # characters; a longer cell is prose
 CSS = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
@@ -30,7 +31,7 @@ figcaption, .about { color: #555; font-size: .9rem; max-width: 56rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .82rem; margin: .6rem 0 1.2rem; }
 th, td { text-align: left; padding: .22rem .6rem; border-bottom: 1px solid #e5e5e5; vertical-align: top;
   font-variant-numeric: tabular-nums; }
-th { background: #f6f6f6; } tr { break-inside: avoid; }
+th { background: #f6f6f6; } td.sentence { min-width: 12rem; } tr { break-inside: avoid; }
 dt { font-weight: 600; margin-top: .7rem; } dd { margin: 0 0 0 1rem; }
 summary { cursor: pointer; color: #0072B2; }
 @media print { body { max-width: none; margin: 0; font-size: 10pt; } nav { display: none; } h2 { break-after: avoid; }
@@ -61,10 +62,14 @@ def paragraph(words: str) -> str:
 def table(frame: pd.DataFrame) -> str:
     """A table of text."""
     head = "".join(f"<th>{text(column)}</th>" for column in frame.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>\n" for row in frame.itertuples(index=False)
-    )
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in frame.itertuples(index=False))
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n'
+
+
+def _cell(value: object) -> str:
+    """A cell; without a least width a browser would make a column of sentences as narrow as their longest word."""
+    kind = ' class="sentence"' if len(str(value)) > SENTENCE_LENGTH else ""
+    return f"<td{kind}>{text(value)}</td>"
 
 
 def drawings(name: str, tables: Mapping[str, pd.DataFrame], results_dir: Path) -> str:
