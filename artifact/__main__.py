@@ -13,15 +13,15 @@ from artifact import (
     commands,
     host_commands,
     scenario_commands,
-    server_commands,
-    server_steps,
     step_profile,
 )
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
-from artifact.measured import ClientLagged, RunFailed
 from artifact.panels import commands as panel_commands
 from artifact.servers import ServerError
+from artifact.servers import commands as server_commands
+from artifact.servers import steps as server_steps
+from artifact.servers.measured import ClientLagged, RunFailed
 from artifact.tables import ResultError
 
 

@@ -24,8 +24,8 @@ from artifact import step_profile, step_summary, tables
 from artifact.__main__ import main
 from artifact.latency.families import FAMILIES
 from artifact.latency.profile import profile_of
-from artifact.model_files import model_folder
-from artifact.servers.command import MAX_MODEL_TOKENS
+from artifact.servers.command_line import MAX_MODEL_TOKENS
+from artifact.servers.model_files import model_folder
 from artifact.tables import provenance, read_table
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import Batch, LatencyModel, ModelCard, seconds

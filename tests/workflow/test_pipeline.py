@@ -17,7 +17,7 @@ from artifact.config import ConfigError
 from artifact.experiments import load_experiments
 from artifact.manifest import problems, read_manifests
 from artifact.render import figure_module
-from artifact.server_config import load_server_experiment
+from artifact.servers.config import load_server_experiment
 from artifact.tables import provenance, read_table
 from figures import PAPER_FIGURES
 
