@@ -13,10 +13,10 @@ from artifact import (
     commands,
     host_commands,
     scenario_commands,
-    step_profile,
 )
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
+from artifact.latency import engine_profile
 from artifact.panels import commands as panel_commands
 from artifact.servers import ServerError
 from artifact.servers import commands as server_commands
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     claim_commands.add_commands(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
     server_steps.add_commands(verbs, _verb)
-    step_profile.add_command(verbs, _verb)
+    engine_profile.add_command(verbs, _verb)
     latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
     return parser

@@ -17,6 +17,7 @@ from typing import Any
 
 from artifact import tables
 from artifact.config import LATENCY, ConfigError
+from artifact.latency.step_summary import summary
 from artifact.servers.command_line import (
     BACKENDS,
     BLOCK_TOKENS,
@@ -30,7 +31,6 @@ from artifact.servers.command_line import (
 )
 from artifact.servers.model_files import SHAPES as MODEL_SHAPES
 from artifact.servers.model_files import model_folder
-from artifact.step_summary import summary
 from niyama.latency import load_card
 from niyama.vllm.profiling.step_grid import GRIDS, Grid
 
