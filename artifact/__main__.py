@@ -8,21 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import (
-    claim_commands,
-    commands,
-    host_commands,
-    scenario_commands,
-    server_commands,
-    server_steps,
-    step_profile,
-)
+from artifact import commands, host_commands, scenario_commands
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
-from artifact.measured import ClientLagged, RunFailed
+from artifact.latency import engine_profile
 from artifact.panels import commands as panel_commands
 from artifact.servers import ServerError
+from artifact.servers import commands as server_commands
+from artifact.servers import steps as server_steps
+from artifact.servers.measured import ClientLagged, RunFailed
 from artifact.tables import ResultError
+from artifact.verdicts import commands as verdict_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     _point_commands(verbs)
     _pipeline_commands(verbs)
     panel_commands.add_command(verbs, _verb)
-    claim_commands.add_commands(verbs, _verb)
+    verdict_commands.add_commands(verbs, _verb)
     server_commands.add_commands(verbs, _verb)
     server_steps.add_commands(verbs, _verb)
-    step_profile.add_command(verbs, _verb)
+    engine_profile.add_command(verbs, _verb)
     latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
     return parser

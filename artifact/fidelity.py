@@ -20,8 +20,8 @@ import numpy as np
 from artifact import metrics
 from artifact.capacity import CRITERIA
 from artifact.config import PAPER_MIX, ClassSpec, ConfigError, RunSpec, parse
-from artifact.model_files import model_folder
 from artifact.runs import Result, run
+from artifact.servers.model_files import model_folder
 from artifact.tables import read_table
 from niyama import BUILT_IN, load_card
 from niyama.sim import Requests, Run

@@ -16,7 +16,7 @@ from artifact import fidelity as fidelities
 from artifact import pipeline, tables
 from artifact.bench import vllm_steps
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
-from artifact.server_life import vllm_version
+from artifact.servers.life import vllm_version
 from artifact.systems import build_system
 from niyama import Policy
 from niyama.decision_log import Replay

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from artifact.claims import load_claims
 from artifact.page import drawings, page, paragraph, table, text
 from artifact.render import figure_module, load_tables
 from artifact.tables import write_text
-from artifact.verdict_words import counts_text
-from artifact.verdict_words import table as claims_table
-from artifact.verify import verify
+from artifact.verdicts.claims import load_claims
+from artifact.verdicts.verify import verify
+from artifact.verdicts.words import counts_text
+from artifact.verdicts.words import table as claims_table
 from figures import FIGURES, SERVER_FIGURES, differences, headline, style
 from figures.gallery import by_part
 from niyama import load_card

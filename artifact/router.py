@@ -4,7 +4,8 @@
 
 POOLS.json is a list of `{"name": ..., "classes": [...], "urls": [...]}`. Bodies stream through both ways, and a client
 that goes away takes its request at the server with it. A replica that cannot be reached costs the request a 502 that
-names it, and gets none until its /health answers again.
+names it, and gets none until its /health answers again. It imports nothing of ours, which is why it is not in servers/:
+so it starts at once and stays small beside the servers that are measured.
 """
 
 from __future__ import annotations

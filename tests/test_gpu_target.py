@@ -11,8 +11,8 @@ import pytest
 from own_make import own_environment
 
 from artifact.__main__ import _parser
-from artifact.server_config import load_server_experiment
 from artifact.servers import build_server_system
+from artifact.servers.config import load_server_experiment
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "workflows" / "config"

@@ -16,12 +16,12 @@ import numpy as np
 
 from artifact.bench.vllm_steps import BURST_QPS, CHUNK_TOKENS, TARGET_THROUGHPUT
 from artifact.config import PAPER_MIX, RunSpec
-from artifact.measured import Client, measure, warm_up
-from artifact.model_files import model_folder
 from artifact.runs import to_requests, trace
 from artifact.servers import Engine, ServerProcess, build_server_system
-from artifact.servers.command import EMULATED, MAX_RUNNING
+from artifact.servers.command_line import EMULATED, MAX_RUNNING
 from artifact.servers.fleet import START_TIMEOUT_S
+from artifact.servers.measured import Client, measure, warm_up
+from artifact.servers.model_files import model_folder
 from artifact.servers.single import starting
 from artifact.servers.systems import FCFS, NIYAMA
 from niyama.sim import Requests

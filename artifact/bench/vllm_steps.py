@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from artifact.config import RunSpec
-from artifact.model_files import model_folder
 from artifact.runs import to_requests, trace
-from artifact.servers.command import check_engine_installed
+from artifact.servers.command_line import check_engine_installed
+from artifact.servers.model_files import model_folder
 from traces import build
 
 WAITING = (0, 1_000, 10_000)

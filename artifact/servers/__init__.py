@@ -1,11 +1,12 @@
-"""Real vLLM servers: which ones make up a system, how they are started, watched and stopped.
+"""Real vLLM servers: which ones make up a system, how they are started, watched and stopped, and what they take.
 
-Reading order: systems (what a system is), command (one server's command line), gpus (what there is to run on), process
-(one server's life), fleet (a whole system behind one URL). `guard` is the small program that every server runs under.
-Nothing here imports vLLM.
+Reading order: systems (what a system is), command_line (how one server is started), gpus (what there is to run on),
+process (one server's life), fleet (a whole system behind one URL); then client and measured (one run at a URL), config,
+life and sweep (every run of `snakemake servers`), twins (the same runs simulated), steps and commands (what is typed).
+`guard` is the small program that every server runs under. Nothing here imports vLLM.
 """
 
-from artifact.servers.command import BACKENDS, Engine, backend_of, detect_backend
+from artifact.servers.command_line import BACKENDS, Engine, backend_of, detect_backend
 from artifact.servers.fleet import Fleet, running
 from artifact.servers.gpus import gpu_names
 from artifact.servers.process import ServerError, ServerProcess

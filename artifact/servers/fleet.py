@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifact.config import ClassSpec
-from artifact.servers.command import (
+from artifact.servers.command_line import (
     Engine,
     check_engine_installed,
     check_gpus,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from artifact.servers.command import (
+from artifact.servers.command_line import (
     Engine,
     check_engine_installed,
     model_path,

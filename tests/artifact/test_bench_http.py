@@ -9,7 +9,7 @@ from fake_engine import FakeEngine, listening
 
 from artifact.bench import vllm_http
 from artifact.bench.printing import Console, _print_servers
-from artifact.measured import Client, RunFailed
+from artifact.servers.measured import Client, RunFailed
 from niyama import PAPER_CLASSES
 from niyama.sim import Requests
 

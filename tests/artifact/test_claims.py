@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from claim_tables import AT4, EDF, NIYAMA, capacities, claim, rows, write_claims
 
-from artifact.claims import Claim, load_claims
 from artifact.config import ConfigError
-from artifact.measures import NotMeasured, measure
 from artifact.tables import ResultError
-from artifact.verify import bounds
+from artifact.verdicts.claims import Claim, load_claims
+from artifact.verdicts.measures import NotMeasured, measure
+from artifact.verdicts.verify import bounds
 
 
 def found(frame_rows: list[dict], one: Claim):

@@ -6,12 +6,12 @@ import pytest
 from fake_engine import MODEL, FakeEngine, listening
 
 from artifact import metrics
-from artifact.client import prompt_ids
 from artifact.config import ConfigError, RunSpec
-from artifact.measured import Client, ClientLagged, RunFailed, check_fits, measure, warm_up
-from artifact.measured_files import read_measured, write_measured
 from artifact.pipeline import write_run
 from artifact.runs import run
+from artifact.servers.client import prompt_ids
+from artifact.servers.measured import Client, ClientLagged, RunFailed, check_fits, measure, warm_up
+from artifact.servers.measured_files import read_measured, write_measured
 from niyama import QoSClass
 from niyama.sim import Requests
 
@@ -128,7 +128,7 @@ def test_a_client_that_lags_voids_the_run(monkeypatch):
     """The client's own loop is held up, as on a busy machine."""
     import time
 
-    from artifact import client as module
+    from artifact.servers import client as module
 
     take = module._take
     monkeypatch.setattr(module, "_take", lambda *a: (time.sleep(0.03), take(*a)))

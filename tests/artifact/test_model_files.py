@@ -9,7 +9,7 @@ pytest.importorskip("tokenizers", reason="tokenizers comes with vLLM, which is n
 
 import tokenizers
 
-from artifact.model_files import EOS_ID, SHAPES, SPECIAL_TOKENS, model_folder
+from artifact.servers.model_files import EOS_ID, SHAPES, SPECIAL_TOKENS, model_folder
 
 
 def test_a_folder_is_written_once_and_is_the_same_for_everyone(tmp_path):

@@ -9,14 +9,15 @@ import pytest
 from fake_engine import FakeEngine
 from test_server_sweep import CONFIG, QUIET, Lives, life
 
-from artifact import server_life, server_sweep
 from artifact.config import ConfigError
-from artifact.measured import Measured, seen_run
-from artifact.measured_files import read_measured
-from artifact.measured_parts import join_parts, part_of
-from artifact.server_config import load_server_experiment
-from artifact.server_life import plan_life
-from artifact.server_sweep import measure_life, summary_rows
+from artifact.servers import life as server_life
+from artifact.servers import sweep as server_sweep
+from artifact.servers.config import load_server_experiment
+from artifact.servers.life import plan_life
+from artifact.servers.measured import Measured, seen_run
+from artifact.servers.measured_files import read_measured
+from artifact.servers.measured_parts import join_parts, part_of
+from artifact.servers.sweep import measure_life, summary_rows
 from artifact.tables import provenance, read_table
 from niyama import PAPER_CLASSES
 from niyama.sim import Requests

@@ -12,8 +12,8 @@ import pytest
 from fake_engine import FakeEngine, listening
 from test_client import client, requests
 
-from artifact.measured import RunFailed, measure
 from artifact.router import LEAST_OUTSTANDING, Pool, Replica, Router, RouterError, main, parse_pools
+from artifact.servers.measured import RunFailed, measure
 
 
 def router_over(stack, *engines_of_pools, spread="round-robin"):

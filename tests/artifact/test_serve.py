@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from artifact.__main__ import main
-from artifact.measured import Client, measure, warm_up
+from artifact.servers.measured import Client, measure, warm_up
 from artifact.servers.process import served_models
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import empty_batch, seconds

@@ -8,8 +8,7 @@ import yaml
 
 from artifact.__main__ import main
 from artifact.config import PAPER_MIX, ClassSpec, ConfigError
-from artifact.servers import Engine, build_server_system, gpu_names
-from artifact.servers import command as commands
+from artifact.servers import Engine, build_server_system, command_line, gpu_names
 
 
 def test_systems_are_pools():
@@ -65,7 +64,7 @@ def test_engines_that_make_no_sense():
 
 def flags(system, backend, pool=0, **engine):
     system = build_server_system(system, PAPER_MIX)
-    line = commands.server_command(Engine(backend, **engine), system.pools[pool], "name-1", 81, "/m")
+    line = command_line.server_command(Engine(backend, **engine), system.pools[pool], "name-1", 81, "/m")
     return line, dict(zip(line, [*line[1:], None], strict=True))
 
 
@@ -97,11 +96,11 @@ def test_a_given_model_keeps_its_weights():
 
 def test_environment_keeps_niyamas_settings_to_itself():
     inherited = {"NIYAMA_CONFIG": "mine.yaml", "NIYAMA_EMULATED": "{}", "PATH": "/bin"}
-    stock = commands.server_environment(
+    stock = command_line.server_environment(
         inherited, Engine("emulated"), build_server_system("vllm-fcfs", PAPER_MIX), 0, Path("c.yaml")
     )
     assert not [name for name in stock if name.startswith("NIYAMA_")] and stock["PATH"] == "/bin"
-    own = commands.server_environment(
+    own = command_line.server_environment(
         inherited, Engine("emulated"), build_server_system("niyama", PAPER_MIX), 0, Path("c.yaml")
     )
     assert own["NIYAMA_CONFIG"] == "c.yaml"
@@ -111,7 +110,8 @@ def test_each_replica_has_its_gpu():
     silo = build_server_system("silo", PAPER_MIX)
 
     def device(replica, **inherited):
-        return commands.server_environment(inherited, Engine("gpu"), silo, replica, Path("c"))["CUDA_VISIBLE_DEVICES"]
+        environment = command_line.server_environment(inherited, Engine("gpu"), silo, replica, Path("c"))
+        return environment["CUDA_VISIBLE_DEVICES"]
 
     assert device(1) == "1" and device(1, CUDA_VISIBLE_DEVICES="4,7") == "7"
     with pytest.raises(ConfigError, match="server 2 has no GPU"):
@@ -120,13 +120,13 @@ def test_each_replica_has_its_gpu():
 
 def test_detection_without_nvidia_smi_is_emulated(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert commands.detect_backend() == "emulated"
+    assert command_line.detect_backend() == "emulated"
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200'\n")
     smi.chmod(0o755)
-    assert commands.detect_backend() == "gpu"
+    assert command_line.detect_backend() == "gpu"
     smi.write_text("#!/bin/sh\necho 'no devices were found'; exit 6\n")
-    assert commands.detect_backend() == "emulated"
+    assert command_line.detect_backend() == "emulated"
 
 
 LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aa11)
@@ -160,16 +160,16 @@ def test_gpus_are_those_that_are_listed_and_allowed(two_gpus, visible, names):
 
 def test_more_servers_than_gpus_are_refused_before_any_starts(two_gpus, monkeypatch):
     silo = build_server_system("silo", PAPER_MIX)
-    commands.check_gpus(Engine("gpu"), silo)
+    command_line.check_gpus(Engine("gpu"), silo)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with pytest.raises(ConfigError, match="silo: its 2 servers take a GPU each, and this machine lends 1"):
-        commands.check_gpus(Engine("gpu"), silo)
-    commands.check_gpus(Engine("emulated"), silo)
+        command_line.check_gpus(Engine("gpu"), silo)
+    command_line.check_gpus(Engine("emulated"), silo)
 
 
 def test_niyamas_configuration_is_one_that_it_takes(tmp_path):
     path = tmp_path / "n.yaml"
-    commands.write_niyama_config(path, Engine("emulated"), tuple(reversed(PAPER_MIX)))
+    command_line.write_niyama_config(path, Engine("emulated"), tuple(reversed(PAPER_MIX)))
     written = yaml.safe_load(path.read_text())
     assert written["default_class"] == "Q3" and written["service_tiers"]["priority"] == "Q1"
     pytest.importorskip("vllm")

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine, listening
 
-from artifact import server_sweep
 from artifact.__main__ import main
 from artifact.config import ConfigError
-from artifact.crosscheck import Medians, bench_medians, compare, our_medians, write_timed_trace
-from artifact.measured import ClientLagged, Measured, RunFailed, seen_run
-from artifact.server_config import load_server_experiment, scaling, server_specs, servers_form
-from artifact.server_life import plan_life
-from artifact.server_sweep import measure_life
 from artifact.servers import Fleet, ServerError, build_server_system
+from artifact.servers import sweep as server_sweep
+from artifact.servers.config import load_server_experiment, scaling, server_specs, servers_form
+from artifact.servers.crosscheck import Medians, bench_medians, compare, our_medians, write_timed_trace
+from artifact.servers.life import plan_life
+from artifact.servers.measured import ClientLagged, Measured, RunFailed, seen_run
+from artifact.servers.sweep import measure_life
+from artifact.servers.twins import has_twin, run_twin, twin
 from artifact.tables import provenance, read_table, write_table
-from artifact.twins import has_twin, run_twin, twin
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
 
@@ -232,13 +232,13 @@ def test_an_unknown_form_names_the_known_ones(config):
 
 def test_without_vllm_the_servers_are_left_out_with_a_note(config, monkeypatch, caplog):
     experiment = load_server_experiment(config)
-    monkeypatch.setattr("artifact.server_config.find_spec", lambda name: None)
+    monkeypatch.setattr("artifact.servers.config.find_spec", lambda name: None)
     assert servers_form("short", experiment) == "none" and "vLLM is not installed" in caplog.text
     caplog.clear()
     assert servers_form("none", experiment) == "none" and not caplog.records  # asked for: nothing to say
     with pytest.raises(ConfigError, match="form 'long' is unknown; use one of short, or none"):
         servers_form("long", experiment)
-    monkeypatch.setattr("artifact.server_config.find_spec", lambda name: object())
+    monkeypatch.setattr("artifact.servers.config.find_spec", lambda name: object())
     assert servers_form("short", experiment) == "short"
 
 
@@ -316,7 +316,7 @@ def test_loads_follow_the_gpu(config, tmp_path):
 
 
 def test_on_a_gpu_twins_are_left_out_without_a_card_of_its_own(config, lives, tmp_path, monkeypatch):
-    monkeypatch.setattr("artifact.server_life.gpu_names", lambda environment: ("Own GPU",))
+    monkeypatch.setattr("artifact.servers.life.gpu_names", lambda environment: ("Own GPU",))
     described = tmp_path / "trace.json"
     assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
     common = ["--config", str(config), "--form", "short", "--described", str(described), "--backend", "gpu"]

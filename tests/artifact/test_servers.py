@@ -128,7 +128,8 @@ def test_a_sigterm_in_the_middle_of_a_run_leaves_no_task_behind(tmp_path):
     code = (
         "import os, signal, sys, threading, time; sys.path[:0] = sys.argv[1:3]\n"
         "from fake_engine import FakeEngine, listening; from test_client import client, requests\n"
-        "from artifact.measured import measure; from artifact.servers.stopping import terminated_like_interrupted\n"
+        "from artifact.servers.measured import measure\n"
+        "from artifact.servers.stopping import terminated_like_interrupted\n"
         "kill = lambda: [(os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.001)) for _ in range(3)]\n"
         "with listening(FakeEngine(gap_s=0.5).application()) as url, terminated_like_interrupted():\n"
         "    threading.Timer(1.5, kill).start(); measure(client(url), requests())\n"

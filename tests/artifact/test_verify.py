@@ -11,11 +11,11 @@ import pytest
 from claim_tables import LINEAR, SOUND, SOURCES, rows, with_expected, write_claims
 
 from artifact.__main__ import main
-from artifact.claims import Claim, Claims, load_claims
 from artifact.manifest import write_manifest
 from artifact.tables import ResultError, write_table
-from artifact.verdict_words import lines, status_text
-from artifact.verify import Status, bounds, verify
+from artifact.verdicts.claims import Claim, Claims, load_claims
+from artifact.verdicts.verify import Status, bounds, verify
+from artifact.verdicts.words import lines, status_text
 
 REFERENCE = Path(__file__).parents[2] / "artifact" / "reference"
 

@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from artifact.step_profile import engine_arguments, engine_environment
+from artifact.latency.engine_profile import engine_arguments, engine_environment
 from niyama.vllm.profiling.step_grid import Grid
 
 os.environ.update(engine_environment("cpu"), VLLM_LOGGING_LEVEL="ERROR")

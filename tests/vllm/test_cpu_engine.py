@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
-from artifact.model_files import model_folder
+from artifact.servers.model_files import model_folder
 
 pytestmark = pytest.mark.engine
 ROOT = Path(__file__).parents[2]

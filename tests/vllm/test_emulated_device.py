@@ -13,7 +13,7 @@ from emulated_runs import CARD, FAST, card_file, step_s
 from vllm import SamplingParams
 from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
 
-from artifact.model_files import EOS_ID
+from artifact.servers.model_files import EOS_ID
 from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.vllm.config import load_config
 from niyama.vllm.emulated.device import Device

@@ -18,7 +18,7 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.core import EngineCore
 
-from artifact.model_files import model_folder
+from artifact.servers.model_files import model_folder
 from niyama.latency import empty_batch, seconds
 from niyama.vllm.emulated.executor import EmulatedExecutor
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK

@@ -13,8 +13,8 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.__main__ import main
 from artifact.fidelity import SCHEDULERS
-from artifact.model_files import model_folder
 from artifact.runs import run
+from artifact.servers.model_files import model_folder
 from niyama import QoSClass, load_card, load_policy
 from niyama.decision_log import replay
 from niyama.sim import Requests, shared, simulate

@@ -14,7 +14,7 @@ from artifact.__main__ import main
 from artifact.bench.printing import Console, _print_engine
 from artifact.bench.vllm_steps import engine, steps
 from artifact.fidelity import BACKEND
-from artifact.model_files import model_folder
+from artifact.servers.model_files import model_folder
 from artifact.tables import provenance, read_table
 from niyama.vllm.profiling import overhead
 

@@ -15,7 +15,7 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 from emulated_runs import CARD, random_requests, small_kv, some_requests, tokens_of, with_tokens
 from vllm.v1.core.sched.scheduler import Scheduler
 
-from artifact.model_files import model_folder
+from artifact.servers.model_files import model_folder
 from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
 from niyama.sim import Requests
 from niyama.turn import LOST

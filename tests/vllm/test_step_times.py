@@ -20,12 +20,13 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from emulated_runs import CARD, FAST, small_kv
 
-from artifact import step_profile, step_summary, tables
+from artifact import tables
 from artifact.__main__ import main
+from artifact.latency import engine_profile, step_summary
 from artifact.latency.families import FAMILIES
 from artifact.latency.profile import profile_of
-from artifact.model_files import model_folder
-from artifact.servers.command import MAX_MODEL_TOKENS
+from artifact.servers.command_line import MAX_MODEL_TOKENS
+from artifact.servers.model_files import model_folder
 from artifact.tables import provenance, read_table
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import Batch, LatencyModel, ModelCard, seconds
@@ -190,8 +191,8 @@ def test_the_emulated_command_finds_its_own_model_and_says_what_the_engine_adds(
     tmp_path: Path, monkeypatch, capsys
 ) -> None:
     grid = Grid((0, 2), (64,), (0, 100), (), (), repeats=2)
-    monkeypatch.setattr(step_profile, "GRIDS", MappingProxyType({"short": (grid,)}))
-    monkeypatch.setattr(step_profile, "engine_environment", lambda backend: {})
+    monkeypatch.setattr(engine_profile, "GRIDS", MappingProxyType({"short": (grid,)}))
+    monkeypatch.setattr(engine_profile, "engine_environment", lambda backend: {})
     out = tmp_path / "new" / "times.parquet"
     assert main(["profile", "--backend", "emulated", "--grid", "short", "--out", str(out)]) == 0
     table = read_table(out)
@@ -209,8 +210,8 @@ def test_the_emulated_command_finds_its_own_model_and_says_what_the_engine_adds(
 
 def test_an_interrupted_profile_keeps_its_grids_and_goes_on_with_the_rest(tmp_path: Path, monkeypatch, capsys) -> None:
     grids = (Grid((0, 2), (64,), (0, 100), (), (), repeats=2), Grid((0,), (64,), (50, 60), (), (), repeats=1))
-    monkeypatch.setattr(step_profile, "GRIDS", MappingProxyType({"short": grids}))
-    monkeypatch.setattr(step_profile, "engine_environment", lambda backend: {})
+    monkeypatch.setattr(engine_profile, "GRIDS", MappingProxyType({"short": grids}))
+    monkeypatch.setattr(engine_profile, "engine_environment", lambda backend: {})
     out = tmp_path / "times.parquet"
     command = ["profile", "--backend", "emulated", "--grid", "short", "--out", str(out)]
     written, write = [], tables.write_table
@@ -230,7 +231,7 @@ def test_an_interrupted_profile_keeps_its_grids_and_goes_on_with_the_rest(tmp_pa
         assert written == [1, 2]
     rows = read_table(out).to_pylist()
     assert rows[:6] == first and [r["prefill_tokens"] for r in rows[6:]] in ([50, 60], [60, 50])
-    monkeypatch.setattr(step_profile, "_measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(engine_profile, "_measure", lambda *_: pytest.fail("measured again"))
     assert main([*command, "--resume"]) == 0 and "8 steps of 5 shapes" in capsys.readouterr().out
 
 
@@ -256,8 +257,8 @@ def test_the_fit_of_a_card_tells_scale_from_shape() -> None:
 def test_mistakes_are_one_line_before_anything_is_loaded(
     tmp_path: Path, monkeypatch, capsys, arguments: list[str], words: str
 ) -> None:
-    monkeypatch.setattr(step_profile, "detect_backend", lambda: "emulated")
-    monkeypatch.setattr(step_profile, "model_folder", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr(engine_profile, "detect_backend", lambda: "emulated")
+    monkeypatch.setattr(engine_profile, "model_folder", lambda *_: pytest.fail("went on"))
     assert main(["profile", "--out", str(tmp_path / "x.parquet"), *arguments]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1

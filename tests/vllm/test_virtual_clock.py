@@ -15,7 +15,7 @@ from emulated_runs import CARD, random_requests, small_kv, some_requests, step_s
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 
-from artifact.model_files import model_folder
+from artifact.servers.model_files import model_folder
 from niyama.sim import LOG_COLUMNS
 from niyama.vllm.emulated.device_time import VirtualClock, virtual_clock, virtual_time
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from artifact.__main__ import _parser
-from artifact.server_config import load_server_experiment
+from artifact.servers.config import load_server_experiment
 
 ROOT = Path(__file__).parents[2]
 SERVERS = load_server_experiment(ROOT / "workflows" / "config" / "servers.yaml")

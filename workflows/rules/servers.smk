@@ -1,7 +1,7 @@
 # Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
 # process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left.
 from artifact.figure_code import figure_code
-from artifact.server_config import load_server_experiment, servers_form
+from artifact.servers.config import load_server_experiment, servers_form
 
 SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
 # another latency model than the configuration's: a name, or the file of a card that was fitted to this machine

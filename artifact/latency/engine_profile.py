@@ -17,9 +17,8 @@ from typing import Any
 
 from artifact import tables
 from artifact.config import LATENCY, ConfigError
-from artifact.model_files import SHAPES as MODEL_SHAPES
-from artifact.model_files import model_folder
-from artifact.servers.command import (
+from artifact.latency.step_summary import summary
+from artifact.servers.command_line import (
     BACKENDS,
     BLOCK_TOKENS,
     CPU,
@@ -30,7 +29,8 @@ from artifact.servers.command import (
     check_engine_installed,
     detect_backend,
 )
-from artifact.step_summary import summary
+from artifact.servers.model_files import SHAPES as MODEL_SHAPES
+from artifact.servers.model_files import model_folder
 from niyama.latency import load_card
 from niyama.vllm.profiling.step_grid import GRIDS, Grid
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from artifact.config import RunSpec
-from artifact.measured import Client, Measured, measure, warm_up
 from artifact.runs import to_requests, trace
-from artifact.servers import Engine, Fleet, ServerError, build_server_system, running
-from artifact.servers.command import MAX_MODEL_TOKENS, model_path
+from artifact.servers.command_line import MAX_MODEL_TOKENS, Engine, model_path
+from artifact.servers.fleet import Fleet, running
+from artifact.servers.measured import Client, Measured, measure, warm_up
+from artifact.servers.process import ServerError
+from artifact.servers.systems import build_server_system
 from niyama.sim import Requests
 from traces import build
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from artifact.measured import Measured, seen_run
+from artifact.servers.measured import Measured, seen_run
 from niyama.sim import Requests
 
 

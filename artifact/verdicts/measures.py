@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from artifact.claims import Claim, Filters, Measure, Side
 from artifact.tables import ResultError
+from artifact.verdicts.claims import Claim, Filters, Measure, Side
 from figures.frames import estimate
 from figures.style import SYNTHETIC
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from artifact.claims import Claim, Source
-from artifact.measures import SHARES, Measured
 from artifact.render import markdown
-from artifact.verify import Bounds, Case, Status, Verdict
+from artifact.verdicts.claims import Claim, Source
+from artifact.verdicts.measures import SHARES, Measured
+from artifact.verdicts.verify import Bounds, Case, Status, Verdict
 from figures import style
 
 DIGITS = {"times": 2, "%": 1, "points": 1, "QPS": 2, "s": 2, "ms": 1, "tokens/s": 0, "tokens": 0, "GPUs": 0}

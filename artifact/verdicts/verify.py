@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from artifact.claims import Claim, Claims, Filters, Printed, Source
 from artifact.manifest import problems, table_path
-from artifact.measures import Measured, NotMeasured, combine, measure, scale
 from artifact.render import load_table
 from artifact.tables import ResultError
+from artifact.verdicts.claims import Claim, Claims, Filters, Printed, Source
+from artifact.verdicts.measures import Measured, NotMeasured, combine, measure, scale
 from figures import paper
 from niyama import load_card
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from artifact.config import ConfigError, Strict, explain, read_yaml
 from figures import paper
 
-CLAIMS = Path(__file__).with_name("claims.yaml")
+CLAIMS = Path(__file__).parents[1] / "claims.yaml"
 Text = Annotated[str, Field(min_length=1)]
 Scalar = str | int | float | bool
 Filters = dict[str, Scalar | list[Scalar]]

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from artifact import verdict_words
-from artifact.claims import CLAIMS, load_claims
 from artifact.manifest import write_manifest
 from artifact.tables import write_text
-from artifact.verify import verify
+from artifact.verdicts import words
+from artifact.verdicts.claims import CLAIMS, load_claims
+from artifact.verdicts.verify import verify
 
 FAILED, RESULTS_BROKEN = 1, 2
 
@@ -35,10 +35,10 @@ def check_claims(options: argparse.Namespace) -> int:
     """Print the table and write it; 1 when a claim fails that is not known to, 2 when results are broken."""
     verdicts, broken = verify(options.results, load_claims(options.claims))
     if options.json is not None:
-        write_text(options.json, verdict_words.json_text(verdicts, broken))
+        write_text(options.json, words.json_text(verdicts, broken))
     if options.markdown is not None:
-        write_text(options.markdown, verdict_words.markdown_text(verdicts, broken))
-    print("\n".join(verdict_words.lines(verdicts, broken)))
+        write_text(options.markdown, words.markdown_text(verdicts, broken))
+    print("\n".join(words.lines(verdicts, broken)))
     if broken or any(v.status == "BROKEN" for v in verdicts):
         return RESULTS_BROKEN
     return FAILED if any(v.counts_against for v in verdicts) and not options.report_only else 0

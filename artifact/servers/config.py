@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from artifact.config import ClassSpec, ConfigError, RunSpec, Strict, parse, read_yaml
 from artifact.fluid import fluid_bound_qps
-from artifact.measured import MAX_LAG_P99_S
 from artifact.runs import trace
-from artifact.servers import ServerSystem, build_server_system
+from artifact.servers.measured import MAX_LAG_P99_S
+from artifact.servers.systems import ServerSystem, build_server_system
 from niyama import PAPER_CLASSES, load_card
 
 NO_SERVERS = "none"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from artifact.config import ClassSpec, RunSpec
 from artifact.runs import Result, to_requests, trace
 from artifact.servers import systems as servers
-from artifact.servers.command import DELIVERY_S, EMULATED, default_batched_tokens
+from artifact.servers.command_line import DELIVERY_S, EMULATED, default_batched_tokens
 from niyama import BUILT_IN, QoSClass, load_card
 from niyama.latency import is_card_file
 from niyama.rules import rank_rule

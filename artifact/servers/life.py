@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from artifact.config import ConfigError, RunSpec
-from artifact.server_config import ServerExperiment, ServerForm, server_specs
-from artifact.servers import Engine, ServerSystem, build_server_system, gpu_names
-from artifact.servers.command import GPU
+from artifact.servers.command_line import GPU, Engine
+from artifact.servers.config import ServerExperiment, ServerForm, server_specs
+from artifact.servers.gpus import gpu_names
+from artifact.servers.systems import ServerSystem, build_server_system
 from artifact.tables import ResultError, provenance, read_table
 from niyama import load_card
 from niyama.sim import Requests

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-#: Ids of the tokens in prompts: single bytes in the tokenizers of artifact.model_files, and in any real vocabulary.
+#: Ids of the tokens in prompts: single bytes in the tokenizers of `model_files`, and in any real vocabulary.
 FIRST_TOKEN_ID, LAST_TOKEN_ID = 3, 252
 SETTLE_S = 0.5  # between building everything and the first arrival
 DATA, DONE = b"data:", b"[DONE]"

@@ -11,13 +11,14 @@ from typing import Any
 from artifact import metrics
 from artifact.commands import integers
 from artifact.config import PAPER_MIX, ConfigError, RunSpec, load_classes
-from artifact.measured import Client, Measured, measure
-from artifact.measured_files import write_measured
-from artifact.server_sweep import announce
-from artifact.servers import Engine, backend_of, build_server_system, running
+from artifact.servers.command_line import Engine, backend_of
+from artifact.servers.fleet import running
+from artifact.servers.measured import Client, Measured, measure
+from artifact.servers.measured_files import write_measured
 from artifact.servers.process import served_models
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.systems import by_urgency
+from artifact.servers.sweep import announce
+from artifact.servers.systems import build_server_system, by_urgency
 from niyama.sim import Requests
 from traces import Workload, read_jsonl, read_workload
 
@@ -43,7 +44,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def cross_check(options: argparse.Namespace) -> int:
     """Our client against `vllm bench serve` on one server: 1 when they disagree."""
-    from artifact.crosscheck import TOLERANCE, crosscheck
+    from artifact.servers.crosscheck import TOLERANCE, crosscheck
 
     spec = RunSpec(
         trace=options.trace, system=options.system, load_qps=options.load, requests=options.requests, seed=options.seed

@@ -13,14 +13,14 @@ from typing import Any
 
 from artifact import metrics
 from artifact.config import RunSpec
-from artifact.measured import Client, ClientLagged, Measured, RunFailed, check_fits, measure, warm_up
-from artifact.measured_files import read_measured, write_measured
-from artifact.measured_parts import join_parts, part_of
 from artifact.runs import to_requests, trace
-from artifact.server_life import Life
-from artifact.servers import Fleet, running
-from artifact.servers.command import EMULATED, MAX_MODEL_TOKENS
+from artifact.servers.command_line import EMULATED, MAX_MODEL_TOKENS
 from artifact.servers.counters import COUNTERS, read_counters
+from artifact.servers.fleet import Fleet, running
+from artifact.servers.life import Life
+from artifact.servers.measured import Client, ClientLagged, Measured, RunFailed, check_fits, measure, warm_up
+from artifact.servers.measured_files import read_measured, write_measured
+from artifact.servers.measured_parts import join_parts, part_of
 from artifact.sweep import identity_of
 from niyama import QoSClass
 from niyama.sim import Requests

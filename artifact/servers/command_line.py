@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from artifact.config import LATENCY, ClassSpec, ConfigError
-from artifact.model_files import model_folder
 from artifact.servers.gpus import gpu_names
+from artifact.servers.model_files import model_folder
 from artifact.servers.systems import ServerPool, ServerSystem, by_urgency
 from niyama.latency import is_card_file, load_card
 

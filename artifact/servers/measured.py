@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artifact.client import Answer, Shot, completion_body, fire, prompt_ids
 from artifact.config import ConfigError
+from artifact.servers.client import Answer, Shot, completion_body, fire, prompt_ids
 from niyama.sim import LOG_COLUMNS, Requests, Run
 
 MAX_LAG_P99_S = 0.005

@@ -10,13 +10,14 @@ from typing import Any
 
 from artifact import runs, tables
 from artifact.config import ConfigError
-from artifact.server_config import ServerExperiment, load_server_experiment, scaling, server_specs
-from artifact.server_life import plan_life, vllm_version
-from artifact.server_sweep import announce, measure_life
-from artifact.servers import backend_of, build_server_system
+from artifact.servers.command_line import backend_of
+from artifact.servers.config import ServerExperiment, load_server_experiment, scaling, server_specs
+from artifact.servers.life import plan_life, vllm_version
 from artifact.servers.stopping import terminated_like_interrupted
+from artifact.servers.sweep import announce, measure_life
+from artifact.servers.systems import build_server_system
+from artifact.servers.twins import has_twin, run_twin
 from artifact.sweep import summary_rows
-from artifact.twins import has_twin, run_twin
 from niyama import load_card
 
 

@@ -1,0 +1,4 @@
+"""Whether the claims come out: each claim of artifact/claims.yaml, its number from results tables, and a verdict.
+
+Reading order: claims (what a claim is), measures (its number), verify (the verdict), words (how it is said).
+"""
