@@ -40,8 +40,8 @@ def caption(tables: Tables, variant: Variant) -> str:
     cards = "".join(f"{name}: {card}; " for name, card in used.items())
     return (
         f"Goodput when the predictor is wrong, steps executed by latency model {variant.latency}; not in the paper. "
-        f"Predictors: own model: the executor's; {cards}the last two are of faster hardware. Noise: standard "
-        "deviation of the logarithm of step times. "
+        f"Predictors: own model: the executor's; {cards}noise: standard deviation of the "
+        "logarithm of step times. "
         "Margin 1: predictions are taken as they come, where the default adds 20 %. "
         f"{capacity_dots.READING}"
     )
