@@ -1,14 +1,28 @@
-"""What all tests share: hypothesis draws the same examples everywhere, without deadline; engines run one by one."""
+"""What all tests share: hypothesis draws the same examples everywhere, without a clock; engines run one by one."""
 
+import random
 from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-settings.register_profile("niyama", deadline=None, derandomize=True, database=None)
+UNTIMED = [HealthCheck.too_slow]  # a busy machine is no fault of a test
+settings.register_profile("niyama", deadline=None, derandomize=True, database=None, suppress_health_check=UNTIMED)
 settings.load_profile("niyama")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Files in a random order, and the tests of each: a file's servers still start once."""
+    if (seed := config.getoption("--shuffle")) is not None:
+        draw = random.Random(seed)
+        place = {path: draw.random() for path in dict.fromkeys(item.path for item in items)}
+        items.sort(key=lambda item: (place[item.path], draw.random()))
 
 
 @cache

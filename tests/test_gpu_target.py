@@ -28,7 +28,7 @@ def make_gpu(tmp_path):
         path.chmod(0o755)
         environment = own_environment() | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
         command = ["make", "gpu", f"GPU_RESULTS={tmp_path / 'gpu'}", *options]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
     return make
@@ -69,7 +69,7 @@ def test_its_sweep_is_a_life_per_system_on_the_gpu_config(tmp_path):
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "3", "--nolock", "servers", "--config"]
     command += ["servers_config=workflows/config/gpu.yaml", f"results={tmp_path}"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     lines = [shlex.split(line) for line in re.findall(r"python -m artifact (server-sweep .*)", done.stdout)]
     options = [_parser().parse_args(line) for line in lines]
     assert sorted(o.system for o in options) == ["niyama", "silo", "vllm-fcfs"], done.stderr

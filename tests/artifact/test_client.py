@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fake_engine import MODEL, FakeEngine, listening
+from patience import HANG_S
 
 from artifact import metrics
 from artifact.config import ConfigError, RunSpec
@@ -31,7 +32,9 @@ def requests(arrival_s=(0.0, 0.05, 0.1), outputs=(5, 3, 4), classes=(0, 1, 0), i
 
 
 def client(url, **changes):
-    return Client(**{"url": url, "model": MODEL, "priorities": {}, "max_lag_p99_s": 1.0, "timeout_s": 20.0, **changes})
+    return Client(
+        **{"url": url, "model": MODEL, "priorities": {}, "max_lag_p99_s": HANG_S, "timeout_s": HANG_S, **changes}
+    )
 
 
 @pytest.mark.parametrize("merge", [1, 2, 10])

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import HANG_S, wait_for
 
 from artifact.__main__ import main
 from artifact.servers.measured import Client, measure, warm_up
@@ -37,11 +37,8 @@ def served(tmp_path_factory):
         yield url, model
     finally:
         serve.send_signal(signal.SIGTERM)
-        assert serve.wait(30) == 128 + signal.SIGTERM
-    end = time.monotonic() + 10
-    while left := processes_naming(str(folder)):
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
+        assert serve.wait(HANG_S) == 128 + signal.SIGTERM
+    wait_for(lambda: not processes_naming(str(folder)), "the end of all its processes")
 
 
 def processes_naming(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine, listening
+from patience import HANG_S, wait_for
 
 from artifact.servers import ServerError
 from artifact.servers.counters import read_counters
@@ -42,13 +43,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, timeout_s=15.0):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.02)
-
-
 def fake(tmp_path, *, model="m-1", claims="m-1", stubborn=False, code=FAKE_SERVER):
     port, pids = free_port(), tmp_path / "pids"
     arguments = [str(port), claims, str(pids), "stubborn" if stubborn else "meek"]
@@ -60,20 +54,20 @@ def fake(tmp_path, *, model="m-1", claims="m-1", stubborn=False, code=FAKE_SERVE
 def test_stopping_ends_the_whole_group(tmp_path, stubborn):
     server, pids = fake(tmp_path, stubborn=stubborn)
     try:
-        assert server.wait_until_ready(20) < 20
+        assert server.wait_until_ready(HANG_S) < HANG_S
         server.check_alive()
         own, child = map(int, pids.read_text().split())
         assert alive(own) and alive(child)
     finally:
         server.stop()
-    wait_for(lambda: not alive(own) and not alive(child), 1)
+    wait_for(lambda: not alive(own) and not alive(child))
     server.stop()  # the second time does nothing
 
 
 def test_a_server_that_dies_takes_its_children_along_and_is_reported(tmp_path):
     server, pids = fake(tmp_path)
     try:
-        server.wait_until_ready(20)
+        server.wait_until_ready(HANG_S)
         own, child = map(int, pids.read_text().split())
         os.kill(own, signal.SIGKILL)
         wait_for(lambda: not alive(child))
@@ -109,7 +103,7 @@ def test_a_second_sigterm_does_not_interrupt_the_tidying_up():
         with pytest.raises(SystemExit) as caught, terminated_like_interrupted():
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(5)
+                time.sleep(HANG_S)
             finally:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(0.1)
@@ -126,16 +120,20 @@ def test_a_second_sigterm_does_not_interrupt_the_tidying_up():
 def test_a_sigterm_in_the_middle_of_a_run_leaves_no_task_behind(tmp_path):
     """The client's tasks are cancelled and the connections closed, without a word of complaint."""
     code = (
-        "import os, signal, sys, threading, time; sys.path[:0] = sys.argv[1:3]\n"
+        "import os, signal, sys, threading, time; sys.path[:0] = sys.argv[1:4]\n"
         "from fake_engine import FakeEngine, listening; from test_client import client, requests\n"
+        "from patience import wait_for\n"
         "from artifact.servers.measured import measure\n"
         "from artifact.servers.stopping import terminated_like_interrupted\n"
-        "kill = lambda: [(os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.001)) for _ in range(3)]\n"
-        "with listening(FakeEngine(gap_s=0.5).application()) as url, terminated_like_interrupted():\n"
-        "    threading.Timer(1.5, kill).start(); measure(client(url), requests())\n"
+        "engine = FakeEngine(gap_s=0.5)\n"
+        "def kill():\n"
+        "    wait_for(lambda: len(engine.seen) == 3)\n"
+        "    [(os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.001)) for _ in range(3)]\n"
+        "with listening(engine.application()) as url, terminated_like_interrupted():\n"
+        "    threading.Thread(target=kill).start(); measure(client(url), requests())\n"
     )
-    command = [sys.executable, "-c", code, str(ROOT), str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code, str(ROOT), str(Path(__file__).parent), str(ROOT / "tests")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGTERM
     assert "destroyed" not in done.stderr and "Unclosed" not in done.stderr, done.stderr
 
@@ -145,7 +143,7 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log_without_the_noise
     code = f'import sys; print("ValueError: block size 7"); print("{noise}" * 40); sys.exit(3)'
     server, _ = fake(tmp_path, code=code)
     with pytest.raises(ServerError, match=r"ended with status 3; (?s:.*)ValueError: block size 7") as caught:
-        server.wait_until_ready(20)
+        server.wait_until_ready(HANG_S)
     assert "nanobind" not in str(caught.value) and str(tmp_path / "s.log") in str(caught.value)
 
 
@@ -162,7 +160,7 @@ def test_a_stranger_on_the_port_is_noticed(tmp_path):
     server, _ = fake(tmp_path, model="niyama-ours", claims="theirs")
     try:
         with pytest.raises(ServerError, match="serves theirs, not niyama-ours: another server has taken the port"):
-            server.wait_until_ready(20)
+            server.wait_until_ready(HANG_S)
     finally:
         server.stop()
 

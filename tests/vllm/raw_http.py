@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-ANSWER_TIMEOUT_S = 40.0
+from patience import HANG_S
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -64,7 +65,7 @@ async def knock(port: int, sent: bytes, leaves_s: float | None = None) -> Reply:
         if leaves_s is not None:
             await asyncio.sleep(leaves_s)
             return Reply()
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(HANG_S):
             return _parsed(await reader.read())
     except ConnectionError:  # a server may close before it has read all of a request that it refuses
         return Reply()

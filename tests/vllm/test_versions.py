@@ -28,7 +28,6 @@ def test_this_is_the_version_that_was_asked_for() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.skipif(EXPECTED in os.environ, reason="this is the other version")
 @pytest.mark.parametrize("spec", wanted())
 def test_it_works_alike_under(spec: str, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from patience import wait_for
 
 from artifact.config import ConfigError
 from artifact.experiments import load_experiments
@@ -55,10 +55,8 @@ def killed_and_restarted(results: Path, config: Path) -> None:
     call = command_of(results, *targets, experiments=config)
     process = subprocess.Popen(**call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 300
-        while len(list(results.rglob("*.parquet"))) < 5:
-            assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
-            time.sleep(0.02)
+        wait_for(lambda: process.poll() is not None or len(list(results.rglob("*.parquet"))) >= 5)
+        assert process.poll() is None, "it ended before it could be killed"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -71,7 +69,6 @@ def killed_and_restarted(results: Path, config: Path) -> None:
     assert not list(results.rglob(".*.part"))  # half a table that the kill left is gone
 
 
-@pytest.mark.timeout(900)
 def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     results = tmp_path / "results"
     first = snakemake(results)
@@ -102,7 +99,6 @@ def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     assert next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns == kept  # what was finished stayed
 
 
-@pytest.mark.timeout(900)
 def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
     """`paper` holds all that the default target does; a lost part is run again alone, to the same bytes."""
     results, config = tmp_path / "results", tmp_path / "c.yaml"
