@@ -114,13 +114,14 @@ class EngineConfig(Strict):
         default=(), description="who may use which classes; empty: everyone all"
     )
     anonymous: Names | None = Field(
-        default=None, description="with identities: classes of requests without a known key; none: default_class alone"
+        default=None,
+        description="with identities: classes of requests without a known key; []: none, 401; none: default_class",
     )
     client_priority: Literal["strip", "keep"] = Field(
         default="strip", description="vLLM's own priority (header and body field) as sent by clients"
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
-        default=64 << 20, description="longest request body that the middleware reads; 413 beyond"
+        default=4 << 20, description="longest request body (forms aside); 413 beyond"
     )
     app_histories: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=256, description="output-length histories for niyama_app names, beside one for each class"
@@ -151,7 +152,7 @@ class EngineConfig(Strict):
         if self.anonymous is not None and not self.identities:
             raise ValueError("anonymous is set and identities is empty; list identities, or remove anonymous")
         for field, names in self._named_classes():
-            if not names:
+            if not names and field != "anonymous":
                 raise ValueError(f"{field} is empty; name at least one class")
         _refuse_repeats("classes", [c.name for c in self.classes])
         _refuse_repeats("identities", [i.name for i in self.identities])
@@ -204,6 +205,15 @@ class EngineConfig(Strict):
             names = identity.classes if identity is not None else self.anonymous or (self.default_class,)
         first = (self.default_class,) if self.default_class in names else ()
         return (*first, *(name for name in names if name not in first))
+
+    def knows(self, key_sha256: Any) -> bool:
+        """Whether a client has the key with this hash."""
+        return self._identity(key_sha256) is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether requests without a known key are refused."""
+        return bool(self.identities) and self.anonymous == ()
 
     def _identity(self, key_sha256: Any) -> Identity | None:
         """The client with this key's hash; takes as long whichever it is."""

@@ -2,7 +2,8 @@
 
 The scheduler puts `{"niyama": {"class": ..., "relegated": ...}}` into a request's last output. vLLM passes it to whole
 responses as `kv_transfer_params`, and from 0.33 on to a stream's chunks with a finish_reason. For older versions the
-same is done here; what is needed for it is noted where the outputs come from the engine, in this very process.
+same is done here; what is needed for it is noted where the outputs come from the engine, in this very process. There,
+too, a request's QoS is imposed, so that it holds on every endpoint, whichever fields of a body that endpoint passes on.
 """
 
 from __future__ import annotations
@@ -10,41 +11,76 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
+
+from niyama.vllm.qos import PREFIX, Served
+from niyama.vllm.serving.http_qos import XARGS, Asked
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-FIELD, NIYAMA = "kv_transfer_params", "niyama"
+FIELD, NIYAMA, EXTRA_ARGS = "kv_transfer_params", "niyama", "extra_args"
 _EVENT_END = b"\n\n"
 _DATA = b"data: {"
 
 
 class Outcome:
-    """How the HTTP request at hand was served: `niyama` is set by the engine's last output."""
+    """How the request at hand is served: `served` is what it was promised, as far as known; the engine's last output
+    sets `niyama`. decide: from the `extra_args` that an endpoint made to what is asked for; it may raise QoSError.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, decide: Callable[[dict[str, Any]], Asked], served: Served | None = None) -> None:
         self.niyama: dict[str, Any] | None = None
+        self.decide, self.served = decide, served
+
+    def impose(self, prompt: Any, sampling_params: Any) -> None:
+        """Give the engine this request's QoS, in place of whatever the endpoint passed on of it.
+
+        prompt: a preprocessed one has sampling parameters of its own.
+        """
+        asked = self.decide(getattr(sampling_params, EXTRA_ARGS, None) or {})
+        self.served = asked.served
+        for parameters in (sampling_params, getattr(prompt, "sampling_params", None)):
+            if hasattr(parameters, EXTRA_ARGS):
+                parameters.extra_args = asked.body[XARGS]
 
 
 _outcome: ContextVar[Outcome | None] = ContextVar("niyama_outcome", default=None)
 
 
-def expect_outcome() -> Outcome:
+def expect_outcome(decide: Callable[[dict[str, Any]], Asked], served: Served | None = None) -> Outcome:
     """The outcome of the request that this task, and the tasks it starts, will serve."""
-    outcome = Outcome()
+    outcome = Outcome(decide, served)
     _outcome.set(outcome)
     return outcome
 
 
-def note_outcomes(engine_client: Any) -> None:
-    """From now on `engine_client.generate` notes outcomes; once for each client. vLLM's `AsyncLLM`, or alike."""
+def decided(asked: Asked) -> Callable[[dict[str, Any]], Asked]:
+    """To impose what was read from the body already, with its other arguments as the endpoint made them."""
+    own = {key: value for key, value in asked.body[XARGS].items() if str(key).startswith(PREFIX)}
+
+    def decide(extra_args: dict[str, Any]) -> Asked:
+        others = {key: value for key, value in extra_args.items() if not str(key).startswith(PREFIX)}
+        return replace(asked, body={XARGS: {**others, **own}})
+
+    return decide
+
+
+def note_outcomes(engine_client: Any) -> bool:
+    """From now on `engine_client.generate` imposes QoS and notes outcomes; once for each client.
+
+    engine_client: vLLM's `AsyncLLM`, or alike. False: it is none.
+    """
     generate = getattr(engine_client, "generate", None)
     if generate is None or getattr(generate, "notes_outcomes", False):
-        return
+        return generate is not None
 
     async def noting(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         outcome = _outcome.get()
+        if outcome is not None:
+            given = dict(zip(("prompt", "sampling_params"), args, strict=False)) | kwargs
+            outcome.impose(given.get("prompt"), given.get("sampling_params"))
         outputs = generate(*args, **kwargs)
         try:
             async for output in outputs:
@@ -57,13 +93,22 @@ def note_outcomes(engine_client: Any) -> None:
 
     noting.notes_outcomes = True
     engine_client.generate = noting
+    return True
+
+
+def promised(served: Served) -> list[tuple[bytes, bytes]]:
+    """Headers that tell the class, and the SLOs after clamping."""
+    slos_s = {"ttft": served.deadline_slo_s, "tbt": served.tbt_s} if served.interactive else {}
+    slos_s = slos_s or {"ttlt": served.deadline_slo_s}
+    told = [(f"x-niyama-slo-{slo}-ms".encode(), str(round(value * 1000)).encode()) for slo, value in slos_s.items()]
+    return [(b"x-niyama-class", served.class_name.encode()), *told]
 
 
 class Answer:
     """An ASGI `send` that adds to the response. One for each request."""
 
-    def __init__(self, send: Send, class_name: str, tier: str | None, outcome: Outcome) -> None:
-        self._send, self._class_name, self._tier, self._outcome = send, class_name, tier, outcome
+    def __init__(self, send: Send, tier: str | None, outcome: Outcome) -> None:
+        self._send, self._tier, self._outcome = send, tier, outcome
         self._held: Message | None = None  # the start of a JSON response, until its body is known
         self._body = bytearray()
         self._streams = False
@@ -86,7 +131,8 @@ class Answer:
         headers = list(message.get("headers", ()))
         kinds = [value.lower() for name, value in headers if name.lower() == b"content-type"]
         self._streams = any(kind.startswith(b"text/event-stream") for kind in kinds)
-        headers.append((b"x-niyama-class", self._class_name.encode()))
+        if self._outcome.served is not None:
+            headers += promised(self._outcome.served)
         if self._outcome.niyama is not None:
             relegated = b"true" if self._outcome.niyama.get("relegated") else b"false"
             headers.append((b"x-niyama-relegated", relegated))

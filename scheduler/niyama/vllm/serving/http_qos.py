@@ -5,9 +5,8 @@ Nothing here touches a socket: headers and parsed body in, body and promise out.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from niyama.vllm.qos import (
     parse,
     show,
 )
+from niyama.vllm.serving.keys import Headers, key_sha256
 
 #: Header -> field; llm-d's names, its older ones, and ours for what it lacks.
 HEADERS = {
@@ -39,11 +39,9 @@ HEADERS = {
     "x-niyama-importance": IMPORTANCE,
 }
 XARGS, TIER, PRIORITY = "vllm_xargs", "service_tier", "priority"
-#: OpenAI's "let the server choose": no class named.
-AUTO = "auto"
+#: OpenAI's "let the server choose", and Anthropic's "not by priority": no class named.
+AUTO, STANDARD_ONLY = "auto", "standard_only"
 _DIGITS = re.compile(r"[0-9]{1,18}")
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -65,18 +63,28 @@ def ask(config: EngineConfig, headers: Headers, body: Mapping[str, Any]) -> Aske
     if not isinstance(xargs, Mapping):
         return None
     pairs = [(name.decode("latin-1").lower(), value.decode("latin-1").strip()) for name, value in headers]
-    key_sha256 = _key_sha256(config, pairs)
+    key = key_sha256(headers) if config.identities else None
     try:
-        fields, tier = _merge(config, pairs, xargs, body.get(TIER), key_sha256)
+        fields, tier = _merge(config, pairs, xargs, body.get(TIER), key)
         served = _parse(config, fields, _labels(pairs, xargs))
     except QoSError as error:
         if config.strict:
             raise
-        served = fall_back(config, key_sha256)
-        return Asked(
-            _body(config, body, xargs, _identified({CLASS: served.class_name}, key_sha256)), served, None, error
-        )
+        served = fall_back(config, key)
+        return Asked(_body(config, body, xargs, _identified({CLASS: served.class_name}, key)), served, None, error)
     return Asked(_body(config, body, xargs, {**fields, CLASS: served.class_name}), served, tier)
+
+
+def ask_by_headers(config: EngineConfig, headers: Headers) -> Asked:
+    """What the headers alone ask for, where the body is not ours to read. Raises QoSError as `ask` does."""
+    asked = ask(config, headers, {})
+    assert asked is not None  # only a body's vllm_xargs make it None
+    return asked
+
+
+def names_qos(headers: Headers) -> bool:
+    """Whether one of the headers speaks of QoS."""
+    return any(name.decode("latin-1").lower() in HEADERS for name, _ in headers)
 
 
 def _labels(pairs: list[tuple[str, str]], xargs: Mapping[str, Any]) -> dict[str, str]:
@@ -96,7 +104,7 @@ def _parse(config: EngineConfig, fields: Mapping[str, Any], labels: Mapping[str,
 
 
 def _merge(
-    config: EngineConfig, pairs: list[tuple[str, str]], xargs: Mapping[str, Any], tier: Any, key_sha256: str | None
+    config: EngineConfig, pairs: list[tuple[str, str]], xargs: Mapping[str, Any], tier: Any, key: str | None
 ) -> tuple[dict[str, Any], str | None]:
     """Fields from all three places, and the tier. Raises QoSError when two places disagree."""
     fields = {key: value for key, value in xargs.items() if isinstance(key, str) and key.startswith(PREFIX)}
@@ -113,7 +121,7 @@ def _merge(
     by_tier = _class_of_tier(config, tier)
     if by_tier is not None:
         fields.setdefault(CLASS, by_tier)
-    return _identified(fields, key_sha256), tier
+    return _identified(fields, key), tier
 
 
 def _value(name: str, text: str) -> int | str:
@@ -126,7 +134,7 @@ def _value(name: str, text: str) -> int | str:
 
 
 def _class_of_tier(config: EngineConfig, tier: Any) -> str | None:
-    if tier is None or (tier == AUTO and AUTO not in config.service_tiers):
+    if tier is None or (tier in (AUTO, STANDARD_ONLY) and tier not in config.service_tiers):
         return None
     if not isinstance(tier, str) or tier not in config.service_tiers:
         known = ", ".join(dict.fromkeys((AUTO, *config.service_tiers)))
@@ -134,18 +142,8 @@ def _class_of_tier(config: EngineConfig, tier: Any) -> str | None:
     return config.service_tiers[tier]
 
 
-def _key_sha256(config: EngineConfig, pairs: list[tuple[str, str]]) -> str | None:
-    """The hash of the bearer token; None without identities, without a token, or with two."""
-    if not config.identities:
-        return None
-    given = [text for name, text in pairs if name == "authorization"]
-    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    # latin-1 gives back the header's own bytes
-    return hashlib.sha256(token.strip().encode("latin-1")).hexdigest() if scheme.lower() == "bearer" else None
-
-
-def _identified(fields: dict[str, Any], key_sha256: str | None) -> dict[str, Any]:
-    return fields if key_sha256 is None else {**fields, KEY: key_sha256}
+def _identified(fields: dict[str, Any], key: str | None) -> dict[str, Any]:
+    return fields if key is None else {**fields, KEY: key}
 
 
 def _body(

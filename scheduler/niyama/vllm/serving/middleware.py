@@ -1,57 +1,70 @@
 """QoS at the door of vLLM's OpenAI server: `vllm serve ... --middleware niyama.vllm.QoSMiddleware`.
 
-Reads the file that NIYAMA_CONFIG names. For completions, chat completions and responses it makes one QoS of headers,
-`service_tier` and `vllm_xargs`, refuses what makes no sense or is not the client's to ask for, and tells in the
-response what was served. Everything else passes as it came, less the client's say about vLLM's priority.
+Reads the file that NIYAMA_CONFIG names. Whoever must show a key and has none is turned away first. On the endpoints of
+PATHS one QoS is made of headers, `service_tier` and `vllm_xargs`; what makes no sense or is not the client's to ask for
+is refused, and the response tells what was served. Bodies elsewhere are not read: there the headers and the key are
+imposed on what the endpoint asks of the engine. Clients have no say about vLLM's priority.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from functools import cache
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any
 
 from prometheus_client import Counter
 
 from niyama.vllm.config import EngineConfig, load_config
 from niyama.vllm.metric_files import show_engine_metrics
-from niyama.vllm.qos import QoSError, show
-from niyama.vllm.serving.answer import Answer, expect_outcome, note_outcomes
-from niyama.vllm.serving.http_qos import Asked, ask
+from niyama.vllm.qos import KEY, QoSError, show
+from niyama.vllm.serving.answer import Answer, decided, expect_outcome, note_outcomes
+from niyama.vllm.serving.bodies import (
+    LONG_BODY_BYTES,
+    MOST_CONTAINERS,
+    UNWANTED,
+    App,
+    Gone,
+    Receive,
+    Scope,
+    Send,
+    TooLong,
+    declared_length,
+    discarded,
+    has_too_many_parts,
+    read,
+    refuse,
+    replay,
+    turn_away,
+    with_length,
+)
+from niyama.vllm.serving.http_qos import XARGS, Asked, ask, ask_by_headers, names_qos
+from niyama.vllm.serving.keys import Headers, is_let_in, key_sha256
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-#: The endpoints whose `vllm_xargs` reach the scheduler and whose bodies are JSON.
-PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
+MESSAGES, INVOCATIONS, BATCH = "/v1/messages", "/invocations", "/v1/chat/completions/batch"
+#: The endpoints whose bodies are JSON and may have `vllm_xargs`.
+PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses", MESSAGES, INVOCATIONS, BATCH})
+#: Others that generate: of their QoS, headers and key are known before the body is.
+OTHERS = frozenset(
+    "/inference/v1/generate /cohere/v2/chat /generative_scoring /v1/audio/transcriptions /v1/audio/translations".split()
+)
+#: Endpoints of PATHS that lose `vllm_xargs` in some version of vLLM: QoS holds there only if it can be imposed.
+LOSE_XARGS = frozenset({MESSAGES, BATCH})
+#: Bodies that are read piece by piece, as uploads are.
+FORMS = (b"multipart/form-data", b"application/x-www-form-urlencoded")
 PRIORITY_HEADER = b"x-vllm-priority"
-#: Of a body that is too long, so many times the limit are read and thrown away.
-UNWANTED = 2
+_CANNOT_CONFINE = "this server cannot hold this endpoint to the classes of an API key; use /v1/chat/completions"
 
 # Read on import, not when the application is made: uvicorn takes one that fails in its start-up for one without a
 # start-up, and would serve 500s; vLLM imports the class it is told of, and stops with the ConfigError.
 _CONFIGURED = load_config(None, os.environ)
 
 
-class _TooLong(Exception):
-    """The body is longer than the configuration allows. unread: more of it is to come."""
-
-    def __init__(self, unread: bool) -> None:
-        super().__init__()
-        self.unread = unread
-
-
 class _NoText(Exception):
     """The body's field of this name is no Unicode text: vLLM could not hand it to its engine, and would answer 500."""
-
-
-class _Gone(Exception):
-    """The client left before its request was complete."""
 
 
 @cache
@@ -66,6 +79,7 @@ class QoSMiddleware:
     def __init__(self, app: App, config: EngineConfig = _CONFIGURED) -> None:
         self._app, self._config = app, config
         self._fault_counter = _faults()
+        self._parser = ThreadPoolExecutor(1, "niyama-parser")  # one: long bodies share no more than a core
         show_engine_metrics(os.environ)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,50 +89,108 @@ class QoSMiddleware:
         if self._config.client_priority == "strip":
             headers = [pair for pair in scope["headers"] if pair[0].lower() != PRIORITY_HEADER]
             scope = {**scope, "headers": headers}
-        if not _takes_qos(scope):
+        path = _path(scope)
+        if scope["type"] == "http" and scope["method"] != "POST":
             await self._app(scope, receive, send)
-            return
+        elif not is_let_in(self._config, scope, path):
+            await turn_away(scope, send)
+        elif scope["type"] == "websocket" or _kind(scope) in FORMS:
+            await self._impose(scope, path, receive, send)
+        elif (body := await self._body(scope, receive, send)) is None:
+            return  # the client has its answer, or left
+        elif path in PATHS and _kind(scope) == b"application/json":
+            await self._serve(scope, path, body, receive, send)
+        else:
+            await self._impose(scope, path, replay(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
+        """The whole body; None when it was refused or did not come."""
         try:
-            body = await _read(receive, _declared_length(scope), self._config.max_body_bytes)
-        except _Gone:
-            return
-        except _TooLong as found:
+            body = await read(receive, declared_length(scope), self._config.max_body_bytes)
+        except Gone:
+            return None
+        except TooLong as found:
             limit = self._config.max_body_bytes
             text = f"request body is longer than {limit} bytes; send less, or raise max_body_bytes"
-            await _refuse(send, 413, text, unread=_discarded(receive, UNWANTED * limit) if found.unread else None)
-            return
-        await self._serve(scope, body, receive, send)
+            await refuse(send, 413, text, unread=discarded(receive, UNWANTED * limit) if found.unread else None)
+            return None
+        if len(body) > LONG_BODY_BYTES and await self._aside(has_too_many_parts, body):
+            await refuse(send, 400, f"request body has more than {MOST_CONTAINERS} lists and objects; send fewer")
+            return None
+        return body
 
-    async def _serve(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, path: str, body: bytes, receive: Receive, send: Send) -> None:
+        """An endpoint whose body may have QoS in it."""
         try:
-            asked = self._ask(scope, body)
-            changed = body if asked is None else _dumped(asked.body)
+            if len(body) > LONG_BODY_BYTES:
+                asked, changed = await self._aside(self._ask, scope, body)
+            else:
+                asked, changed = self._ask(scope, body)
         except QoSError as error:
-            self._fault_counter.labels(error.field, "refused").inc()
-            await _refuse(send, 403 if error.forbidden else 400, str(error), error.label)
+            await self._refuse_qos(send, error)
             return
         except _NoText as found:
-            await _refuse(send, 400, f"{found} holds a lone surrogate, which is no character; leave it out", str(found))
+            await refuse(send, 400, f"{found} holds a lone surrogate, which is no character; leave it out", str(found))
             return
         except RecursionError:
-            await _refuse(send, 400, "request body is nested too deeply; flatten it")
+            await refuse(send, 400, "request body is nested too deeply; flatten it")
             return
         if asked is None:
-            await self._app(scope, _replay(body, receive), send)
+            await self._impose(scope, path, replay(body, receive), send)
             return
+        if not note_outcomes(_engine_client(scope)) and self._config.identities and path in LOSE_XARGS:
+            await refuse(send, 403, _CANNOT_CONFINE)
+            return
+        self._count_fault(asked)
+        tier = None if path == MESSAGES else asked.tier  # which is OpenAI's field
+        answer = Answer(send, tier, expect_outcome(decided(asked), asked.served))
+        await self._app(with_length(scope, len(changed)), replay(changed, receive), answer.send)
+
+    async def _impose(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+        """An endpoint whose body has no QoS for us to read; whether it generates shows when it asks the engine to."""
+        watched, served = note_outcomes(_engine_client(scope)), None
+        if path in OTHERS:
+            if self._config.identities and not watched:
+                await refuse(send, 403, _CANNOT_CONFINE)
+                return
+            try:
+                asked = ask_by_headers(self._config, scope["headers"])
+            except QoSError as error:
+                await self._refuse_qos(send, error)
+                return
+            served = asked.served if names_qos(scope["headers"]) else None
+        outcome = expect_outcome(partial(self._merged, scope["headers"]), served)
+        await self._app(scope, receive, Answer(send, None, outcome).send if scope["type"] == "http" else send)
+
+    async def _aside(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function returns, computed where no stream has to wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._parser, function, *arguments)
+
+    def _merged(self, headers: Headers, extra_args: dict[str, Any]) -> Asked:
+        """What headers and an endpoint's own arguments ask for together. QoSError, which vLLM answers with 400."""
+        own = key_sha256(headers) if self._config.identities else None
+        given = {key: value for key, value in extra_args.items() if (key, value) != (KEY, own)}  # our own, of before
+        asked = ask(self._config, headers, {XARGS: given})
+        self._count_fault(asked)
+        return asked
+
+    def _count_fault(self, asked: Asked) -> None:
         if asked.fault is not None:
             self._fault_counter.labels(asked.fault.field, "defaulted").inc()
-        note_outcomes(_engine_client(scope))
-        answer = Answer(send, asked.served.class_name, asked.tier, expect_outcome())
-        await self._app(_with_length(scope, len(changed)), _replay(changed, receive), answer.send)
 
-    def _ask(self, scope: Scope, body: bytes) -> Asked | None:
-        """None: not a request that QoS could be read from; vLLM has its own words for that."""
+    async def _refuse_qos(self, send: Send, error: QoSError) -> None:
+        self._fault_counter.labels(error.field, "refused").inc()
+        await refuse(send, 403 if error.forbidden else 400, str(error), error.label)
+
+    def _ask(self, scope: Scope, body: bytes) -> tuple[Asked | None, bytes]:
+        """What is asked for, and the body for vLLM. None: not a request that QoS could be read from; vLLM has its own
+        words for that."""
         try:
             values = json.loads(body)
         except ValueError:  # vLLM parses alike, and fails alike
-            return None
-        return ask(self._config, scope["headers"], values) if isinstance(values, dict) else None
+            return None, body
+        asked = ask(self._config, scope["headers"], values) if isinstance(values, dict) else None
+        return asked, body if asked is None else _dumped(asked.body)
 
 
 def _dumped(body: dict[str, Any]) -> bytes:
@@ -137,78 +209,16 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-def _takes_qos(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "POST":
-        return False
-    if scope["path"].removeprefix(scope.get("root_path", "")) not in PATHS:
-        return False
+def _path(scope: Scope) -> str:
+    return scope.get("path", "").removeprefix(scope.get("root_path", ""))
+
+
+def _kind(scope: Scope) -> bytes:
+    """The media type of the body; empty when it is not said."""
     kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
-    return bool(kinds) and kinds[0].split(b";")[0].strip().lower() == b"application/json"
+    return kinds[0].split(b";")[0].strip().lower() if kinds else b""
 
 
 def _engine_client(scope: Scope) -> Any:
     """vLLM's, where Starlette keeps it; None in an application without."""
     return getattr(getattr(scope.get("app"), "state", None), "engine_client", None)
-
-
-def _declared_length(scope: Scope) -> int:
-    """Content-Length; 0 when there is none or none that means anything: what comes is counted anyway."""
-    values = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
-    return int(values[0]) if values and values[0].isdigit() and len(values[0]) < 20 else 0
-
-
-async def _read(receive: Receive, declared: int, limit: int) -> bytes:
-    """The whole body. Raises _TooLong as soon as it is known to be beyond `limit`, _Gone when the client left."""
-    if declared > limit:
-        raise _TooLong(unread=True)
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > limit:
-            raise _TooLong(unread=more)
-        if not more:
-            return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body at once, then whatever comes: vLLM listens for clients that leave."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replayed
-
-
-def _with_length(scope: Scope, length: int) -> Scope:
-    """The scope of a request whose body is now `length` bytes in one piece."""
-    dropped = (b"content-length", b"transfer-encoding")
-    headers = [pair for pair in scope["headers"] if pair[0].lower() not in dropped]
-    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
-
-
-async def _discarded(receive: Receive, most_bytes: int) -> None:
-    """What a client goes on sending, up to a limit: one whose connection is closed meanwhile may not see the answer."""
-    more = True
-    while more and most_bytes > 0:
-        message = await receive()
-        more = message.get("more_body", False)
-        most_bytes -= len(message.get("body", b""))
-
-
-async def _refuse(
-    send: Send, status: int, message: str, param: str | None = None, *, unread: Awaitable[None] | None = None
-) -> None:
-    """An error in OpenAI's format, as vLLM writes it. unread: awaited when it is sent, before the end is."""
-    kind = {400: "BadRequestError", 403: "PermissionDeniedError", 413: "RequestEntityTooLargeError"}[status]
-    body = json.dumps({"error": {"message": message, "type": kind, "param": param, "code": status}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
-    if unread is not None:
-        await unread
-        await send({"type": "http.response.body", "body": b"", "more_body": False})

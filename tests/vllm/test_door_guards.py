@@ -1,0 +1,138 @@
+"""What the door does before it works for anybody: keys first, and no body that makes others wait."""
+
+import asyncio
+import hashlib
+import json
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("prometheus_client", reason="prometheus_client comes with vLLM")
+pytest.importorskip("httpx", reason="httpx comes with vLLM")
+
+from door import COMPLETIONS, Echo, configured, knock
+
+from niyama.vllm.serving import middleware
+from niyama.vllm.serving.bodies import LONG_BODY_BYTES, MOST_CONTAINERS, has_too_many_parts
+from niyama.vllm.serving.middleware import QoSMiddleware
+
+HASH = hashlib.sha256(b"sk-night").hexdigest()
+CLOSED = {"identities": [{"name": "night", "key_sha256": HASH, "classes": ["Q3"]}], "anonymous": []}
+WRONG = [
+    [],
+    [(b"authorization", b"Bearer no")],
+    [(b"authorization", b"Basic sk-night")],
+    [(b"authorization", b"Bearer ")],
+]
+
+
+def knock_unread(config, headers, *, api_key=None, path=COMPLETIONS, kind="http"):
+    """What is sent to a client whose body would be an error to read."""
+    sent = []
+
+    async def receive():
+        raise AssertionError("the body is read")
+
+    async def send(message):
+        sent.append(message)
+
+    state = SimpleNamespace(engine_client=None, args=SimpleNamespace(api_key=api_key))
+    scope = {"type": kind, "method": "POST", "path": path, "app": SimpleNamespace(state=state)}
+    scope["headers"] = [(b"content-type", b"application/json"), (b"x-niyama-class", b"Q9"), *headers]
+    asyncio.run(QoSMiddleware(Echo(), config)(scope, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize("headers", WRONG)
+@pytest.mark.parametrize("how", ["--api-key", "VLLM_API_KEY", "identities"])
+def test_without_a_key_nothing_is_read_and_no_class_is_named(headers, how, monkeypatch):
+    if how == "VLLM_API_KEY":
+        monkeypatch.setenv("VLLM_API_KEY", "sk-night")
+    config = configured(**(CLOSED if how == "identities" else {}))
+    start, end = knock_unread(config, headers, api_key=["a", "sk-night"] if how == "--api-key" else None)
+    assert start["status"] == 401 and b"Q1" not in end["body"] and b"Authorization: Bearer" in end["body"]
+
+
+def test_with_a_key_the_request_goes_on(monkeypatch):
+    key = {"authorization": "Bearer sk-night"}
+    monkeypatch.setenv("VLLM_API_KEY", "sk-night")
+    assert knock({"prompt": "x"}, key).headers["x-niyama-class"] == "Q2"
+    assert knock({"prompt": "x"}, key, config=configured(**CLOSED)).headers["x-niyama-class"] == "Q3"
+    assert knock({"prompt": "x"}).status_code == 401
+
+
+def test_vllms_key_is_asked_for_where_vllm_asks_and_a_closed_list_everywhere(monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "sk-night")
+    assert knock({}, path="/invocations").status_code == 200  # which vLLM leaves open
+    assert knock({}, path="/invocations", config=configured(**CLOSED)).status_code == 401
+    assert knock(b"", path="/health", method="GET", config=configured(**CLOSED)).status_code == 200
+
+
+def test_a_websocket_without_a_key_is_closed():
+    sent = knock_unread(configured(**CLOSED), [], path="/v1/realtime", kind="websocket")
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+LONG = json.dumps({"prompt": "x" * LONG_BODY_BYTES}).encode()
+
+
+def test_while_a_long_body_is_parsed_everybody_else_is_served(monkeypatch):
+    """The parser waits until another request has been answered, which it is only if the event loop goes on."""
+    answered, parsers = threading.Event(), []
+    whole = middleware.json.loads
+
+    def slow(body):
+        if len(body) > LONG_BODY_BYTES:
+            parsers.append(threading.get_ident())
+            assert answered.wait(60), "nobody else was served meanwhile"
+        return whole(body)
+
+    monkeypatch.setattr(middleware, "json", SimpleNamespace(loads=slow, dumps=json.dumps))
+    door = QoSMiddleware(Echo(reply={}), configured())
+
+    async def one(method, path, body):
+        sent, messages = [], [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive():
+            return messages.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        await door({"type": "http", "method": method, "path": path, "headers": headers}, receive, send)
+        return sent[0]["status"]
+
+    async def both():
+        long = asyncio.create_task(one("POST", COMPLETIONS, LONG))
+        while not parsers:
+            await asyncio.sleep(0)
+        statuses = [await one("GET", "/health", b""), await one("POST", COMPLETIONS, b'{"prompt": "x"}')]
+        answered.set()
+        return [*statuses, await long], threading.get_ident()
+
+    statuses, loop_thread = asyncio.run(both())
+    assert statuses == [200] * 3 and loop_thread not in parsers
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, "/tokenize"])
+@pytest.mark.parametrize("one", [b"[],", b"{},", b'{"a":[]},'])
+def test_a_body_of_too_many_parts_is_refused(path, one):
+    echo, body = Echo(reply={}), b'{"x":[' + one * MOST_CONTAINERS + b"0]}"
+    response = knock(body, echo=echo, path=path)
+    assert (response.status_code, echo.got) == (400, [])
+    assert str(MOST_CONTAINERS) in response.json()["error"]["message"]
+
+
+def test_what_stands_in_strings_is_no_part():
+    text = '[{"\\' * MOST_CONTAINERS
+    assert not has_too_many_parts(json.dumps({"prompt": text, "other": [[1]] * 9}).encode())
+    assert not has_too_many_parts(b"[" * MOST_CONTAINERS) and has_too_many_parts(b"[" * (MOST_CONTAINERS + 1))
+
+
+def test_the_limit_holds_for_bodies_that_are_not_ours_too():
+    limited = configured(max_body_bytes=1024)
+    assert knock(b" " * 2000, path="/tokenize", config=limited).status_code == 413
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    assert knock(b" " * 2000, form, path="/v1/audio/transcriptions", config=limited).status_code == 200
