@@ -2,10 +2,12 @@
 
     python -m artifact.router --pools POOLS.json --port N [--spread least-outstanding]
 
-POOLS.json is a list of `{"name": ..., "classes": [...], "urls": [...]}`. Bodies stream through both ways, and a client
-that goes away takes its request at the server with it. A replica that cannot be reached costs the request a 502 that
-names it, and gets none until its /health answers again. It imports nothing of ours, which is why it is not in servers/:
-so it starts at once and stays small beside the servers that are measured.
+POOLS.json is a list of `{"name": ..., "classes": [...], "urls": [...]}`. Answers stream through, and a client that goes
+away takes its request at the server with it. A replica that cannot be reached gets no requests until its /health
+answers again; a request of which it had got nothing yet goes to another one, any other is a 502 that names it. /metrics
+is a 404 that names the replicas: each has counters of its own, so each is to be scraped by itself. The router imports
+nothing of ours but its pools, which is why it is not in servers/: so it starts at once and stays small beside the
+servers that are measured.
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
-CLASS_HEADER, CLASS_KEY = "x-niyama-class", "niyama_class"
-ROUND_ROBIN, LEAST_OUTSTANDING = SPREADS = ("round-robin", "least-outstanding")
+from artifact.router_pools import CLASS_HEADER, ROUND_ROBIN, SPREADS, Pool, Replica, RouterError, parse_pools, pool_of
+
 HEALTH_PERIOD_S = 1.0
 HEALTH_TIMEOUT_S = 2.0
-MAX_BODY_BYTES = 64 << 20
+#: Of one request's body, and of those of all that are under way.
+MAX_BODY_BYTES, MAX_HELD_BYTES = 4 << 20, 512 << 20
+#: How its application is to be run: cancelled with its client, and bodies passed on as they came, inflated nowhere.
+SERVED = {"handler_cancellation": True, "auto_decompress": False}
 # Of one hop only (RFC 9110, 7.6.1), or written anew by aiohttp.
 HOP_HEADERS = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host "
@@ -33,76 +39,35 @@ HOP_HEADERS = frozenset(
 )
 
 
-class RouterError(ValueError):
-    """The pools make no sense; one line: what and the fix."""
-
-
-@dataclass
-class Replica:
-    """One server. Mutable: the router counts what it has outstanding and whether it can be reached."""
-
-    url: str
-    outstanding: int = 0
-    healthy: bool = True
-
-
-@dataclass
-class Pool:
-    """Replicas that serve the same classes. `turn` moves on with every request."""
-
-    name: str
-    classes: tuple[str, ...]
-    replicas: tuple[Replica, ...]
-    turn: int = field(default=0)
-
-    def pick(self, spread: str) -> Replica | None:
-        """The replica for the next request; None when none is healthy."""
-        healthy = [replica for replica in self.replicas if replica.healthy]
-        if not healthy:
-            return None
-        self.turn += 1
-        start = self.turn - 1
-        in_turn = [healthy[(start + i) % len(healthy)] for i in range(len(healthy))]
-        return in_turn[0] if spread == ROUND_ROBIN else min(in_turn, key=lambda replica: replica.outstanding)
-
-
-def parse_pools(rows: object) -> tuple[Pool, ...]:
-    """Pools from JSON. Raises RouterError."""
-    wanted = {"name", "classes", "urls"}
-    if not isinstance(rows, list) or not rows:
-        raise RouterError("pools: must be a list with at least one pool of name, classes and urls")
-    for i, row in enumerate(rows):
-        if not isinstance(row, dict) or set(row) != wanted or not all(row.values()):
-            raise RouterError(f"pools: entry {i + 1} is {row!r}; give it name, classes and urls, none of them empty")
-    pools = tuple(Pool(r["name"], tuple(r["classes"]), tuple(Replica(u.rstrip("/")) for u in r["urls"])) for r in rows)
-    names = [name for pool in pools for name in pool.classes]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise RouterError(f"pools: class {twice!r} is in two pools; leave it in one")
-    return pools
+class _NotSent(Exception):
+    """The replica cannot be reached, and has got nothing of the request."""
 
 
 class Router:
     """Handlers and state of the proxy. Mutable: owned by its web application."""
 
-    def __init__(self, pools: Sequence[Pool], spread: str = ROUND_ROBIN) -> None:
+    def __init__(self, pools: Sequence[Pool], spread: str = ROUND_ROBIN, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         if spread not in SPREADS:
             raise RouterError(f"spread is {spread!r}; use one of {', '.join(SPREADS)}")
-        self.pools, self.spread = tuple(pools), spread
+        self.pools, self.spread, self.max_body_bytes = tuple(pools), spread, max_body_bytes
+        self._held_bytes = 0
         self._session: aiohttp.ClientSession | None = None
 
     def application(self) -> web.Application:
-        """The web application; run it with handler_cancellation, or disconnects are not passed on."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        """The web application; run it with SERVED, or disconnects are not passed on and bodies are inflated."""
+        app = web.Application()
         app.router.add_get("/health", self.health)
+        app.router.add_get("/metrics", self.metrics)
         app.router.add_route("*", "/{path:.*}", self.forward)
         app.cleanup_ctx.append(self._lifetime)
         return app
 
     async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=HEALTH_TIMEOUT_S)
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_headers_sent.append(_note_sent)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=timeout, auto_decompress=False
+            connector=aiohttp.TCPConnector(limit=0), timeout=timeout, auto_decompress=False, trace_configs=[tracing]
         )
         watch = asyncio.create_task(self._watch())
         yield
@@ -131,42 +96,61 @@ class Router:
         whole = all(any(replica.healthy for replica in pool.replicas) for pool in self.pools)
         return web.json_response(state, status=200 if whole else 503)
 
+    async def metrics(self, _: web.Request) -> web.Response:
+        """404: one replica's counters now and another's then would look like counters that are set back."""
+        urls = ", ".join(f"{replica.url}/metrics" for pool in self.pools for replica in pool.replicas)
+        return _refusal(404, f"the router has no metrics; scrape each replica: {urls}")
+
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Pass a request to a replica of its class's pool and stream the answer back."""
-        body = await request.read()
+        body = bytearray()
         try:
-            pool = self.pool_of(request.headers.get(CLASS_HEADER), body)
+            await self._read(request, body)
+            return await self._forward(request, bytes(body), _target(request))
         except RouterError as error:
-            return _refusal(400, str(error))
-        replica = pool.pick(self.spread)
-        if replica is None:
-            return _refusal(503, f"pool {pool.name}: no replica is healthy; try again later")
-        replica.outstanding += 1
-        try:
-            return await self._pass_on(request, body, replica)
+            return _refusal(error.status, str(error))
         finally:
-            replica.outstanding -= 1
+            self._held_bytes -= len(body)
 
-    def pool_of(self, header: str | None, body: bytes) -> Pool:
-        """The pool of the class that the header or the body's vllm_xargs name; without either, the last pool's.
+    async def _read(self, request: web.Request, body: bytearray) -> None:
+        """The whole body, counted while it comes. RouterError when it is, or all together are, too long."""
+        too_long = RouterError(f"request body is longer than {self.max_body_bytes} bytes; send less", 413)
+        if (request.content_length or 0) > self.max_body_bytes:
+            raise too_long
+        async for chunk in request.content.iter_any():
+            body += chunk
+            self._held_bytes += len(chunk)
+            if len(body) > self.max_body_bytes:
+                raise too_long
+            if self._held_bytes > MAX_HELD_BYTES:
+                raise RouterError("the router holds too many large requests; try again later", 503)
 
-        Pools stand in the order of urgency, so a request that asks for nothing gets the least urgent service.
-        Raises RouterError for a class that no pool serves.
-        """
-        name = header if header is not None else _class_in(body)
-        if name is None:
-            return self.pools[-1]
-        for pool in self.pools:
-            if name in pool.classes:
-                return pool
-        known = ", ".join(c for pool in self.pools for c in pool.classes)
-        raise RouterError(f"class {str(name)[:80]!r} is served by no pool; use one of {known}")
+    async def _forward(self, request: web.Request, body: bytes, target: str) -> web.StreamResponse:
+        header = request.headers.get(CLASS_HEADER)
+        if header is None and len(self.pools) > 1 and request.headers.get("Content-Encoding", "identity") != "identity":
+            raise RouterError(f"the class in a compressed body is not read; name it in header {CLASS_HEADER}", 415)
+        pool, tried = pool_of(self.pools, header, body), []
+        while (replica := pool.pick(self.spread, tried)) is not None:
+            replica.outstanding += 1
+            try:
+                return await self._pass_on(request, body, replica, target)
+            except _NotSent:
+                replica.healthy = False
+                tried.append(replica)
+            finally:
+                replica.outstanding -= 1
+        if tried:
+            raise RouterError(f"replica {', '.join(r.url for r in tried)} cannot be reached; it is out", 502)
+        raise RouterError(f"pool {pool.name}: no replica is healthy; try again later", 503)
 
-    async def _pass_on(self, request: web.Request, body: bytes, replica: Replica) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request, body: bytes, replica: Replica, target: str) -> web.StreamResponse:
+        """The replica's answer. _NotSent when another may be asked instead; RouterError when it may have begun."""
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_HEADERS}
-        url, out = f"{replica.url}{request.raw_path}", None
+        sent, out = asyncio.Event(), None
         try:
-            async with self._session.request(request.method, url, headers=headers, data=body or None) as answer:
+            async with self._session.request(
+                request.method, f"{replica.url}{target}", headers=headers, data=body or None, trace_request_ctx=sent
+            ) as answer:
                 kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_HEADERS}
                 out = web.StreamResponse(status=answer.status, headers=kept)
                 await out.prepare(request)
@@ -174,24 +158,39 @@ class Router:
                     await out.write(chunk)
                 await out.write_eof()
                 return out
+        except aiohttp.InvalidURL:
+            raise RouterError(f"the request's target is {target[:80]!r}, which is no path") from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
             if request.transport is None or request.transport.is_closing():
                 raise  # the client has gone, not the replica
+            if not sent.is_set():
+                raise _NotSent from error
             replica.healthy = False
             if out is None or not out.prepared:
-                return _refusal(502, f"replica {replica.url} cannot be reached ({type(error).__name__}); it is out")
+                raise RouterError(
+                    f"replica {replica.url} was lost before it answered ({type(error).__name__}); it may have worked "
+                    "on the request, so no other was asked",
+                    502,
+                ) from error
             request.transport.abort()  # half an answer must not look like a whole one
             raise
 
 
-def _class_in(body: bytes) -> str | None:
-    """The class that a JSON body names; None when it names none or is no JSON, which the server will judge."""
-    if CLASS_KEY.encode() not in body:
-        return None
+async def _note_sent(session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+    """aiohttp is about to have sent a request's headers, after which the replica may be at work on it."""
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.set()
+
+
+def _target(request: web.Request) -> str:
+    """Path and query, also of a target in absolute form (RFC 9112, 3.2.2)."""
     try:
-        return json.loads(body)["vllm_xargs"][CLASS_KEY]
-    except (ValueError, KeyError, TypeError):
-        return None
+        target = request.raw_path if request.raw_path.startswith("/") else URL(request.raw_path).raw_path_qs
+    except ValueError:
+        target = ""
+    if not target.startswith("/"):
+        raise RouterError(f"the request's target is {request.raw_path[:80]!r}; send a path, such as /v1/completions")
+    return target
 
 
 def _refusal(status: int, text: str) -> web.Response:
@@ -205,10 +204,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pools", type=Path, required=True, help="JSON list of pools: name, classes, urls")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="longest request body (%(default)s)")
     parser.add_argument("--spread", choices=SPREADS, default=ROUND_ROBIN)
     options = parser.parse_args(arguments)
     try:
-        router = Router(parse_pools(json.loads(options.pools.read_text())), options.spread)
+        router = Router(parse_pools(json.loads(options.pools.read_text())), options.spread, options.max_body_bytes)
     except (OSError, ValueError) as error:
         print(f"error: {options.pools}: {error}", file=sys.stderr)
         return 2
@@ -216,9 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         router.application(),
         host=options.host,
         port=options.port,
-        handler_cancellation=True,
         access_log=None,
         print=None,
+        **SERVED,
     )
     return 0
 

@@ -63,6 +63,9 @@ class FakeEngine:
         body = await request.json()
         self.seen.append(body)
         self.headers.append({k.lower(): v for k, v in request.headers.items()})
+        if self.fault == "mute":  # it has the request, and is gone before it answers
+            request.transport.abort()
+            return web.Response()
         if self.fault == "http":
             return web.json_response({"error": {"message": "no room"}}, status=400)
         out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -106,14 +109,14 @@ class FakeEngine:
 
 
 @contextmanager
-def listening(app: web.Application) -> Iterator[str]:
-    """Run a web application in a thread of its own; its URL."""
+def listening(app: web.Application, *, port: int = 0, **options: Any) -> Iterator[str]:
+    """Run a web application in a thread of its own; its URL. options: of its runner."""
     loop, ready, address = asyncio.new_event_loop(), threading.Event(), []
 
     async def start() -> web.AppRunner:
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, **{"handler_cancellation": True, "shutdown_timeout": 0.1, **options})
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         address.extend(runner.addresses[0])
         return runner
 

@@ -1,29 +1,31 @@
-"""The router: class picks the pool, replicas take turns, a dead one is named and left out, disconnects pass on."""
+"""The router: class picks the pool, replicas take turns, a dead one is left out and passed by, disconnects pass on."""
 
+import gzip
 import http.client
 import json
 import socket
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from fake_engine import FakeEngine, listening
 from test_client import client, requests
 
-from artifact.router import LEAST_OUTSTANDING, Pool, Replica, Router, RouterError, main, parse_pools
+from artifact.router import MAX_BODY_BYTES, SERVED, Router, main
+from artifact.router_pools import LEAST_OUTSTANDING, MOST_CONTAINERS, Pool, Replica, RouterError, parse_pools
 from artifact.servers.measured import RunFailed, measure
 
 
-def router_over(stack, *engines_of_pools, spread="round-robin"):
+def router_over(stack, *engines_of_pools, spread="round-robin", **options):
     """A router over fake engines: [(pool name, classes, engines)]; its URL and the router."""
     rows = [
         {"name": name, "classes": classes, "urls": [stack.enter_context(listening(e.application())) for e in engines]}
         for name, classes, engines in engines_of_pools
     ]
-    router = Router(parse_pools(rows), spread)
-    return stack.enter_context(listening(router.application())), router
+    router = Router(parse_pools(rows), spread, **options)
+    return stack.enter_context(listening(router.application(), **SERVED)), router
 
 
 def post(url, body, **headers):
@@ -109,21 +111,127 @@ def test_least_outstanding_avoids_the_busy_replica():
         connection.close()
 
 
-def test_a_dead_replica_is_a_502_that_names_it_then_left_out_then_back():
-    alive = FakeEngine()
+def unused_url():
+    """Where nobody listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    dead = f"http://127.0.0.1:{port}"
-    with listening(alive.application()) as other:
-        pool = Pool("all", ("Q1",), (Replica(dead), Replica(other)))
-        router = Router([pool])
-        router._check = lambda replica: _nothing()  # the watch sleeps: only requests find out
-        with listening(router.application()) as url:
-            status, text = post(url, of_class("Q1"))
-            assert status == 502 and dead in text
-            assert [post(url, of_class("Q1"))[0] for _ in range(3)] == [200] * 3
-    assert not pool.replicas[0].healthy and pool.replicas[1].healthy
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+
+@contextmanager
+def unwatched(*urls):
+    """A router over one pool of these replicas whose watch sleeps, so that only requests find out; URL and pool."""
+    pool = Pool("all", ("Q1",), tuple(Replica(url) for url in urls))
+    router = Router([pool])
+    router._check = lambda replica: _nothing()
+    with listening(router.application(), **SERVED) as url:
+        yield url, pool
+
+
+def test_a_request_that_a_dead_replica_never_got_goes_to_another_and_the_dead_one_is_out():
+    alive = FakeEngine()
+    with listening(alive.application()) as other, unwatched(unused_url(), unused_url(), other) as (url, pool):
+        assert [post(url, of_class("Q1"))[0] for _ in range(4)] == [200] * 4
+        assert len(alive.seen) == 4
+    assert [replica.healthy for replica in pool.replicas] == [False, False, True]
+    assert all(replica.outstanding == 0 for replica in pool.replicas)
+
+
+def test_when_nobody_can_be_reached_it_is_a_502_that_names_all():
+    dead = [unused_url(), unused_url()]
+    with unwatched(*dead) as (url, _):
+        status, text = post(url, of_class("Q1"))
+        assert status == 502 and all(one in text for one in dead)
+        assert post(url, of_class("Q1"))[0] == 503
+
+
+def test_a_request_that_a_replica_may_have_worked_on_is_not_sent_again():
+    mute, alive = FakeEngine(fault="mute"), FakeEngine()
+    with (
+        listening(mute.application()) as first,
+        listening(alive.application()) as second,
+        unwatched(first, second) as (url, pool),
+    ):
+        status, text = post(url, of_class("Q1"))
+        assert status == 502 and first in text and "no other was asked" in text
+        assert (len(mute.seen), len(alive.seen)) == (1, 0)
+        assert post(url, of_class("Q1"))[0] == 200
+    assert [replica.healthy for replica in pool.replicas] == [False, True]
+
+
+def test_metrics_are_the_replicas_own(silo):
+    url, router, *_ = silo
+    with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
+        urllib.request.urlopen(f"{url}/metrics", timeout=5)
+    text = refusal.value.read().decode()
+    assert all(f"{replica.url}/metrics" in text for pool in router.pools for replica in pool.replicas)
+
+
+def status_of(url, target):
+    """The status that a POST with this target gets, whatever it is."""
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps(of_class("Q1")).encode()
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        head = f"POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        return int(connection.recv(100).split()[1])
+
+
+def test_a_target_in_absolute_form_is_its_path_and_nonsense_is_refused(silo):
+    url, _, chat, _ = silo
+    assert status_of(url, "http://elsewhere.example/v1/completions?a=1") == 200 and len(chat.seen) == 1
+    for target in ("*", "http://[", "http://elsewhere.example:x/", "mailto:a", "x"):
+        assert 400 <= status_of(url, target) < 500, target
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"niyama_class":' + b"[" * 50_000, b"nested too deeply"),
+        (b'{"niyama_class":' + b"[]," * MOST_CONTAINERS + b"0}", b"too many brackets"),
+    ],
+)
+def test_a_body_whose_class_cannot_be_read_is_refused_but_for_one_in_the_header(silo, body, words):
+    url, _, chat, _ = silo
+    status, text = raw_post(url, body)
+    assert status == 400 and words in text
+    assert raw_post(url, body, **{"x-niyama-class": "Q1"})[0] != 502  # it is the server's to refuse
+    assert not chat.seen
+
+
+def raw_post(url, body, **headers):
+    request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_compressed_body_reaches_the_server_as_it_came(silo):
+    url, _, chat, _ = silo
+    body, encoded = gzip.compress(json.dumps(of_class("Q1")).encode()), {"Content-Encoding": "gzip"}
+    assert raw_post(url, body, **encoded, **{"x-niyama-class": "Q1"})[0] == 200
+    assert chat.seen == [of_class("Q1")] and chat.headers[0]["content-length"] == str(len(body))
+    status, text = raw_post(url, body, **encoded)
+    assert status == 415 and b"x-niyama-class" in text
+    bomb = gzip.compress(b" " * (MAX_BODY_BYTES * 8))
+    assert raw_post(url, bomb, **encoded)[0] == 415  # and inflated by nobody
+
+
+def test_bodies_are_limited_each_and_together(monkeypatch):
+    monkeypatch.setattr("artifact.router.MAX_HELD_BYTES", 5000)
+    engine = FakeEngine()
+    with ExitStack() as stack:
+        url, router = router_over(stack, ("all", ["Q1"], [engine]), max_body_bytes=3000)
+        assert raw_post(url, b" " * 3001)[0] == 413
+        chunked = (b" " * 2000 for _ in range(2))
+        assert raw_post(url, chunked)[0] == 413
+        router._held_bytes += 4000
+        assert raw_post(url, b" " * 2000)[0] == 503
+        router._held_bytes -= 4000
+        assert post(url, of_class("Q1"))[0] == 200
+        wait_for(lambda: router._held_bytes == 0)
 
 
 async def _nothing():
