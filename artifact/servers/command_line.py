@@ -170,7 +170,7 @@ def write_niyama_config(path: Path, engine: Engine, classes: Sequence[ClassSpec]
         "delivery_s": DELIVERY_S,
         "classes": promised,
         "default_class": urgent[-1],
-        "service_tiers": {"priority": urgent[0], "default": urgent[-1]},
+        "service_tiers": {"priority": urgent[0], "default": urgent[-1], "flex": urgent[-1]},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config, sort_keys=False))

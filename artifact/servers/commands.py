@@ -12,7 +12,8 @@ from artifact import metrics
 from artifact.commands import integers
 from artifact.config import PAPER_MIX, ConfigError, RunSpec, load_classes
 from artifact.servers.command_line import Engine, backend_of
-from artifact.servers.fleet import running
+from artifact.servers.fleet import START_TIMEOUT_S, running
+from artifact.servers.keeping import Keeper
 from artifact.servers.measured import Client, Measured, measure
 from artifact.servers.measured_files import write_measured
 from artifact.servers.process import served_models
@@ -26,7 +27,7 @@ WATCH_PERIOD_S = 1.0
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Bring a system up and keep it up until interrupted, or until one of its processes dies."""
+    """Bring a system up and keep it up until interrupted: a process that ends is restarted, and the others go on."""
     classes = load_classes(options.classes) if options.classes else PAPER_MIX
     sizes = integers("--replicas", options.replicas) if options.replicas else None
     system = build_server_system(options.system, classes, sizes)
@@ -37,9 +38,11 @@ def serve(options: argparse.Namespace) -> None:
         running(system, engine, classes, options.folder, port=options.port) as fleet,
     ):
         print(f"{fleet.url}/v1  model {fleet.model}  (Ctrl-C stops it)", flush=True)
+        print(f"metrics: {'  '.join(f'{server.url}/metrics' for server in fleet.servers)}", flush=True)
+        keeper = Keeper(fleet.groups, announce, START_TIMEOUT_S)
         while True:
             time.sleep(WATCH_PERIOD_S)
-            fleet.check_alive()
+            keeper.look()
 
 
 def cross_check(options: argparse.Namespace) -> int:

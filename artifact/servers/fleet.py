@@ -39,10 +39,16 @@ class Fleet:
     router: ServerProcess | None
     ready_s: float
 
+    @property
+    def groups(self) -> tuple[tuple[ServerProcess, ...], ...]:
+        """The servers, and the router where there is one: nothing is served without one of each."""
+        return (self.servers, (self.router,)) if self.router else (self.servers,)
+
     def check_alive(self) -> None:
         """ServerError, with the end of its log, when a server or the router has ended."""
-        for process in (*self.servers, *([self.router] if self.router else [])):
-            process.check_alive()
+        for group in self.groups:
+            for process in group:
+                process.check_alive()
 
 
 @contextmanager

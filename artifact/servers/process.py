@@ -54,11 +54,15 @@ class ServerProcess:
     ) -> None:
         self.name, self.model, self.log = name, model, log
         self.url = f"http://{HOST}:{port}"
+        self._command, self._environment = list(command), dict(environment)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            self._guard = subprocess.Popen(
-                [sys.executable, guard.__file__, *command],
-                env=dict(environment),
+        self._guard = self._start("wb")
+
+    def _start(self, mode: str) -> subprocess.Popen[bytes]:
+        with self.log.open(mode) as output:
+            return subprocess.Popen(
+                [sys.executable, guard.__file__, *self._command],
+                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -70,16 +74,31 @@ class ServerProcess:
         """The guard's process id, which is its group's too."""
         return self._guard.pid
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._guard.poll()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it answers 200 to a look at its health."""
+        return _answers(f"{self.url}/health")
+
+    def restart(self) -> None:
+        """Stop it, should it still run, and start it anew: same command, port and name; its log goes on."""
+        self.stop()
+        self._guard = self._start("ab")
+
     def check_alive(self) -> None:
         """ServerError with the end of the log when it has ended."""
-        status = self._guard.poll()
+        status = self.status
         if status is not None:
             raise ServerError(f"server {self.name} ended with status {status}; {self.log_tail()}")
 
     def wait_until_ready(self, timeout_s: float) -> float:
         """Wait until it is healthy and proves to be ours; the seconds waited. ServerError otherwise."""
         started_s = time.monotonic()
-        while not _answers(f"{self.url}/health"):
+        while not self.is_healthy:
             self.check_alive()
             if time.monotonic() - started_s > timeout_s:
                 raise ServerError(f"server {self.name} is not healthy after {timeout_s:g} s; {self.log_tail()}")

@@ -91,6 +91,7 @@ def _measure_point(life: Life, fleet: Fleet, spec: RunSpec, requests: Requests, 
             if attempt == life.attempts:
                 raise
             continue
+        fleet.check_alive()  # the router lets runs outlive a server, but what they measured is another system
         after = [read_counters(server.url) for server in fleet.servers]
         counted = {name: sum(a[name] - b[name] for a, b in zip(after, before, strict=True)) for name in COUNTERS}
         _write(life, spec, measured, counted, attempt)
