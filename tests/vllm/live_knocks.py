@@ -11,9 +11,11 @@ from typing import Any
 from raw_http import Knock, request
 
 from niyama.vllm.qos import APP, CLASS, FIELDS, IMPORTANCE, KEY, MAX_MS, TBT_MS, TTFT_MS, TTLT_MS
+from niyama.vllm.serving.middleware import BATCH, INVOCATIONS, MESSAGES
 from niyama.vllm.serving.middleware import PATHS as QOS_PATHS
 
 COMPLETIONS, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"
+GENERATE = "/inference/v1/generate"  # vLLM serves it with --enable-scale-out alone
 ALL, NIGHT = b"sk-all", b"sk-night"
 CONFIG = {
     "classes": [
@@ -84,6 +86,32 @@ def well_formed(rng: random.Random) -> Knock:
         headers.append((b"x-slo-ttft-ms", b"%d" % rng.choice([1, 7000, MAX_MS])))
     served = "Q2" if how == "none" else name
     return Knock(f"well-formed, class by {how}", request(path, body, headers), None, (200,), None, served)
+
+
+def _elsewhere(rng: random.Random, model: str) -> tuple[str, dict[str, Any]]:
+    """A request to one of the endpoints that agents, batches and gateways use."""
+    said, limit = [{"role": "user", "content": rng.choice("abc")}], {"max_tokens": rng.choice([1, 4, 16])}
+    bodies = {
+        MESSAGES: {"model": model, "messages": said, "stream": rng.random() < 0.5, **limit},
+        BATCH: {"messages": [said] * rng.choice([1, 3]), **limit},
+        INVOCATIONS: {"messages": said, "stream": rng.random() < 0.5, **limit},
+    }
+    return rng.choice(list(bodies.items()))
+
+
+def elsewhere(rng: random.Random, model: str) -> Knock:
+    """A class by header on any endpoint, or none."""
+    (path, body), name = _elsewhere(rng, model), rng.choice(["Q1", "Q2", "Q3", None])
+    headers = [_bearer(ALL)] + ([(b"x-niyama-class", name.encode())] if name else [])
+    return Knock(f"{name} on {path}", request(path, body, headers), None, (200,), None, name or "Q2")
+
+
+def confined_elsewhere(rng: random.Random, model: str) -> Knock:
+    """A key of one class on any endpoint, which asks for another, or for none."""
+    (path, body), name = _elsewhere(rng, model), rng.choice(["Q1", None])
+    headers = [_bearer(NIGHT)] + ([(b"x-niyama-class", name.encode())] if name else [])
+    served = None if name else "Q3"
+    return Knock(f"confined on {path}", request(path, body, headers), None, (403 if name else 200,), None, served)
 
 
 def twins(rng: random.Random) -> Knock:
@@ -211,7 +239,7 @@ def malformed(rng: random.Random) -> Knock:
 
 def anything(rng: random.Random) -> Knock:
     """Random values in random fields, ours and vLLM's, on any path: no more is asked than an answer."""
-    path = rng.choice([COMPLETIONS, CHAT, RESPONSES, "/v1/messages", "/inference/v1/generate", "/invocations"])
+    path = rng.choice([COMPLETIONS, CHAT, RESPONSES, MESSAGES, GENERATE, INVOCATIONS])
     body, values = _body(rng, path), _VALUES
     if path not in QOS_PATHS:  # whose bodies nobody but vLLM reads
         values = [value for value in _VALUES if value != _LONE]
@@ -235,16 +263,16 @@ def cancelled(rng: random.Random) -> Knock:
     return Knock("cancelled", sent, None, (200,), '"status":"cancelled"', name)
 
 
-_KINDS: dict[Callable[[random.Random], Knock], int] = {
+_KINDS: dict[Callable[..., Knock], int] = {
     well_formed: 6, leaver: 8, twins: 3, cut: 3, wrong_value: 6, wrong_tier: 2, unknown_field: 1, conflict: 2,
     spoofed_class: 2, spoofed_key: 1, spoofed_priority: 2, vllms_to_refuse: 3, no_request: 2, too_large: 1,
-    lone_surrogate: 1, malformed: 2, anything: 6, cancelled: 3,
+    lone_surrogate: 1, malformed: 2, anything: 6, cancelled: 3, elsewhere: 4, confined_elsewhere: 3,
 }  # fmt: skip
 
 
-def knocks(seed: int, n: int) -> Iterator[Knock]:
-    """n requests of all kinds, shuffled; the same for the same seed."""
+def knocks(seed: int, n: int, model: str) -> Iterator[Knock]:
+    """n requests of all kinds, shuffled; the same for the same seed. model: as the server calls it."""
     rng = random.Random(seed)
     kinds = list(_KINDS)
     for kind in rng.choices(kinds, [_KINDS[kind] for kind in kinds], k=n):
-        yield kind(rng)
+        yield kind(rng, model) if kind in (elsewhere, confined_elsewhere) else kind(rng)

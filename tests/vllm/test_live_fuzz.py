@@ -49,7 +49,7 @@ def replies(server):
             async with free:
                 return it, await knock(port(server), it.sent, it.leaves_s)
 
-        return await asyncio.gather(*(one(it) for it in knocks(SEED, REQUESTS)))
+        return await asyncio.gather(*(one(it) for it in knocks(SEED, REQUESTS, server.model)))
 
     return asyncio.run(all_of_them())
 
