@@ -50,19 +50,28 @@ def test_a_rule_may_be_typed_at_a_prompt(disabled):
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
 
 
-def test_a_policy_in_a_file_is_loaded_from_the_cache_by_a_process_that_stands_elsewhere(tmp_path):
-    """The second process finds the compiled rule, and must find its module too."""
-    elsewhere, file = tmp_path / "elsewhere", tmp_path / "mine.py"
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+def test_an_edit_of_a_file_that_a_policy_file_imports_counts_at_once(tmp_path):
+    """numba's cache looks at the rule's own file alone; so a user's rule is compiled by each process."""
+    elsewhere, file, helper = tmp_path / "elsewhere", tmp_path / "mine.py", tmp_path / "helper.py"
     elsewhere.mkdir()
     file.write_text(
-        "from niyama import Policy\nfrom niyama.rules import rank_rule\n\n"
-        "@rank_rule\ndef mine_first(job, alpha):\n    return -float(job.prefill_left)\n\n"
-        "mine = Policy('mine', rank=mine_first)\n"
+        "from helper import KEY\nfrom niyama import Policy\nfrom niyama.rules import rank_rule\n\n"
+        "@rank_rule\ndef by_helper(job, alpha):\n    return KEY\n\nmine = Policy('mine', rank=by_helper)\n"
     )
-    script = f"from niyama import load_policy; print(load_policy({f'{file}:mine'!r}).name)"
-    for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", script], cwd=elsewhere, capture_output=True, text=True)
-        assert (done.stdout, done.returncode) == ("mine\n", 0), done.stderr
+    script = (
+        "from niyama import load_policy\nfrom niyama.compiled import compiled\nfrom niyama.rules import Job, rank_at\n"
+        f"rule = load_policy({f'{file}:mine'!r}).rank\n"
+        "@compiled\ndef key(rule):\n    return rank_at(rule)(Job(0.0, 0.0, 1, 1, 0.0, True), 0.0)\n"
+        "print(key(rule.address))\n"
+    )
+    (tmp_path / "ask.py").write_text(script)
+    path = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    for answer in ("1.0\n", "2.0\n"):
+        helper.write_text(f"KEY = {answer}")
+        command = [sys.executable, str(tmp_path / "ask.py")]
+        done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, env=path)
+        assert (done.stdout, done.returncode) == (answer, 0), done.stderr
 
 
 def test_a_policy_file_that_fails_leaves_no_module_behind(tmp_path):
