@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -16,10 +17,13 @@ from scipy import stats
 from artifact import metrics
 from artifact.config import ClassSpec, RunSpec
 from artifact.fluid import fluid_bound_qps
-from artifact.runs import run, trace
-from artifact.systems import build_system, silo_pool
+from artifact.runs import BACKEND, run, trace
+from artifact.systems import SILO, build_system, silo_pool
 from niyama import load_card
 from niyama.sim import Requests
+
+if TYPE_CHECKING:
+    from artifact.experiments import CapacityExperiment
 
 CRITERIA = ("violation_rate", "violation_rate_without_tbt")
 HEADROOM = 2.0  # finite runs can exceed the fluid bound; nothing is searched beyond this multiple of it
@@ -215,3 +219,25 @@ def _combine(per_class: dict[str, float | None], bounds: dict[str, float], share
     """Requests/s per GPU of pools of these capacities per GPU (None: beyond their bound), sized by the shares."""
     limited = {name: bounds[name] if qps is None else min(qps, bounds[name]) for name, qps in per_class.items()}
     return 1.0 / sum(share / limited[name] for name, share in shares.items())
+
+
+def capacities(
+    experiment: CapacityExperiment,
+    base: RunSpec,
+    run_length: str,
+    guesses: list[dict[str, Any]],
+    on_run: Callable[[RunSpec], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Capacity rows of the experiment's systems on `base`'s trace.
+
+    A search starts at the system's earlier answer among `guesses`, else at that of the system before it.
+    """
+    rows, guess = [], None
+    for system in experiment.systems:
+        near = (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1])
+        search = silo_capacity if system == SILO else find_capacity
+        spec = base.model_copy(update={"system": system})
+        found = search(spec, experiment.seeds, experiment.step_qps, next(near, guess), on_run=on_run)
+        guess = found[0]["capacity_qps"] or guess
+        rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]
+    return rows

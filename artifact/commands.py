@@ -17,6 +17,7 @@ from artifact import sweep as sweeps
 from artifact.config import ConfigError, RunSpec, load_classes, parse
 from artifact.experiments import Grid, Search, load_experiments, named_experiment
 from artifact.runs import BACKEND, run
+from artifact.table_code import code_of
 from artifact.words import describe_capacity, print_point
 
 
@@ -145,13 +146,13 @@ def capacities(options: argparse.Namespace) -> None:
         requests=experiment.requests[options.trace],
         latency=options.latency,
     )
-    rows = pipeline.capacities(experiment, spec, options.run_length, guesses, on_run=announce())
+    rows = capacities_of.capacities(experiment, spec, options.run_length, guesses, on_run=announce())
     write_rows(options, rows)
 
 
 def sweep(options: argparse.Namespace) -> None:
     """A load sweep on one trace."""
-    specs = pipeline.sweep_specs(load_experiments(options.config).sweep, actual_trace(options), options.latency)
+    specs = sweeps.sweep_specs(load_experiments(options.config).sweep, actual_trace(options), options.latency)
     write_rows(options, sweeps.sweep(specs, announce(len(specs))))
 
 
@@ -184,8 +185,8 @@ def actual_trace(options: argparse.Namespace) -> str:
 
 def write_rows(options: argparse.Namespace, rows: list[dict[str, Any]], out: Path | None = None) -> None:
     """Write a job's rows to `out` (none given: its --out) with the trace's description."""
-    about = pipeline.describe_trace(actual_trace(options))
-    tables.write_table(out or options.out, rows, backend=BACKEND, latency=options.latency, trace=about)
+    about = {"trace": pipeline.describe_trace(actual_trace(options)), "code": code_of(options.command)}
+    tables.write_table(out or options.out, rows, backend=BACKEND, latency=options.latency, **about)
 
 
 def merge(options: argparse.Namespace) -> None:

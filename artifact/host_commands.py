@@ -18,6 +18,7 @@ from artifact.bench import vllm_steps
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
 from artifact.servers.life import vllm_version
 from artifact.systems import build_system
+from artifact.table_code import code_of
 from niyama import Policy
 from niyama.decision_log import Replay
 from niyama.decision_log import replay as replay_log
@@ -89,6 +90,7 @@ def fidelity(options: argparse.Namespace) -> int:
         slos = {name: [c.model_dump() for c in fidelities.SLOS[name]] for name in options.slos.split(",")}
         traces = {name: pipeline.describe_trace(name) for name in options.trace.split(",")}
         about = {"backend": fidelities.BACKEND, "vllm": vllm_version(), "slos": slos, "traces": traces}
+        about["code"] = code_of(options.command)
         tables.write_table(options.out, rows, **about)
     if options.json:
         print(json.dumps(rows, indent=1))
@@ -103,6 +105,7 @@ def overhead(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = vllm_steps.steps(options.repeats, Path(folder))
     about = {"vllm": vllm_version(), "latency": "none: times of the scheduler alone", "repeats": options.repeats}
+    about["code"] = code_of(options.command)
     tables.write_table(options.out, rows, backend=fidelities.BACKEND, **about)
     for row in rows:
         stock_us, own_us = row["stock_schedule_us"], row["niyama_schedule_us"]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from artifact.capacity import CRITERIA, find_capacity, silo_capacity
 from artifact.config import ConfigError, RunSpec
-from artifact.experiments import CapacityExperiment, SweepExperiment
 from artifact.runs import BACKEND, Result, run, trace
-from artifact.systems import SILO
+from artifact.table_code import code_of, joined_code
 from artifact.tables import joined, provenance, read_table, write_table
 from niyama.sim import LOG_COLUMNS, Requests, Run
 from traces import describe
@@ -40,48 +37,10 @@ def describe_trace(name: str) -> dict[str, Any]:
     }
 
 
-def capacities(
-    experiment: CapacityExperiment,
-    base: RunSpec,
-    run_length: str,
-    guesses: list[dict[str, Any]],
-    on_run: Callable[[RunSpec], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Capacity rows of the experiment's systems on `base`'s trace.
-
-    A search starts at the system's earlier answer among `guesses`, else at that of the system before it.
-    """
-    rows, guess = [], None
-    for system in experiment.systems:
-        near = (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1])
-        search = silo_capacity if system == SILO else find_capacity
-        spec = base.model_copy(update={"system": system})
-        found = search(spec, experiment.seeds, experiment.step_qps, next(near, guess), on_run=on_run)
-        guess = found[0]["capacity_qps"] or guess
-        rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]
-    return rows
-
-
-def sweep_specs(experiment: SweepExperiment, trace_name: str, latency: str) -> list[RunSpec]:
-    """Every run of a load sweep on one trace and latency model."""
-    return [
-        RunSpec(
-            trace=trace_name,
-            system=system,
-            load_qps=float(load),
-            requests=experiment.requests,
-            seed=seed,
-            latency=latency,
-        )
-        for system in experiment.systems
-        for load in experiment.loads_qps
-        for seed in range(experiment.seeds)
-    ]
-
-
 def merge(paths: list[Path], out: Path) -> None:
-    """Join tables of one kind; each one's provenance goes along."""
+    """Join tables of one kind; each one's provenance goes along. ResultError when different code made them."""
     parts = [read_table(path) for path in paths]
+    code = joined_code({str(path): provenance(part).get("code") for path, part in zip(paths, parts, strict=True)})
     sources = {}
     for part in parts:
         about = provenance(part)
@@ -89,7 +48,7 @@ def merge(paths: list[Path], out: Path) -> None:
         if "trace" in about:
             sources[about["trace"]["trace"]] = about["trace"]
     backends = sorted({provenance(part).get("backend", BACKEND) for part in parts})
-    write_table(out, joined(parts), backend=", ".join(backends), traces=sources)
+    write_table(out, joined(parts), backend=", ".join(backends), traces=sources, **code)
 
 
 def raw_columns(requests: Requests, done: Run) -> dict[str, Any]:
@@ -119,6 +78,7 @@ def write_run(folder: Path, result: Result) -> None:
     """requests.parquet and iterations.parquet of one simulated run."""
     done, columns = result.run, raw_columns(result.requests, result.run)
     about = {"spec": result.spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
+    about["code"] = code_of("simulate")
     write_table(folder / "requests.parquet", pa.table(columns), **about)
     log = {"replica": done.log[:, 0].astype(np.int32)}
     log |= {name: done.log[:, i + 1] for i, name in enumerate(LOG_COLUMNS)}

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from artifact.manifest import other_code
 from artifact.page import drawings, page, paragraph, table, text
 from artifact.render import figure_module, load_tables
+from artifact.table_code import digest
 from artifact.tables import write_text
 from artifact.verdicts.claims import load_claims
 from artifact.verdicts.verify import verify
@@ -111,8 +113,19 @@ def _provenance(tables: Mapping[str, pd.DataFrame]) -> str:
     html += "<h3>Latency models</h3>\n" + table(_cards(tables))
     packages = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
     about = ", ".join(f"{name} {found}" for name, found in packages.items())
+    html += "<h3>Code</h3>\n" + table(_code(tables))
     schema = sorted({str(frame.attrs.get("schema_version", "not recorded")) for frame in tables.values()})
     return html + "<h3>Versions</h3>\n" + paragraph(f"{about}; tables of schema version {', '.join(schema)}.")
+
+
+def _code(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The code that each table was made by: one hash of all modules it depends on, and whether they are still so."""
+    rows = []
+    for name, frame in tables.items():
+        code = frame.attrs.get("code")
+        differs = other_code(frame.attrs) or "as in this checkout"
+        rows.append({"table": name, "code": digest(code) if code else "–", "now": differs})
+    return pd.DataFrame(rows)
 
 
 def _traces(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

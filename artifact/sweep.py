@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from artifact import metrics
 from artifact.config import RunSpec
 from artifact.runs import BACKEND as BACKEND
 from artifact.runs import Result, run
+
+if TYPE_CHECKING:
+    from artifact.experiments import SweepExperiment
 
 
 def identity(result: Result) -> dict[str, object]:
@@ -51,3 +56,20 @@ def sweep(specs: list[RunSpec], on_run=None) -> list[dict[str, object]]:
             on_run(spec)
         rows.extend(summary_rows(run(spec)))
     return rows
+
+
+def sweep_specs(experiment: SweepExperiment, trace_name: str, latency: str) -> list[RunSpec]:
+    """Every run of a load sweep on one trace and latency model."""
+    return [
+        RunSpec(
+            trace=trace_name,
+            system=system,
+            load_qps=float(load),
+            requests=experiment.requests,
+            seed=seed,
+            latency=latency,
+        )
+        for system in experiment.systems
+        for load in experiment.loads_qps
+        for seed in range(experiment.seeds)
+    ]

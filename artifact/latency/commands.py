@@ -15,6 +15,7 @@ from artifact.latency.cards import make_card, write_card
 from artifact.latency.families import FAMILIES
 from artifact.latency.judge import by_region
 from artifact.latency.profile import kernel_rows, read_profile
+from artifact.table_code import code_of
 from niyama.latency import ModelCard
 
 
@@ -78,7 +79,7 @@ def kernel_profile(options: argparse.Namespace) -> None:
 def predictor_accuracy(options: argparse.Namespace) -> None:
     """The table of predictor_accuracy."""
     rows = accuracy.rows(accuracy.profiles())
-    tables.write_table(options.out, rows, backend="profiles", profiles=accuracy.SOURCES)
+    tables.write_table(options.out, rows, backend="profiles", profiles=accuracy.SOURCES, code=code_of(options.command))
     print(f"{len(rows)} rows written to {options.out}")
 
 

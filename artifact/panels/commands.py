@@ -17,6 +17,7 @@ from artifact.panels.polyserve import polyserve_fleets
 from artifact.panels.settings import Panels
 from artifact.pipeline import describe_trace
 from artifact.runs import BACKEND
+from artifact.table_code import code_of
 from artifact.tables import write_table
 
 #: table -> (its settings, latency model) -> rows
@@ -47,4 +48,4 @@ def panel(options: argparse.Namespace) -> None:
     rows = ROWS[options.table](settings, options.latency)
     traces = {about["trace"]: about for about in map(describe_trace, panels.traces_of(options.table))}
     backend = LATENCY_MODEL_ONLY if options.table == "chunk_curve" else BACKEND
-    write_table(options.out, rows, backend=backend, latency=options.latency, traces=traces)
+    write_table(options.out, rows, backend=backend, latency=options.latency, traces=traces, code=code_of(options.table))

@@ -15,6 +15,7 @@ from artifact.servers.command_line import GPU, Engine
 from artifact.servers.config import ServerExperiment, ServerForm, server_specs
 from artifact.servers.gpus import gpu_names
 from artifact.servers.systems import ServerSystem, build_server_system
+from artifact.table_code import code_of
 from artifact.tables import ResultError, provenance, read_table
 from niyama import load_card
 from niyama.sim import Requests
@@ -90,6 +91,7 @@ class Life:
             "gpus": list(self.gpus),
             "pools": [pool.name for pool in self.system.pools],
             "pools_in_turn": self.in_turn,
+            "code": code_of("server-sweep"),
         }
 
     def done(self, spec: RunSpec) -> bool:

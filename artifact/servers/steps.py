@@ -18,6 +18,7 @@ from artifact.servers.sweep import announce, measure_life
 from artifact.servers.systems import build_server_system
 from artifact.servers.twins import has_twin, run_twin
 from artifact.sweep import summary_rows
+from artifact.table_code import code_of, joined_code
 from niyama import load_card
 
 
@@ -30,6 +31,7 @@ def sweep_servers(options: argparse.Namespace) -> None:
     with terminated_like_interrupted():
         rows = measure_life(life, announce)
     about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
+    about["code"] = code_of(options.command)
     tables.write_table(options.out, rows, **about, trace=_described(options))
 
 
@@ -43,7 +45,7 @@ def simulate_servers(options: argparse.Namespace) -> None:
         for seed in range(form.seeds):
             for spec in server_specs(experiment, form, system, seed, name):
                 rows += summary_rows(run_twin(spec))
-    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND)
+    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND) | {"code": code_of(options.command)}
     tables.write_table(options.out, rows, **about, trace=_described(options))
 
 
@@ -57,7 +59,8 @@ def merge_servers(options: argparse.Namespace) -> None:
         if len(values) != 1:
             found = ", ".join(sorted(values)) or "none"
             raise tables.ResultError(f"{options.out}: {name} of the parts is {found}; delete them and run again")
-    about = {**measured[0], "pools_in_turn": any(about.get("pools_in_turn") for about in measured)}
+    about = {**measured[0], **joined_code({str(p): a.get("code") for p, a in zip(options.tables, abouts, strict=True)})}
+    about = {**about, "pools_in_turn": any(about.get("pools_in_turn") for about in measured)}
     about.pop("schema_version")
     tables.write_table(options.out, tables.joined(parts), **about, traces={about["trace"]["trace"]: about["trace"]})
 

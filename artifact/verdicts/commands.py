@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from artifact.manifest import write_manifest
+from artifact.manifest import made_elsewhere, write_manifest
 from artifact.tables import write_text
 from artifact.verdicts import words
 from artifact.verdicts.claims import CLAIMS, load_claims
@@ -38,7 +38,7 @@ def check_claims(options: argparse.Namespace) -> int:
         write_text(options.json, words.json_text(verdicts, broken))
     if options.markdown is not None:
         write_text(options.markdown, words.markdown_text(verdicts, broken))
-    print("\n".join(words.lines(verdicts, broken)))
+    print("\n".join(words.lines(verdicts, broken, made_elsewhere(options.results))))
     if broken or any(v.status == "BROKEN" for v in verdicts):
         return RESULTS_BROKEN
     return FAILED if any(v.counts_against for v in verdicts) and not options.report_only else 0

@@ -78,8 +78,10 @@ def why_text(verdict: Verdict) -> str:
     return f"{gpu}{verdict.why}: `{verdict.source.command}`" if unsettled else verdict.why
 
 
-def lines(verdicts: Sequence[Verdict], broken: Mapping[str, str]) -> list[str]:
-    """What the terminal shows: a line per claim, reasons and other cases beneath it."""
+def lines(
+    verdicts: Sequence[Verdict], broken: Mapping[str, str], notes: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """What the terminal shows: a line per claim, reasons and other cases beneath it, then notes on tables."""
     texts = [(v, measured_text(v.measured, v.claim.unit), expected_text(v.claim, v.bounds)) for v in verdicts]
     ids, measured, expected = (
         max(map(len, column)) for column in zip(*((v.claim.id, m, e) for v, m, e in texts), strict=True)
@@ -91,6 +93,7 @@ def lines(verdicts: Sequence[Verdict], broken: Mapping[str, str]) -> list[str]:
         )
         shown += [f"{'':18s}{text}" for text in (why_text(v), *_cases(v)) if text]
     shown += [f"BROKEN {text}" for text in broken.values()]
+    shown += [f"NOTE {text}: {', '.join(names)}" for text, names in (notes or {}).items()]
     return [*shown, "", f"{len(verdicts)} claims: {counts_text(verdicts)}"]
 
 

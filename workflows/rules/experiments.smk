@@ -6,7 +6,7 @@ TRACE = f"{RESULTS}/traces/{{trace}}.json"
 
 rule capacity:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         f"{RESULTS}/capacity/paper/{{trace}}/{{latency}}.parquet",
@@ -15,6 +15,7 @@ rule capacity:
     priority: 2
     params:
         settings=lambda w: CONFIG.capacity.model_dump_json(),
+        code=code_digest("capacities"),
     shell:
         "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --run-length paper --out {output}"
@@ -23,7 +24,7 @@ rule capacity:
 rule long_capacity:
     # starts from the shorter runs' answers
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
         guesses=rules.capacity.output,
     output:
@@ -33,6 +34,7 @@ rule long_capacity:
     priority: 1
     params:
         settings=lambda w: CONFIG.long_capacity.model_dump_json(),
+        code=code_digest("capacities"),
     shell:
         "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --run-length long --guesses {input.guesses} --out {output}"
@@ -40,7 +42,7 @@ rule long_capacity:
 
 rule sweep:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         f"{RESULTS}/sweep/{{trace}}/{{latency}}.parquet",
@@ -48,6 +50,7 @@ rule sweep:
         f"{RESULTS}/benchmarks/sweep/{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.sweep.model_dump_json(),
+        code=code_digest("sweep"),
     shell:
         "python -m artifact sweep --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --out {output}"
@@ -55,7 +58,7 @@ rule sweep:
 
 rule cluster:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         f"{RESULTS}/cluster/{{trace}}/{{latency}}.parquet",
@@ -64,6 +67,7 @@ rule cluster:
     priority: 3
     params:
         settings=lambda w: CONFIG.cluster.model_dump_json(),
+        code=code_digest("cluster"),
     shell:
         "python -m artifact cluster --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
         " --out {output}"

@@ -11,7 +11,7 @@ wildcard_constraints:
 
 rule grid:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         f"{RESULTS}/grids/{{grid}}/{{trace}}/{{latency}}.parquet",
@@ -19,6 +19,7 @@ rule grid:
         f"{RESULTS}/benchmarks/grid/{{grid}}-{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.grids[w.grid].model_dump_json(),
+        code=code_digest("grid"),
     shell:
         "python -m artifact grid {wildcards.grid} --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
         " --latency {wildcards.latency} --out {output}"
@@ -26,7 +27,7 @@ rule grid:
 
 rule search:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         f"{RESULTS}/searches/{{search}}/{{trace}}/{{latency}}.parquet",
@@ -34,6 +35,7 @@ rule search:
         f"{RESULTS}/benchmarks/search/{{search}}-{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.searches[w.search].model_dump_json(),
+        code=code_digest("search"),
     shell:
         "python -m artifact search {wildcards.search} --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
         " --latency {wildcards.latency} --out {output}"
@@ -55,10 +57,12 @@ rule named_table:
 rule predictor_accuracy:
     # of profiles that are there or add up from measured kernels: no trace, no simulation
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
     output:
         f"{RESULTS}/tables/predictor_accuracy.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/predictor_accuracy/predictor_accuracy.tsv"
+    params:
+        code=code_digest("predictor-accuracy"),
     shell:
         "python -m artifact predictor-accuracy --out {output}"

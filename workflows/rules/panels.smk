@@ -11,7 +11,7 @@ wildcard_constraints:
 
 rule panel:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         traces=lambda w: expand(
             f"{RESULTS}/traces/{{trace}}.json",
             trace=CONFIG.panels.traces_of(w.panel),
@@ -22,6 +22,7 @@ rule panel:
         f"{RESULTS}/benchmarks/panel/{{panel}}-{{latency}}.tsv"
     params:
         settings=lambda w: str(getattr(CONFIG.panels, w.panel)),
+        code=lambda w: code_digest(w.panel),
     shell:
         "python -m artifact panel {wildcards.panel} --config {EXPERIMENTS} --latency {wildcards.latency} --out {output}"
 

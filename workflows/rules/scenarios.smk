@@ -13,7 +13,7 @@ def parts(experiment, folder, name, latencies):
 
 rule disaggregated:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         f"{RESULTS}/disaggregated/{{trace}}/{{latency}}.parquet",
@@ -21,6 +21,7 @@ rule disaggregated:
         f"{RESULTS}/benchmarks/disaggregated/{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.disaggregated.model_dump_json(),
+        code=code_digest("disaggregated"),
     shell:
         "python -m artifact disaggregated --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
         " --latency {wildcards.latency} --out {output}"
@@ -42,7 +43,7 @@ rule disaggregated_table:
 
 rule overload:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         trace=TRACE,
     output:
         summary=f"{RESULTS}/overload/{{trace}}/{{latency}}.parquet",
@@ -51,6 +52,7 @@ rule overload:
         f"{RESULTS}/benchmarks/overload/{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.overload.model_dump_json(),
+        code=code_digest("overload"),
     shell:
         "python -m artifact overload --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
         " --latency {wildcards.latency} --out {output.summary} --windows {output.windows}"

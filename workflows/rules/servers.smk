@@ -21,7 +21,7 @@ wildcard_constraints:
 
 rule server_sweep:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         SERVERS_CONFIG,
         SERVERS_CARD,
         trace=SERVER_TRACE,
@@ -32,6 +32,7 @@ rule server_sweep:
     # the clock is real: nothing else may run beside it
     threads: workflow.cores
     params:
+        code=code_digest("server-sweep"),
         raw=lambda w: f"{RESULTS}/servers/{w.form}/raw/{w.server_system}-{w.seed}",
     shell:
         "python -m artifact server-sweep --config {SERVERS_CONFIG} --form {wildcards.form}"
@@ -41,7 +42,7 @@ rule server_sweep:
 
 rule server_twins:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         SERVERS_CONFIG,
         SERVERS_CARD,
         trace=SERVER_TRACE,
@@ -49,6 +50,8 @@ rule server_twins:
         f"{RESULTS}/servers/{{form}}/simulated.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/server_twins/{{form}}.tsv"
+    params:
+        code=code_digest("server-twins"),
     shell:
         "python -m artifact server-twins --config {SERVERS_CONFIG} --form {wildcards.form} --described {input.trace}"
         " --out {output}{LATENCY_OPTION}"
@@ -91,11 +94,13 @@ rule shown_servers:
 rule fidelity:
     # not part of any target: by itself, with `snakemake --cores all results/tables/fidelity.parquet`
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
     output:
         f"{RESULTS}/tables/fidelity.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/fidelity/fidelity.tsv"
+    params:
+        code=code_digest("fidelity"),
     # status 1: a pair differs; the table says which, and the claim fails
     shell:
         "python -m artifact fidelity --trace azure-code-2023,azure-conv-2023 --slos paper,tight"
@@ -107,6 +112,8 @@ rule overhead:
     output:
         f"{RESULTS}/tables/overhead.parquet",
     threads: workflow.cores
+    params:
+        code=code_digest("overhead"),
     shell:
         "python -m artifact overhead --out {output}"
 

@@ -1,0 +1,172 @@
+"""Which code a table was made by: a hash of every module that what makes it imports, directly or not.
+
+`code_of("sweep")` goes into the table's metadata and, as `code_digest("sweep")`, into the rule that makes it: an edit
+of one of those modules makes the table stale, an edit of another does not. Comments, docstrings, layout are no edits.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from artifact.tables import ResultError
+
+PACKAGES = {name: Path(str(find_spec(name).origin)).parent for name in ("artifact", "niyama", "traces")}
+Code = dict[str, str]  # module -> hash of its code
+
+# What makes the rows, by command (for `panel`: by table). "NAME.*": all modules of a package; servers load the plug-in
+# by name, in processes of their own, so no import tells.
+PLUG_IN = "niyama.vllm.*"
+MADE_BY: dict[str, tuple[str, ...]] = {
+    "simulate": ("artifact.runs",),
+    "capacities": ("artifact.capacity",),
+    "sweep": ("artifact.sweep",),
+    "cluster": ("artifact.cluster",),
+    "grid": ("artifact.grids",),
+    "search": ("artifact.grids",),
+    "disaggregated": ("artifact.disaggregated",),
+    "overload": ("artifact.overload",),
+    "chunk_curve": ("artifact.panels.chunk_curve",),
+    "five_requests": ("artifact.panels.five_requests",),
+    "chunk_windows": ("artifact.panels.chunk_windows",),
+    "chunk_throughput": ("artifact.panels.chunk_windows",),
+    "polyserve_fleets": ("artifact.panels.polyserve",),
+    "predictor-accuracy": ("artifact.latency.accuracy",),
+    "server-sweep": ("artifact.servers.sweep", PLUG_IN),
+    "server-twins": ("artifact.servers.twins", "artifact.sweep"),
+    "fidelity": ("artifact.fidelity", PLUG_IN),
+    "overhead": ("artifact.bench.vllm_steps", PLUG_IN),
+}
+
+
+@cache
+def code_of(command: str) -> Code:
+    """The hash of each module that the tables of a command depend on, by module."""
+    found: set[str] = set()
+    waiting = [module for name in MADE_BY[command] for module in _named(name)]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _imported(module)
+    return {module: module_hash(module) for module in sorted(found)}
+
+
+def code_digest(command: str) -> str:
+    """All of `code_of` in one hash, for a rule's params."""
+    return digest(code_of(command))
+
+
+def digest(code: Mapping[str, str]) -> str:
+    """One hash of a table's code, to show."""
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def mixed(codes: Iterable[Code | None]) -> list[str]:
+    """Modules of which tables that belong together were made by different versions."""
+    seen: dict[str, set[str]] = {}
+    for code in codes:
+        for module, own in (code or {}).items():
+            seen.setdefault(module, set()).add(own)
+    return sorted(module for module, hashes in seen.items() if len(hashes) > 1)
+
+
+def changed_since(code: Mapping[str, str]) -> list[str]:
+    """Modules that are not, or no longer, in this checkout as they were when the table was made."""
+    return sorted(module for module, own in code.items() if module_hash(module) != own)
+
+
+def joined_code(codes: Mapping[str, Code | None]) -> dict[str, Code]:
+    """The provenance `code` of a table joined from parts, of which each one's is given by path; none when none has it.
+
+    ResultError when parts were made by different code.
+    """
+    known = {path: code for path, code in codes.items() if code is not None}
+    modules = mixed(known.values()) or ["not recorded in all"] * (0 < len(known) < len(codes))
+    if modules:
+        old = [path for path, code in codes.items() if code is None or changed_since(code)]
+        which = f"{', '.join(modules[:5])}; those to make again: {', '.join(old or codes)}"
+        raise ResultError(f"the parts were made by different code ({which}); delete them and run again")
+    return {"code": {module: own for code in known.values() for module, own in code.items()}} if known else {}
+
+
+def module_hash(module: str) -> str | None:
+    """Hash of a module's code; None when there is no such module."""
+    path = _path(module)
+    return _read(path.read_text(encoding="utf-8"))[0] if path else None
+
+
+def _named(name: str) -> list[str]:
+    if not name.endswith(".*"):
+        if _path(name) is None:
+            raise ModuleNotFoundError(f"there is no module {name}")
+        return [name]
+    package, _, below = name.removesuffix(".*").partition(".")
+    folder = PACKAGES[package].joinpath(*below.split("."))
+    files = (path.relative_to(PACKAGES[package]).with_suffix("").parts for path in folder.rglob("*.py"))
+    return [".".join((package, *(part for part in parts if part != "__init__"))) for parts in files]
+
+
+def _path(module: str) -> Path | None:
+    package, _, below = module.partition(".")
+    if package not in PACKAGES:
+        return None
+    place = PACKAGES[package].joinpath(*below.split(".")) if below else PACKAGES[package]
+    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+
+
+def _imported(module: str) -> set[str]:
+    """Our modules that a module imports anywhere in its text but for types alone, and the packages they are in."""
+    parts = (name.split(".") for name in _read(_path(module).read_text(encoding="utf-8"))[1])
+    every = {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
+    return {name for name in every if _path(name)}
+
+
+@cache
+def _read(text: str) -> tuple[str, frozenset[str]]:
+    """A module's hash, and the names that it imports."""
+    tree = ast.parse(text)
+    names, types = set(), set()
+    for node in ast.walk(tree):  # outer nodes come first
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+            types.update(node.body)
+        elif node in types:
+            continue
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return hashlib.sha256(json.dumps(_shape(tree)).encode()).hexdigest()[:12], frozenset(names)
+
+
+def _shape(node: Any) -> Any:
+    """A tree without places and docstrings, in the same words under every Python."""
+    if isinstance(node, list):
+        return [_shape(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    return [type(node).__name__, *_fields(node)]
+
+
+def _fields(node: ast.AST) -> Iterator[list[Any]]:
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, _WITH_DOCSTRING) and _is_text(value[:1]):
+            value = value[1:]
+        if value is not None and value != []:  # newer versions add fields, empty mostly
+            yield [name, _shape(value)]
+
+
+def _is_text(statements: list[ast.stmt]) -> bool:
+    return any(
+        isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str)
+        for s in statements
+    )
+
+
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
