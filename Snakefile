@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 from artifact.experiments import load_experiments
+from artifact.run_lock import VARIABLE, take_over
 
 EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
 RESULTS = config.get("results", "results")
 CONFIG = load_experiments(Path(EXPERIMENTS))
 
+# A killed run leaves its lock and its jobs: both end here, when the next one starts.
+RUN = "" if {"-n", "--dry-run", "--dryrun"} & set(sys.argv) else take_over()
 # `python` in a rule is the one that runs Snakemake, also when its environment is not activated.
-shell.prefix(f'PATH="{Path(sys.executable).parent}:$PATH"; ')
+shell.prefix(f'export {VARIABLE}={RUN} PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 report: "workflows/report/workflow.rst"

@@ -10,7 +10,7 @@ rule manifest:
     output:
         f"{RESULTS}/tables/manifest.json",
     shell:
-        "python -m artifact manifest {input} --results {RESULTS} --out {output}"
+        "python -m artifact manifest {input:q} --results {RESULTS:q} --out {output:q}"
 
 
 rule paper_manifest:
@@ -19,7 +19,7 @@ rule paper_manifest:
     output:
         f"{RESULTS}/tables/manifest-paper.json",
     shell:
-        "python -m artifact manifest {input} --results {RESULTS} --out {output}"
+        "python -m artifact manifest {input:q} --results {RESULTS:q} --out {output:q}"
 
 
 rule claims:
@@ -38,4 +38,4 @@ rule claims:
         ),
         json=f"{RESULTS}/claims.json",
     shell:
-        "python -m artifact verify --results {RESULTS} --report-only --markdown {output.markdown} --json {output.json}"
+        "python -m artifact verify --results {RESULTS:q} --report-only --markdown {output.markdown:q} --json {output.json:q}"

@@ -17,8 +17,8 @@ rule capacity:
         settings=lambda w: CONFIG.capacity.model_dump_json(),
         code=code_digest("capacities"),
     shell:
-        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
-        " --run-length paper --out {output}"
+        "python -m artifact capacities --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
+        " --run-length paper --out {output:q}"
 
 
 rule long_capacity:
@@ -36,8 +36,8 @@ rule long_capacity:
         settings=lambda w: CONFIG.long_capacity.model_dump_json(),
         code=code_digest("capacities"),
     shell:
-        "python -m artifact capacities --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
-        " --run-length long --guesses {input.guesses} --out {output}"
+        "python -m artifact capacities --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
+        " --run-length long --guesses {input.guesses:q} --out {output:q}"
 
 
 rule sweep:
@@ -52,8 +52,8 @@ rule sweep:
         settings=lambda w: CONFIG.sweep.model_dump_json(),
         code=code_digest("sweep"),
     shell:
-        "python -m artifact sweep --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
-        " --out {output}"
+        "python -m artifact sweep --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
+        " --out {output:q}"
 
 
 rule cluster:
@@ -69,8 +69,8 @@ rule cluster:
         settings=lambda w: CONFIG.cluster.model_dump_json(),
         code=code_digest("cluster"),
     shell:
-        "python -m artifact cluster --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace} --latency {wildcards.latency}"
-        " --out {output}"
+        "python -m artifact cluster --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
+        " --out {output:q}"
 
 
 rule tables:
@@ -99,6 +99,6 @@ rule tables:
         summary=f"{RESULTS}/tables/summary.parquet",
         cluster=f"{RESULTS}/tables/cluster.parquet",
     shell:
-        "python -m artifact merge {input.capacity} --out {output.capacity}"
-        " && python -m artifact merge {input.summary} --out {output.summary}"
-        " && python -m artifact merge {input.cluster} --out {output.cluster}"
+        "python -m artifact merge {input.capacity:q} --out {output.capacity:q}"
+        " && python -m artifact merge {input.summary:q} --out {output.summary:q}"
+        " && python -m artifact merge {input.cluster:q} --out {output.cluster:q}"

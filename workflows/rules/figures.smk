@@ -45,7 +45,7 @@ rule figure:
     benchmark:
         f"{RESULTS}/benchmarks/figure/{{figure}}.tsv"
     shell:
-        "python -m artifact figure {wildcards.figure} --results {RESULTS} --stamp {output.stamp}"
+        "python -m artifact figure {wildcards.figure:q} --results {RESULTS:q} --stamp {output.stamp:q}"
 
 
 rule shown_server_figure:
@@ -56,7 +56,7 @@ rule shown_server_figure:
         stamp=f"{RESULTS}/figures/fig_servers.txt",
         page=page("fig_servers"),
     shell:
-        "python -m artifact figure fig_servers --results {RESULTS} --stamp {output.stamp}"
+        "python -m artifact figure fig_servers --results {RESULTS:q} --stamp {output.stamp:q}"
 
 
 rule report:
@@ -72,7 +72,7 @@ rule report:
     benchmark:
         f"{RESULTS}/benchmarks/report/report.tsv"
     shell:
-        "python -m artifact report --results {RESULTS}" + " --servers" * SHOWS_SERVERS
+        "python -m artifact report --results {RESULTS:q}" + " --servers" * SHOWS_SERVERS
 
 
 rule paper_report:
@@ -93,5 +93,5 @@ rule paper_report:
     params:
         figures=PAPER,
     shell:
-        "python -m artifact report --results {RESULTS} --name paper --figures {params.figures}"
+        "python -m artifact report --results {RESULTS:q} --name paper --figures {params.figures:q}"
         + " --servers" * SHOWS_SERVERS

@@ -21,8 +21,8 @@ rule grid:
         settings=lambda w: CONFIG.grids[w.grid].model_dump_json(),
         code=code_digest("grid"),
     shell:
-        "python -m artifact grid {wildcards.grid} --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
-        " --latency {wildcards.latency} --out {output}"
+        "python -m artifact grid {wildcards.grid:q} --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
+        " --latency {wildcards.latency:q} --out {output:q}"
 
 
 rule search:
@@ -37,8 +37,8 @@ rule search:
         settings=lambda w: CONFIG.searches[w.search].model_dump_json(),
         code=code_digest("search"),
     shell:
-        "python -m artifact search {wildcards.search} --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
-        " --latency {wildcards.latency} --out {output}"
+        "python -m artifact search {wildcards.search:q} --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
+        " --latency {wildcards.latency:q} --out {output:q}"
 
 
 rule named_table:
@@ -51,7 +51,7 @@ rule named_table:
     output:
         f"{RESULTS}/tables/{{named}}.parquet",
     shell:
-        "python -m artifact merge {input} --out {output}"
+        "python -m artifact merge {input:q} --out {output:q}"
 
 
 rule predictor_accuracy:
@@ -65,4 +65,4 @@ rule predictor_accuracy:
     params:
         code=code_digest("predictor-accuracy"),
     shell:
-        "python -m artifact predictor-accuracy --out {output}"
+        "python -m artifact predictor-accuracy --out {output:q}"

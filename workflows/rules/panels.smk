@@ -24,7 +24,7 @@ rule panel:
         settings=lambda w: str(getattr(CONFIG.panels, w.panel)),
         code=lambda w: code_digest(w.panel),
     shell:
-        "python -m artifact panel {wildcards.panel} --config {EXPERIMENTS} --latency {wildcards.latency} --out {output}"
+        "python -m artifact panel {wildcards.panel:q} --config {EXPERIMENTS:q} --latency {wildcards.latency:q} --out {output:q}"
 
 
 rule panel_table:
@@ -36,4 +36,4 @@ rule panel_table:
     output:
         f"{RESULTS}/tables/{{panel}}.parquet",
     shell:
-        "python -m artifact merge {input} --out {output}"
+        "python -m artifact merge {input:q} --out {output:q}"

@@ -23,8 +23,8 @@ rule disaggregated:
         settings=lambda w: CONFIG.disaggregated.model_dump_json(),
         code=code_digest("disaggregated"),
     shell:
-        "python -m artifact disaggregated --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
-        " --latency {wildcards.latency} --out {output}"
+        "python -m artifact disaggregated --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
+        " --latency {wildcards.latency:q} --out {output:q}"
 
 
 rule disaggregated_table:
@@ -38,7 +38,7 @@ rule disaggregated_table:
     output:
         f"{RESULTS}/tables/disaggregated.parquet",
     shell:
-        "python -m artifact merge {input} --out {output}"
+        "python -m artifact merge {input:q} --out {output:q}"
 
 
 rule overload:
@@ -54,8 +54,8 @@ rule overload:
         settings=lambda w: CONFIG.overload.model_dump_json(),
         code=code_digest("overload"),
     shell:
-        "python -m artifact overload --config {EXPERIMENTS} --trace {wildcards.trace} --described {input.trace}"
-        " --latency {wildcards.latency} --out {output.summary} --windows {output.windows}"
+        "python -m artifact overload --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
+        " --latency {wildcards.latency:q} --out {output.summary:q} --windows {output.windows:q}"
 
 
 rule overload_tables:
@@ -66,5 +66,5 @@ rule overload_tables:
         summary=f"{RESULTS}/tables/overload.parquet",
         windows=f"{RESULTS}/tables/overload_windows.parquet",
     shell:
-        "python -m artifact merge {input.summary} --out {output.summary}"
-        " && python -m artifact merge {input.windows} --out {output.windows}"
+        "python -m artifact merge {input.summary:q} --out {output.summary:q}"
+        " && python -m artifact merge {input.windows:q} --out {output.windows:q}"

@@ -1,5 +1,7 @@
 # Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
 # process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left.
+from shlex import quote
+
 from artifact.figure_code import figure_code
 from artifact.servers.config import load_server_experiment, servers_form
 
@@ -8,7 +10,7 @@ SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
 SERVERS_LATENCY = config.get("servers_latency")
 SERVERS = load_server_experiment(Path(SERVERS_CONFIG), SERVERS_LATENCY)
 SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
-LATENCY_OPTION = f" --latency {SERVERS_LATENCY}" if SERVERS_LATENCY else ""
+LATENCY_OPTION = f" --latency {quote(SERVERS_LATENCY)}" if SERVERS_LATENCY else ""
 # short, full or none: what the report shows; none where vLLM is not installed, and the report says so
 SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
@@ -35,9 +37,9 @@ rule server_sweep:
         code=code_digest("server-sweep"),
         raw=lambda w: f"{RESULTS}/servers/{w.form}/raw/{w.server_system}-{w.seed}",
     shell:
-        "python -m artifact server-sweep --config {SERVERS_CONFIG} --form {wildcards.form}"
-        " --system {wildcards.server_system} --seed {wildcards.seed} --described {input.trace}"
-        " --folder {params.raw} --out {output}{LATENCY_OPTION}"
+        "python -m artifact server-sweep --config {SERVERS_CONFIG:q} --form {wildcards.form:q}"
+        " --system {wildcards.server_system:q} --seed {wildcards.seed:q} --described {input.trace:q}"
+        " --folder {params.raw:q} --out {output:q}{LATENCY_OPTION}"
 
 
 rule server_twins:
@@ -53,8 +55,8 @@ rule server_twins:
     params:
         code=code_digest("server-twins"),
     shell:
-        "python -m artifact server-twins --config {SERVERS_CONFIG} --form {wildcards.form} --described {input.trace}"
-        " --out {output}{LATENCY_OPTION}"
+        "python -m artifact server-twins --config {SERVERS_CONFIG:q} --form {wildcards.form:q} --described {input.trace:q}"
+        " --out {output:q}{LATENCY_OPTION}"
 
 
 rule server_table:
@@ -68,7 +70,7 @@ rule server_table:
     output:
         f"{RESULTS}/servers/{{form}}/tables/servers.parquet",
     shell:
-        "python -m artifact server-table {input} --out {output}"
+        "python -m artifact server-table {input:q} --out {output:q}"
 
 
 rule server_figure:
@@ -78,7 +80,7 @@ rule server_figure:
     output:
         f"{RESULTS}/servers/{{form}}/figures/fig_servers.txt",
     shell:
-        "python -m artifact figure fig_servers --results {RESULTS}/servers/{wildcards.form} --stamp {output}"
+        "python -m artifact figure fig_servers --results {RESULTS:q}/servers/{wildcards.form:q} --stamp {output:q}"
 
 
 rule shown_servers:
@@ -88,7 +90,7 @@ rule shown_servers:
     output:
         f"{RESULTS}/tables/servers.parquet",
     shell:
-        "cp {input} {output}"
+        "cp {input:q} {output:q}"
 
 
 rule fidelity:
@@ -104,7 +106,7 @@ rule fidelity:
     # status 1: a pair differs; the table says which, and the claim fails
     shell:
         "python -m artifact fidelity --trace azure-code-2023,azure-conv-2023 --slos paper,tight"
-        " --latency a100-llama3-8b-linear,a100-llama3-8b-roofline --out {output} || test $? -eq 1"
+        " --latency a100-llama3-8b-linear,a100-llama3-8b-roofline --out {output:q} || test $? -eq 1"
 
 
 rule overhead:
@@ -115,7 +117,7 @@ rule overhead:
     params:
         code=code_digest("overhead"),
     shell:
-        "python -m artifact overhead --out {output}"
+        "python -m artifact overhead --out {output:q}"
 
 
 rule servers:

@@ -17,7 +17,7 @@ rule kernel:
     params:
         code=code_digest("simulate"),
     shell:
-        "python -m artifact compile --out {output}"
+        "python -m artifact compile --out {output:q}"
 
 
 rule trace:
@@ -26,4 +26,4 @@ rule trace:
     benchmark:
         f"{RESULTS}/benchmarks/trace/{{trace}}.tsv"
     shell:
-        "python -m artifact trace {wildcards.trace} --out {output}"
+        "python -m artifact trace {wildcards.trace:q} --out {output:q}"

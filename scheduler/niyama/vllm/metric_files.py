@@ -41,6 +41,7 @@ def engine_folder(environ: Mapping[str, str]) -> Path:
     """Where an engine core writes its metrics; made if need be. Raises OSError when there is no such folder for us."""
     if environ.get(ENV_VARIABLE):
         return Path(environ[ENV_VARIABLE])
+    sweep()
     parent = multiprocessing.parent_process()
     folder = _private_folder(parent.pid if parent is not None else os.getpid())
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -52,11 +53,35 @@ def engine_folder(environ: Mapping[str, str]) -> Path:
 
 def _private_folder(api_pid: int) -> Path:
     """The same for engine core and API server, and for no other pair: pids come again, pids with start times do not."""
+    return Path(tempfile.gettempdir()) / f"{_own_prefix()}{api_pid}-{_start_ticks(api_pid) or 0}"
+
+
+def _own_prefix() -> str:
+    """Of this user's folders whose pids mean something here: containers may share the temporary folder."""
     try:
-        started = Path(f"/proc/{api_pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):  # no /proc: the pid must do
-        started = "0"
-    return Path(tempfile.gettempdir()) / f"niyama-metrics-{os.getuid()}-{api_pid}-{started}"
+        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        space = "0"
+    return f"niyama-metrics-{os.getuid()}-{space}-"
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When the process started; None where there is no such process, or no /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        return None
+
+
+def sweep() -> None:
+    """Remove the folders of servers that are gone: one that was killed left its own, 2 MB."""
+    if _start_ticks(os.getpid()) is None:
+        return  # no /proc: nobody can tell
+    prefix = _own_prefix()
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        pid, _, started = folder.name.removeprefix(prefix).partition("-")
+        if pid.isdecimal() and started.isdecimal() and _start_ticks(int(pid)) != int(started):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _FileValue:

@@ -1,0 +1,157 @@
+"""A killed run of the pipeline goes on without a manual step, in a folder of any name, to the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from artifact import run_lock
+from artifact.run_lock import VARIABLE, may_live, run_name, take_over
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("NIYAMA_KILLS", "2"))
+ODD_NAME = 'my results; it\'s "ü" $HOME'
+
+
+def small_config(folder: Path) -> Path:
+    """The smoke configuration cut down to what one manifest needs."""
+    config = yaml.safe_load((ROOT / "workflows/config/smoke.yaml").read_text())
+    config = {name: config[name] for name in ("latencies", "capacity", "long_capacity", "sweep", "cluster")}
+    config["latencies"] = config["latencies"][:1]
+    config["capacity"] |= {"requests": {"azure-code-2023": 300}, "seeds": 1, "systems": ["sarathi-fcfs", "niyama"]}
+    config["long_capacity"] |= {"requests": {"azure-code-2023": 400}, "seeds": 1}
+    config["sweep"] |= {"requests": 300, "seeds": 1}
+    config["cluster"] |= {"requests": 300, "seeds": 1, "fleets": {}}
+    path = folder / "small configuration.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def started(folder: Path, results: str) -> subprocess.Popen:
+    """The pipeline as far as its manifest, with its lock, in a folder of its own."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--cores", "2", "--rerun-incomplete", f"{results}/tables/manifest.json", "--config"]
+    command += [f"experiments={small_config(folder)}", f"results={results}", "servers=none"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    packages = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": packages}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def whole(folder: Path, results: str) -> dict[str, str]:
+    """Run to the end; the digests of all tables."""
+    run = started(folder, results)
+    said = run.communicate(timeout=600)[0]
+    assert run.returncode == 0, said[-3000:]
+    files = [*(folder / results).rglob("*.parquet"), *(folder / results).rglob("manifest.json")]
+    assert not list((folder / results).rglob(".*.part"))
+    return {str(f.relative_to(folder / results)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_kills_at_random_moments_cost_no_manual_step_and_no_byte(tmp_path):
+    """NIYAMA_KILLS=20 for more. Every other kill leaves the jobs running, as the kernel's out-of-memory killer does."""
+    (undisturbed := tmp_path / "undisturbed").mkdir()
+    (disturbed := tmp_path / "disturbed").mkdir()
+    start = time.monotonic()
+    expected = whole(undisturbed, ODD_NAME)
+    took_s = time.monotonic() - start
+    moments, killed = random.Random(1), 0
+    for number in range(KILLS):
+        run = started(disturbed, "results")
+        try:
+            run.wait(timeout=moments.uniform(0.2, 1.0) * took_s)
+        except subprocess.TimeoutExpired:
+            killed += 1
+        (os.kill if number % 2 else os.killpg)(run.pid, signal.SIGKILL) if run.poll() is None else None
+        run.wait()
+        assert run.returncode in (0, -signal.SIGKILL), run.stdout.read()[-3000:]
+        run.stdout.close()
+    assert killed
+    assert whole(disturbed, "results") == expected
+
+
+def dead_run() -> str:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = run_name(child.pid)
+    child.kill()
+    child.wait()
+    return name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A .snakemake folder with a lock in it."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "0.output.lock").write_text("results/a\n")
+    return tmp_path
+
+
+def locked(folder: Path) -> bool:
+    return (folder / "locks" / "0.output.lock").exists()
+
+
+def test_the_lock_of_a_dead_run_is_released_and_its_jobs_end(folder, capsys):
+    name = dead_run()
+    (folder / "runs" / name).touch()
+    job = subprocess.Popen(["sleep", "600"], env={**os.environ, VARIABLE: name})
+    bystander = subprocess.Popen(["sleep", "600"], env={**os.environ, VARIABLE: f"{name}0"})
+    try:
+        own = take_over(folder)
+        assert job.wait(timeout=60) == -signal.SIGKILL and bystander.poll() is None
+    finally:
+        for process in (job, bystander):
+            process.kill()
+            process.wait()
+    assert not locked(folder) and "lock is released" in capsys.readouterr().err
+    assert [path.name for path in (folder / "runs").iterdir()] == [own] and may_live(own)
+
+
+def test_the_lock_of_a_run_that_lives_stays(folder):
+    living = subprocess.Popen(["sleep", "600"])
+    try:
+        for name in (run_name(living.pid), dead_run()):
+            (folder / "runs" / name).touch()
+        take_over(folder)
+        assert locked(folder) and (folder / "runs" / run_name(living.pid)).exists()
+    finally:
+        living.kill()
+        living.wait()
+
+
+@pytest.mark.parametrize("name", ["1-5-another_machine", "1-5-"])
+def test_a_run_of_another_machine_may_live(folder, name):
+    (folder / "runs" / name).touch()
+    take_over(folder)
+    assert locked(folder) and (folder / "runs" / name).exists()
+
+
+def test_a_process_that_got_a_dead_ones_number_is_not_it(folder, monkeypatch):
+    pid, started_at, machine = run_name(os.getppid()).split("-", 2)
+    (folder / "runs" / f"{pid}-{int(started_at) + 1}-{machine}").touch()
+    take_over(folder)
+    assert not locked(folder)
+
+
+def test_a_lock_that_no_run_is_known_for_is_left_to_snakemake(folder):
+    take_over(folder)
+    assert locked(folder)
+
+
+def test_where_nothing_tells_of_processes_none_is_called_dead(monkeypatch):
+    name = dead_run()
+    assert not may_live(name)
+    monkeypatch.setattr(run_lock, "_started", lambda pid: "")
+    assert may_live(run_name(1))
