@@ -38,6 +38,9 @@ def small_config(folder: Path) -> Path:
 
 def started(folder: Path, results: str) -> subprocess.Popen:
     """The pipeline as far as its manifest, with its lock, in a folder of its own."""
+    for name in ("workflows", "artifact", "figures", "traces", "scheduler"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", "2", "--rerun-incomplete", f"{results}/tables/manifest.json", "--config"]
     command += [f"experiments={small_config(folder)}", f"results={results}", "servers=none"]
