@@ -39,9 +39,11 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        CHECKED_SERVERS,
 
 
 rule paper:
     input:
         f"{RESULTS}/paper.html",
         f"{RESULTS}/claims.md",
+        CHECKED_SERVERS,

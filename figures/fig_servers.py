@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 
 from figures import load_lines, style
 from figures.frames import CRITERION_ALL, RUN_COLUMNS, Tables, Variant, estimate_of_log, require, traces_and_latencies
@@ -22,11 +23,15 @@ LATENCIES = {"all": ("max_gap_p95_s", "Q1 longest gap, p95", "Q1"), "Q1": ("ttft
 LATENCIES |= {name: ("ttlt_p95_s", f"{name} TTLT, p95", name) for name in ("Q2", "Q3")}
 OWN_COLUMNS = ("backend", "replicas", "lag_p99_s", CRITERION_ALL)
 COLUMNS = (*RUN_COLUMNS, *OWN_COLUMNS, *(column for column, *_ in LATENCIES.values()))
+#: Of a point that was measured on a busy machine: its system's marker, or a ring round one that has no inside.
+HOLLOW = {"ls": "none", "mfc": "white", "mew": 0.9, "zorder": 5}
 THIN = {"lw": 0.8, "ls": (0, (3, 1.5)), "marker": None, "zorder": 2.5, "alpha": 0.9}
 
 
 def variants(tables: Tables) -> list[Variant]:
-    """One per trace and latency model."""
+    """One per trace and latency model; none where no server was measured."""
+    if "servers" in tables and len(measured(tables["servers"])) == 0:
+        return []
     return traces_and_latencies(require(tables, "servers", COLUMNS))
 
 
@@ -37,7 +42,12 @@ def per_gpu(frame: pd.DataFrame) -> pd.DataFrame:
 
 def measured(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of real servers."""
-    return frame[~frame["backend"].isin(SIMULATORS)]
+    return frame[~frame["backend"].isin(SIMULATORS)] if len(frame) else frame
+
+
+def busy(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of points at which the load client itself was late, because the machine was busy with other things."""
+    return frame[frame["busy"].eq(True)] if "busy" in frame else frame.iloc[:0]
 
 
 def simulated(frame: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +68,7 @@ def caption(tables: Tables, variant: Variant) -> str:
         f"{about.get('form', 'unknown')} form, arrivals over {about.get('seconds', float('nan')):g} s at each load; "
         f"{_behind(frame)}. Violated: of all requests that arrived, TTFT, TTLT and token "
         f"deadlines counted, from the intended send time (client lag, p99: at most {_lag_ms(frame):.1f} ms). "
+        f"{_busy_words(frame)}{_failed_words(about)}"
         f"SLOs are scaled to the run's length: {about.get('scaling', 'not recorded')}. Runs this short reach no steady "
         "state: compare systems."
     )
@@ -69,6 +80,25 @@ def _behind(frame: pd.DataFrame) -> str:
     if not names:
         return "no simulation, as no latency model was fitted to this machine"
     return f"thin dashed: {' and '.join(names)} on the same requests"
+
+
+def _busy_words(frame: pd.DataFrame) -> str:
+    """Which points a busy machine spoilt, and how much."""
+    late, all_points = (rows[rows["group"] == "all"] for rows in (busy(frame), measured(frame)))
+    if len(late) == 0:
+        return ""
+    lags_ms, limit_ms = 1e3 * late["lag_p99_s"], frame.attrs.get("max_lag_ms", float("nan"))
+    return (
+        f"Hollow: {len(late)} of {len(all_points)} points, for which the machine was too busy; the load client itself "
+        f"was {lags_ms.min():.0f} to {lags_ms.max():.0f} ms late (p99, limit {limit_ms:g} ms) in the best of "
+        f"{style.counted(late['attempts'].astype(int))} attempts, and a quiet machine would show less. "
+    )
+
+
+def _failed_words(about: Mapping[str, Any]) -> str:
+    """What is not in the figure because it failed."""
+    failed = [failure["part"] for failure in about.get("failures", ())]
+    return f"Failed, so not or not wholly shown: {'; '.join(failed)}. " if failed else ""
 
 
 def _lag_ms(frame: pd.DataFrame) -> float:
@@ -98,7 +128,9 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             _violations(panels[0, k], frame[frame["group"] == group], systems, "all" if group == "all" else group)
             _latency(panels[1, k], frame[frame["group"] == of], systems, column, title, slos.get((of, column)))
         thin = Line2D([], [], color=style.INK, **THIN, label="simulator")
-        load_lines.finish(figure, panels, "violated (%)", systems, (thin,) if len(simulated(frame)) else ())
+        ring = Line2D([], [], color=style.INK, marker="o", label="busy machine", **HOLLOW)
+        extra = [thin] * (len(simulated(frame)) > 0) + [ring] * (len(busy(frame)) > 0)
+        load_lines.finish(figure, panels, "violated (%)", systems, tuple(extra))
         panels[1, 0].set_ylabel("seconds", labelpad=2)
         for ax in panels[-1]:
             ax.set_xlabel("load per GPU (QPS)", labelpad=2)
@@ -129,6 +161,11 @@ def _both(ax: Axes, rows: pd.DataFrame, system: str, column: str, **how: Any) ->
     """The measured line, and the simulated one behind it."""
     load_lines.line(ax, simulated(rows), system, column, **how, **THIN)
     load_lines.line(ax, measured(rows), system, column, **how)
+    marker = style.look(system).marker
+    hollow = {"marker": marker if MarkerStyle(marker).is_filled() else "o", **HOLLOW}
+    late = set(busy(rows)["load_qps"])
+    points = measured(rows)
+    load_lines.line(ax, points[points["load_qps"].isin(late)], system, column, **how, **hollow)
 
 
 def _slos_s(about: Mapping[str, Any]) -> dict[tuple[str, str], float]:
@@ -143,7 +180,10 @@ def _slos_s(about: Mapping[str, Any]) -> dict[tuple[str, str], float]:
 
 
 def table(tables: Tables) -> pd.DataFrame:
-    """Measured and simulated values side by side: a row per system, load per GPU and group, means over seeds."""
+    """Measured and simulated values side by side: a row per system, load per GPU and group, means over seeds.
+
+    client_lag_p99_s and attempts are the worst over seeds; busy: the client itself was late.
+    """
     frame = per_gpu(require(tables, "servers", COLUMNS))
     values = [CRITERION_ALL, "ttft_p50_s", "ttft_p95_s", "ttlt_p50_s", "ttlt_p95_s", "max_gap_p95_s"]
     keys = ["system", "load_qps", "group"]
@@ -151,7 +191,14 @@ def table(tables: Tables) -> pd.DataFrame:
         rows.groupby(keys, sort=False)[values].mean().add_prefix(f"{name}_")
         for name, rows in (("measured", measured(frame)), ("simulated", simulated(frame)))
     ]
-    found = parts[0].join(parts[1], how="left").reset_index()
+    real = measured(frame).assign(
+        **{"busy": measured(frame).index.isin(busy(frame).index)},
+        **({} if "attempts" in frame else {"attempts": float("nan")}),
+    )
+    client = real.groupby(keys, sort=False).agg(
+        client_lag_p99_s=("lag_p99_s", "max"), attempts=("attempts", "max"), busy=("busy", "any")
+    )
+    found = parts[0].join(parts[1], how="left").join(client).reset_index()
     rank = {name: i for i, name in enumerate(style.in_order(found["system"], style.SYSTEMS))}
     return found.sort_values(
         ["system", "load_qps"], key=lambda c: c.map(rank) if c.name == "system" else c, kind="stable"
@@ -179,6 +226,8 @@ def text_table(tables: Tables) -> pd.DataFrame:
             "TTLT p50 s": pair(row, "ttlt_p50_s", 1, 2),
             "TTLT p95 s": pair(row, "ttlt_p95_s", 1, 2),
             "longest gap p95 ms": pair(row, "max_gap_p95_s", 1e3, 0),
+            "client lag p99 ms": style.number_text(1e3 * row.client_lag_p99_s, 1)
+            + (f", machine busy ({row.attempts:.0f} attempts)" if row.busy else ""),
         }
         for row in rows.itertuples()
     )

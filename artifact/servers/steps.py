@@ -1,9 +1,15 @@
-"""The steps of the server sweep: one system's life, the simulated twins, and the table of both."""
+"""The steps of the server sweep: one system's life, the simulated twins, the table of both, and what failed.
+
+With `--note-failure` a life that fails leaves a part that says why, and what it had measured before: table and figure
+are made of what there is. `server-check` ends with an error for it, and deletes the part, so that the next run tries it
+again.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +19,10 @@ from artifact.config import ConfigError
 from artifact.servers.command_line import backend_of
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling, server_specs
 from artifact.servers.life import plan_life, vllm_version
+from artifact.servers.measured import RunFailed
+from artifact.servers.process import ServerError
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.sweep import announce, measure_life
+from artifact.servers.sweep import announce, finished_rows, measure_life
 from artifact.servers.systems import build_server_system
 from artifact.servers.twins import has_twin, run_twin
 from artifact.sweep import summary_rows
@@ -28,10 +36,17 @@ def sweep_servers(options: argparse.Namespace) -> None:
     form, backend = experiment.form(options.form), backend_of(options.backend)
     name = _trace_name(options, experiment)
     life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder, options.devices)
-    with terminated_like_interrupted():
-        rows = measure_life(life, announce)
     about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
     about["code"] = code_of(options.command)
+    try:
+        with terminated_like_interrupted():
+            rows = measure_life(life, announce)
+    except (ServerError, RunFailed) as error:
+        if not options.note_failure:
+            raise
+        announce(f"error: {error}")
+        rows = finished_rows(life)
+        about["failures"] = [{"part": f"{options.system}, seed {options.seed}", "reason": str(error)}]
     tables.write_table(options.out, rows, **about, trace=_described(options))
 
 
@@ -62,7 +77,20 @@ def merge_servers(options: argparse.Namespace) -> None:
     about = {**measured[0], **joined_code({str(p): a.get("code") for p, a in zip(options.tables, abouts, strict=True)})}
     about = {**about, "pools_in_turn": any(about.get("pools_in_turn") for about in measured)}
     about.pop("schema_version")
+    about["failures"] = [failure for part in measured for failure in part.get("failures", ())]
     tables.write_table(options.out, tables.joined(parts), **about, traces={about["trace"]["trace"]: about["trace"]})
+
+
+def check_servers(options: argparse.Namespace) -> int:
+    """Status 1 when a life failed: says which and why, and deletes its part, for the next run to make it again."""
+    for path in options.tables:
+        for failure in tables.provenance(tables.read_table(path)).get("failures", ()):
+            print(f"error: {failure['part']}: {failure['reason']}", file=sys.stderr)
+            path.unlink(missing_ok=True)
+    if not all(path.exists() for path in options.tables):
+        return 1
+    tables.write_text(options.out, "every server started, served and stopped\n")
+    return 0
 
 
 def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, Any]:
@@ -72,6 +100,7 @@ def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, A
         "latency_model": asdict(load_card(experiment.latency)),
         "form": form,
         "seconds": experiment.form(form).seconds,
+        "max_lag_ms": experiment.form(form).max_lag_ms,
         "vllm": vllm_version(),
         "classes": [c.model_dump() for c in experiment.classes],
         "scaling": scaling(experiment.classes),
@@ -112,6 +141,13 @@ def add_commands(verbs: Any, verb: Any) -> None:
             step.add_argument(
                 "--folder", type=Path, required=True, help="raw times of each load, logs; kept on a rerun"
             )
-    join = verb(verbs, "server-table", merge_servers, "Join measured and simulated parts.")
-    join.add_argument("tables", type=Path, nargs="+")
-    join.add_argument("--out", type=Path, required=True)
+            step.add_argument(
+                "--note-failure", action="store_true", help="write a failure into --out, for `server-check` to report"
+            )
+    for name, run, text in (
+        ("server-table", merge_servers, "Join measured and simulated parts."),
+        ("server-check", check_servers, "Fail when a measured part says that its servers did, and delete that part."),
+    ):
+        step = verb(verbs, name, run, text)
+        step.add_argument("tables", type=Path, nargs="+")
+        step.add_argument("--out", type=Path, required=True)

@@ -33,7 +33,7 @@ Tell = Callable[[str], None]
 def measure_life(life: Life, tell: Tell) -> list[dict[str, Any]]:
     """Measure the points that are not on disk yet; the summary rows of all, read back from their files.
 
-    Raises ServerError, RunFailed or ClientLagged; finished points stay on disk.
+    Raises ServerError or RunFailed; finished points stay on disk.
     """
     left = [spec for spec in life.specs if not life.done(spec)]
     if life.in_turn:
@@ -44,7 +44,12 @@ def measure_life(life: Life, tell: Tell) -> list[dict[str, Any]]:
             tell(_in_words(life, spec))
     else:
         _measure_missing(life, left, tell)
-    return [row for spec in life.specs for row in summary_rows(life, spec)]
+    return finished_rows(life)
+
+
+def finished_rows(life: Life) -> list[dict[str, Any]]:
+    """The summary rows of the points that are on disk."""
+    return [row for spec in life.specs if life.done(spec) for row in summary_rows(life, spec)]
 
 
 def _measure_missing(life: Life, missing: list[RunSpec], tell: Tell) -> None:
@@ -78,7 +83,11 @@ def _client(life: Life, fleet: Fleet, seed: int) -> Client:
 
 
 def _measure_point(life: Life, fleet: Fleet, spec: RunSpec, requests: Requests, tell: Tell) -> None:
-    """Measure one load and write its file; a run whose client lagged does not count and is repeated."""
+    """Measure one load and write its file. A run whose client lagged is repeated; at last the least late one counts.
+
+    That the machine is busy is no failure: the file says it, and whoever shows the point says it too.
+    """
+    best: tuple[Measured, dict[str, int]] | None = None
     for attempt in range(1, life.attempts + 1):
         before = [read_counters(server.url) for server in fleet.servers]
         try:
@@ -88,14 +97,15 @@ def _measure_point(life: Life, fleet: Fleet, spec: RunSpec, requests: Requests, 
             raise
         except ClientLagged as lagged:
             tell(f"{life.label} at {spec.load_qps:g} QPS, attempt {attempt} of {life.attempts}: {lagged}")
-            if attempt == life.attempts:
-                raise
-            continue
+            measured = lagged.measured
         fleet.check_alive()  # the router lets runs outlive a server, but what they measured is another system
         after = [read_counters(server.url) for server in fleet.servers]
         counted = {name: sum(a[name] - b[name] for a, b in zip(after, before, strict=True)) for name in COUNTERS}
-        _write(life, spec, measured, counted, attempt)
-        return
+        if best is None or measured.lag_p99_s < best[0].lag_p99_s:
+            best = measured, counted
+        if best[0].lag_p99_s <= life.max_lag_p99_s:
+            break
+    _write(life, spec, *best, attempt)
 
 
 def _write(life: Life, spec: RunSpec, measured: Measured, counted: dict[str, int], attempts: int) -> None:
@@ -125,6 +135,7 @@ def _in_words(life: Life, spec: RunSpec) -> str:
     return (
         f"{life.label} at {spec.load_qps:g} QPS on {life.system.replicas} GPU(s): {len(measured.requests)} requests, "
         f"{violated:.1%} violated, client lag {measured.lag_p99_s * 1e3:.1f} ms (p99)"
+        + (", measured on a busy machine" if measured.lag_p99_s > life.max_lag_p99_s else "")
     )
 
 
@@ -135,6 +146,7 @@ def summary_rows(life: Life, spec: RunSpec) -> list[dict[str, Any]]:
     columns = metrics.request_columns(requests, run)
     whole = metrics.run_metrics(requests, run) | {"iterations": about["counters"]["iterations"], "un_relegations": None}
     whole |= {"server_preemptions": about["counters"]["preemptions"], "lag_p99_s": about["lag_p99_s"]}
+    whole |= {"attempts": about["attempts"], "busy": about["lag_p99_s"] > life.max_lag_p99_s}
     who = identity_of(spec, life.engine.backend, spec.trace, life.system.replicas)
     who |= {"predictor": _predictor(life, spec)}
     rows = []

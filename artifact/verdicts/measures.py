@@ -60,6 +60,8 @@ def measure(frame: pd.DataFrame, claim: Claim, override: Filters | None = None) 
     what = claim.measure
     sides = [what.of] if what.against is None else [what.of, what.against]
     chosen = [_rows(frame, claim, what.filters(side, override)) for side in sides]
+    if any(rows["busy"].eq(True).any() for rows in chosen if "busy" in rows):
+        raise NotMeasured("the machine was too busy: the load client itself was late, so measure again on a quiet one")
     values = [_by_seed(rows, what, side) for rows, side in zip(chosen, sides, strict=True)]
     seeds = _shared_seeds(values)
     pairs = [[by_seed.get(seed, by_seed.get(ONCE)) for by_seed in values] for seed in seeds]

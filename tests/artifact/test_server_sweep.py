@@ -2,7 +2,7 @@
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -136,25 +136,76 @@ def test_a_failed_load_leaves_no_file_and_keeps_the_finished_one(config, lives):
     assert not own.path(own.specs[1]).exists()
 
 
-def test_a_lagging_client_gets_another_attempt_and_then_fails(config, lives, monkeypatch):
-    own, said, measure = life(config), [], server_sweep.measure
-    outcomes = iter([True, False, False])  # first attempt lags; the second load's first does not
+def lagging_by(lags_s, measure):
+    """`measure` by a client that is late by each of these in turn."""
+    lags = iter(lags_s)
 
-    def lagging(client, requests):
-        if next(outcomes):
-            raise ClientLagged("late")
+    def late(client, requests):
+        measured, lag_s = measure(client, requests), next(lags)
+        measured = replace(measured, sent_s=requests.arrival_s + lag_s)
+        if lag_s > client.max_lag_p99_s:
+            raise ClientLagged("late", measured)
+        return measured
+
+    return late
+
+
+def test_a_lagging_client_gets_another_attempt_and_a_busy_machine_is_written_down(config, lives, monkeypatch):
+    """The limit is 500 ms; the second load is never sent in time, and its least late attempt is what counts."""
+    own, said = life(config), []
+    monkeypatch.setattr(server_sweep, "measure", lagging_by([0.9, 0.01, 0.7, 0.8], server_sweep.measure))
+    rows = [row for row in measure_life(own, said.append) if row["group"] == "all"]
+    assert any("attempt 1 of 2: late" in text for text in said)
+    assert [(row["attempts"], row["busy"]) for row in rows] == [(2, False), (2, True)]
+    assert [row["lag_p99_s"] for row in rows] == pytest.approx([0.01, 0.7])
+    assert measure_life(own, QUIET) and lives.started == 1, "a busy point is a measured one"
+
+
+def run_command(tmp_path, config, command, *options, **files):
+    described = tmp_path / "trace.json"
+    main(["trace", "azure-code-2023-synth", "--out", str(described)])
+    common = ["--config", str(config), "--form", "short", "--described", str(described), "--backend", "emulated"]
+    return main([command, *common, *options, *(part for k, v in files.items() for part in (f"--{k}", str(v)))])
+
+
+def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table_and_then_an_error(
+    config, lives, tmp_path, monkeypatch, capsys
+):
+    """vllm-fcfs is measured while busy, niyama fails at its second load: one table, then status 1."""
+    measure, parts = server_sweep.measure, {name: tmp_path / f"{name}.parquet" for name in ("vllm-fcfs", "niyama")}
+
+    def sweep(system):
+        files = {"folder": tmp_path / system, "out": parts[system]}
+        return run_command(tmp_path, config, "server-sweep", "--system", system, "--note-failure", **files)
+
+    monkeypatch.setattr(server_sweep, "measure", lagging_by([0.01, 0.7, 0.8], measure))
+    assert sweep("vllm-fcfs") == 0
+
+    def failing(client, requests):
+        lives.engine.fault = "http" if len(requests) == 8 else None
         return measure(client, requests)
 
-    monkeypatch.setattr(server_sweep, "measure", lagging)
-    measure_life(own, said.append)
-    assert any("attempt 1 of 2: late" in text for text in said)
-    about = provenance(read_table(own.path(own.specs[0])))
-    assert about["attempts"] == 2
+    monkeypatch.setattr(server_sweep, "measure", failing)
+    assert sweep("niyama") == 0
+    assert run_command(tmp_path, config, "server-twins", out=tmp_path / "sim.parquet") == 0
+    everything = [str(path) for path in (*parts.values(), tmp_path / "sim.parquet")]
+    joined = tmp_path / "tables" / "servers.parquet"
+    assert main(["server-table", *everything, "--out", str(joined)]) == 0
+    table = read_table(joined)
+    rows = [r for r in table.to_pylist() if r["group"] == "all" and r["backend"] == "emulated"]
+    assert [(r["system"], r["load_qps"], r["busy"]) for r in rows] == [
+        ("vllm-fcfs", 20.0, False), ("vllm-fcfs", 40.0, True), ("niyama", 20.0, False),
+    ]  # fmt: skip
+    (failure,) = provenance(table)["failures"]
+    assert failure["part"] == "niyama, seed 0" and "8 of 8 requests failed" in failure["reason"]
 
-    own.path(own.specs[0]).unlink()
-    outcomes = iter([True, True])
-    with pytest.raises(ClientLagged):
-        measure_life(own, QUIET)
+    capsys.readouterr()
+    check = ["server-check", *(str(path) for path in parts.values()), "--out", str(tmp_path / "checked.txt")]
+    assert main(check) == 1 and "niyama, seed 0: 8 of 8 requests failed" in capsys.readouterr().err
+    assert parts["vllm-fcfs"].exists() and not parts["niyama"].exists(), "the next run makes it again, and only it"
+    monkeypatch.setattr(server_sweep, "measure", measure)
+    lives.engine.fault = None
+    assert sweep("niyama") == 0 and main(check) == 0 and (tmp_path / "checked.txt").exists()
 
 
 def test_niyamas_word_on_relegation_reaches_the_table(config, lives):

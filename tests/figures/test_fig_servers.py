@@ -113,6 +113,42 @@ def test_on_a_gpu_without_a_card_of_its_own_no_simulator_is_drawn_and_the_captio
     assert fig_servers.text_table({"servers": real})["violated %"].str.endswith("(–)").all()
 
 
+def test_points_of_a_busy_machine_are_hollow_and_the_caption_and_table_say_so(tables):
+    """Niyama at 4 QPS and FCFS, whose marker has no inside, at 2 QPS."""
+    frame = tables["servers"]
+    real = frame["backend"] == "emulated"
+    late = real & (
+        frame["system"].eq("niyama") & frame["load_qps"].eq(4)
+        | frame["system"].eq("vllm-fcfs") & frame["load_qps"].eq(2)
+    )
+    frame = frame.assign(attempts=1.0).where(real, frame.assign(attempts=None))
+    frame = frame.assign(busy=late.where(real, None), attempts=frame["attempts"].mask(late, 3.0))
+    frame["lag_p99_s"] = frame["lag_p99_s"].mask(late, 0.2056)
+    text = caption_of(frame, max_lag_ms=30.0)
+    assert "Hollow: 2 of 8 points" in text and "206 to 206 ms late (p99, limit 30 ms) in the best of 3 attempts" in text
+    (variant,) = fig_servers.variants({"servers": frame})
+    figure = fig_servers.draw({"servers": frame}, variant)
+    hollow = {
+        line.get_color(): (list(line.get_xdata()), line.get_marker())
+        for line in figure.axes[0].lines
+        if line.get_markerfacecolor() == "white"
+    }
+    assert hollow == {style.look("niyama").colour: ([4.0], "o"), style.look("vllm-fcfs").colour: ([2.0], "o")}
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert "busy machine" in labels
+    words = fig_servers.text_table({"servers": frame})["client lag p99 ms"]
+    assert set(words) == {"4.2", "205.6, machine busy (3 attempts)"}
+    assert "Hollow" not in caption_of(tables["servers"])
+
+
+def test_what_failed_is_named_and_without_any_measured_point_there_is_no_drawing(tables):
+    assert "not wholly shown: silo, seed 0." in caption_of(
+        tables["servers"], failures=[{"part": "silo, seed 0", "reason": "no"}]
+    )
+    only = tables["servers"]
+    assert fig_servers.variants({"servers": only[only["backend"] == "sim"].drop(columns="lag_p99_s")}) == []
+
+
 def test_the_table_has_both_sides(tables):
     table = fig_servers.table(tables)
     assert list(table["system"].unique()) == ["vllm-fcfs", "vllm-priority", "silo", "niyama"]

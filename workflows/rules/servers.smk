@@ -39,7 +39,7 @@ rule server_sweep:
     shell:
         "python -m artifact server-sweep --config {SERVERS_CONFIG:q} --form {wildcards.form:q}"
         " --system {wildcards.server_system:q} --seed {wildcards.seed:q} --described {input.trace:q}"
-        " --folder {params.raw:q} --out {output:q}{LATENCY_OPTION}"
+        " --folder {params.raw:q} --note-failure --out {output:q}{LATENCY_OPTION}"
 
 
 rule server_twins:
@@ -59,18 +59,34 @@ rule server_twins:
         " --out {output:q}{LATENCY_OPTION}"
 
 
+def server_parts(w):
+    """What each server life of a form leaves."""
+    return expand(
+        f"{RESULTS}/servers/{w.form}/{{system}}-{{seed}}.parquet",
+        system=SERVERS.systems,
+        seed=range(SERVERS.form(w.form).seeds),
+    )
+
+
 rule server_table:
     input:
-        lambda w: expand(
-            f"{RESULTS}/servers/{w.form}/{{system}}-{{seed}}.parquet",
-            system=SERVERS.systems,
-            seed=range(SERVERS.form(w.form).seeds),
-        ),
+        server_parts,
         rules.server_twins.output,
     output:
         f"{RESULTS}/servers/{{form}}/tables/servers.parquet",
     shell:
         "python -m artifact server-table {input:q} --out {output:q}"
+
+
+rule server_check:
+    # after the table, which holds what was measured all the same: a life that failed makes the whole run fail
+    input:
+        rules.server_table.output,
+        parts=server_parts,
+    output:
+        f"{RESULTS}/servers/{{form}}/checked.txt",
+    shell:
+        "python -m artifact server-check {input.parts:q} --out {output:q}"
 
 
 rule server_figure:
@@ -124,3 +140,4 @@ rule servers:
     # the full form by itself; `--config servers=full` puts it into the report
     input:
         f"{RESULTS}/servers/full/figures/fig_servers.txt",
+        f"{RESULTS}/servers/full/checked.txt",
