@@ -110,7 +110,7 @@ def _load(name: str) -> Policy | System:
     try:
         loaded = load_from_file(name)
     except ValueError as error:
-        raise ConfigError(f"system {error}") from None
+        raise ConfigError(f"system {name!r}: {str(error).removeprefix(f'{name!r}: ')}") from None
     if not isinstance(loaded, Policy | System):
         raise ConfigError(f"system {name!r} is {loaded!r}; it must be a niyama Policy or System")
     return loaded

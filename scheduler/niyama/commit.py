@@ -6,6 +6,7 @@ import numpy as np
 
 from niyama.compiled import compiled
 from niyama.estimators import ORACLE, estimate
+from niyama.faults import ask_rank
 from niyama.queues import push, queue_index
 from niyama.requests import DECODING
 from niyama.requests import QUEUED as IN_QUEUE
@@ -55,7 +56,7 @@ def rekey(s, t, rules, r):
     """Compute the request's rank afresh."""
     left, decode_left = np.int64(prefill_left(t, r)), max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
     job = Job(t.arrival_s[r], t.deadline_s[r], np.int64(t.target_tokens[r]), left, decode_left, t.interactive[r])
-    t.key[r] = rules.rank(job, s.gauge[ALPHA])
+    t.key[r] = ask_rank(s, rules, job, s.gauge[ALPHA])
 
 
 @compiled

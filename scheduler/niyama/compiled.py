@@ -5,6 +5,7 @@ With NUMBA_DISABLE_JIT=1 the decorators return the plain function.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numba
 from numba import config
 from numba.core.ccallback import CFunc
+from numba.core.errors import NumbaError
 from numba.core.sigutils import normalize_signature
 
 from niyama.kernel_cache import cache_of
@@ -55,6 +57,35 @@ def function_pointer(signature: object) -> Callable[[Callable], Callable]:
         pointer = CFunc(function, normalize_signature(signature), locals={}, options={})  # as numba.cfunc makes it
         pointer._cache = cache_of(function)
         pointer.compile()
+        return pointer
+
+    return decorate
+
+
+def guarded_pointer(
+    signature: object, names: tuple[str, ...], convert: str, fault: float
+) -> Callable[[Callable], Callable]:
+    """As `function_pointer`, for code that may raise: it then answers `fault`; a plain pointer prints and answers 0.
+
+    names: the arguments; convert: an expression that makes the answer of `value`, what the function returned. The guard
+    counts as a function at the same place of the same file, and is compiled every time: what it calls may have changed.
+    """
+    source = "def guarded({a}):\n try:\n  value = rule({a})\n  return {c}\n except Exception:\n  return fault\n"
+
+    def decorate(function: Callable) -> Callable:
+        """`function`, guarded, as a pointer; its `__wrapped__` is the function."""
+        code, name = function.__code__, f"{function.__name__}_or_fault"
+        inner = numba.njit(boundscheck=True)(function)
+        space = {"rule": inner, "fault": fault, "isfinite": math.isfinite, "__name__": function.__module__}
+        text = source.format(a=", ".join(names), c=convert).replace("guarded", name)
+        exec(compile("\n" * (code.co_firstlineno - 1) + text, code.co_filename, "exec"), space)
+        guarded = space[name]
+        try:
+            pointer = numba.cfunc(signature)(guarded)
+        except NumbaError:
+            inner.compile(signature.args)  # says the same without the guard's frames
+            raise
+        pointer.__wrapped__ = function
         return pointer
 
     return decorate

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
-from niyama.policies import BUILT_IN, Policy, load_policy
+from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
 from niyama.turn import ALL_DECODED, ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT
 
@@ -162,10 +162,10 @@ class _Rerun:
         self._path, self._live, self._planned = path, set(), set()
         try:
             numbers, name, card = header["policy"], header["rules_of"], header["card"]
-            if policy is None and name is None:
+            if policy is None and name not in BUILT_IN:  # a log is data: it never names code to run
                 known = f"policy {numbers['name']!r} has rules that are not built in"
                 raise LogError(f"{path}: {known}; name them with --system FILE.py:NAME")
-            rules = policy if policy is not None else load_policy(name)
+            rules = policy if policy is not None else BUILT_IN[name]
             model = ModelCard(**{**card, "coefficients": tuple(card["coefficients"])})
             self._host = Host(replace(rules, **numbers), model, **header["sizes"])
         except LogError:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.core.config import DISABLE_JIT
 
+from niyama.faults import refuse_fault, rule_error
 from niyama.latency import Batch, LatencyModel, ModelCard
 from niyama.policies import Policy
 from niyama.queues import NONE, Queues, new_queues
@@ -121,7 +122,7 @@ class Host:
             self._leaving.append(row)
 
     def turn(self, timing: Timing) -> Plan:
-        """Take in what was reported and plan the next iteration."""
+        """Take in what was reported and plan the next iteration. Raises RuleError when a rule of the policy fails."""
         if timing.model_scale != self._scale:
             self._scale = timing.model_scale
             np.multiply(self._unscaled, self._scale, out=self._model.coef, where=self._times)
@@ -146,11 +147,16 @@ class Host:
         """The same with the objects themselves."""
         s, events = self.scheduler, np.array(self._events, np.int32).reshape(-1, 3)
         reported = events, len(events), prefill_tokens, *times_s
-        tell(s, turn(s, self.table, self._params, self._rules, self._model, *reported), self._answer)
+        try:
+            tell(s, turn(s, self.table, self._params, self._rules, self._model, *reported), self._answer)
+        except Exception as error:
+            raise rule_error(self.policy, error) from error
 
     def _read_plan(self) -> Plan:
         """What the kernel left in the scheduler's lists and in the answer."""
-        k, decodes, context, prefill_tokens, work, top_prefix, predicted_s, *totals = self._answer.tolist()
+        k, decodes, context, prefill_tokens, work, top_prefix, predicted_s, *totals, fault = self._answer.tolist()
+        if fault:
+            refuse_fault(self.policy, self.scheduler, self._model)
         rows, tokens = [], []
         if k:
             rows, tokens = self.scheduler.plan_ids[: int(k)].tolist(), self.scheduler.plan_tokens[: int(k)].tolist()

@@ -10,6 +10,7 @@ import numpy as np
 
 from niyama.commit import count_prefill, kv_blocks_wanted, prefill_left, rekey, requeue
 from niyama.compiled import compiled
+from niyama.faults import ask_budget, ask_doomed
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, RELEGATED_IMPORTANT, RELEGATED_LOW, pop, rebuild, waiting
 from niyama.release import drop_prefill
@@ -129,7 +130,7 @@ def stands_in_the_way(s, t, p, rules, model, r, now_s, full_step_s):
     if t.interactive[first]:
         ahead += s.count[IMPORTANT_INTERACTIVE_TOKENS] - view.prefill_left
     wait_s = ahead * full_step_s / p.max_chunk_tokens
-    return not rules.doomed(view) and rules.doomed(delayed(view, wait_s))
+    return not ask_doomed(s, rules, view) and ask_doomed(s, rules, delayed(view, wait_s))
 
 
 @compiled
@@ -152,7 +153,7 @@ def relegate(s, t, rules, r):
 @compiled
 def _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
     """Relegate `r` if it is doomed or in the way of an important request; low importance goes first."""
-    if rules.doomed(outlook(s, t, p, model, r, now_s, full_step_s)):
+    if ask_doomed(s, rules, outlook(s, t, p, model, r, now_s, full_step_s)):
         if p.make_room and t.important[r]:
             while waiting(s.queues, t, LOW):
                 relegate(s, t, rules, pop(s.queues, t, LOW))
@@ -165,7 +166,7 @@ def _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
 @compiled
 def _return_if_feasible(s, t, p, rules, model, r, now_s, full_step_s):
     """Un-relegation: a relegated request whose turn came in time after all is an ordinary one again."""
-    if p.un_relegate and not rules.doomed(outlook(s, t, p, model, r, now_s, full_step_s)):
+    if p.un_relegate and not ask_doomed(s, rules, outlook(s, t, p, model, r, now_s, full_step_s)):
         t.relegated[r] = False
         s.count[UN_RELEGATIONS] += 1
         count_prefill(s, t, r, prefill_left(t, r))
@@ -208,8 +209,8 @@ def _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
         if t.relegated[r]:
             continue
         view = outlook(s, t, p, model, r, now_s, full_step_s)
-        if not rules.doomed(view) and rules.doomed(delayed(view, full_step_s)):
-            tokens = min(view.prefill_left, rules.prefill_budget(model, batch, limits, t.computed_tokens[r], slack_s))
+        if not ask_doomed(s, rules, view) and ask_doomed(s, rules, delayed(view, full_step_s)):
+            tokens = min(view.prefill_left, ask_budget(s, rules, model, batch, limits, t.computed_tokens[r], slack_s))
             if tokens > 0:
                 batch = _add(s, t, r, batch, tokens)
     return batch
@@ -219,7 +220,7 @@ def _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
 def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s):
     """Take requests in order until the budget is used up, or KV or slots for new ones run out."""
     taken, slots_taken = 0, 0  # by new requests of this plan; a relegation on the way may free some of the rest
-    while rules.prefill_budget(model, batch, limits, 0, slack_s) > 0:
+    while ask_budget(s, rules, model, batch, limits, 0, slack_s) > 0:
         q = _first_queue(s, t)
         if not waiting(s.queues, t, q):
             return batch
@@ -230,7 +231,7 @@ def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
             continue
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0
-        tokens = min(prefill_left(t, r), rules.prefill_budget(model, batch, limits, t.computed_tokens[r], slack_s))
+        tokens = min(prefill_left(t, r), ask_budget(s, rules, model, batch, limits, t.computed_tokens[r], slack_s))
         slots = p.max_running - s.count[RUNNING] - s.count[PREFILLING] - slots_taken
         no_room = new and (blocks > s.count[KV_FREE_BLOCKS] - taken or slots == 0)
         if tokens < 1 or no_room:
@@ -248,7 +249,7 @@ def _fill_with_started(s, t, rules, model, batch, limits, slack_s):
     """With no room for a new request, go on with prompts that hold their KV already, so that it comes free."""
     for i in range(s.count[PREFILLING]):
         r = s.prefilling[i]
-        budget = rules.prefill_budget(model, batch, limits, t.computed_tokens[r], slack_s)
+        budget = ask_budget(s, rules, model, batch, limits, t.computed_tokens[r], slack_s)
         if budget > 0 and t.queue[r] != NONE:
             batch = _add(s, t, r, batch, min(prefill_left(t, r), budget))
     return batch

@@ -2,17 +2,21 @@
 
 import hashlib
 import importlib.util
-import math
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import NamedTuple
 
 from niyama import rules
 from niyama.estimators import CONSTANT, HISTORY, ORACLE, QUANTILE
+from niyama.own_rules import RuleError, why_no_rule
 
+#: The most that a policy's numbers may be: beyond them arrays do not fit, or sums are no longer finite.
+MOST_RUNNING, MOST_TOKENS, MOST = 1_000_000, 2**31 - 1, 1e9
 ESTIMATORS = {"history": HISTORY, "constant": CONSTANT, "quantile": QUANTILE, "oracle": ORACLE}
 
 
@@ -95,15 +99,19 @@ class Policy:
     estimator_prior: float = 256.0
 
     def __post_init__(self) -> None:
+        for field in Rules._fields:
+            problem = why_no_rule(getattr(self, field), field)
+            if problem is not None:
+                raise ValueError(f"policy {self.name!r}: {problem}")
         whole = ("max_chunk_tokens", "min_chunk_tokens", "max_running", "kv_low_chunk_tokens")
         for field in whole:
-            self._require(field, isinstance(getattr(self, field), int) and getattr(self, field) >= 1, "an integer >= 1")
+            value, most = getattr(self, field), MOST_RUNNING if field == "max_running" else MOST_TOKENS
+            self._require(field, isinstance(value, int) and 1 <= value <= most, f"an integer >= 1, at most {most}")
         numbers = ("alpha_low", "alpha_high", "load_low_s", "load_high_s", "estimator_value", "kv_low_tokens")
         for field in (*numbers, "kv_reserve", "estimator_prior"):
-            value = getattr(self, field)
-            self._require(field, math.isfinite(value) and value >= 0, "finite and not negative")
-        self._require("margin", math.isfinite(self.margin) and self.margin >= 1, "at least 1")
-        self._require("step_s", math.isfinite(self.step_s) and self.step_s > 0, "finite and positive")
+            self._require(field, 0 <= getattr(self, field) <= MOST, f"finite and not negative, at most {MOST:g}")
+        self._require("margin", 1 <= self.margin <= MOST, f"at least 1 and at most {MOST:g}")
+        self._require("step_s", 0 < self.step_s <= MOST, f"finite and positive, at most {MOST:g}")
         self._require("min_chunk_tokens", self.min_chunk_tokens <= self.max_chunk_tokens, "at most max_chunk_tokens")
         self._require("alpha_low", self.alpha_low <= self.alpha_high, "at most alpha_high")
         self._require("load_low_s", self.load_low_s <= self.load_high_s, "at most load_high_s")
@@ -203,20 +211,43 @@ def load_policy(name: str) -> Policy:
 
 
 def load_from_file(name: str) -> object:
-    """The object that FILE.py:NAME names: the file is run. Raises ValueError when there is no such file or name."""
+    """The object that FILE.py:NAME names: the file is run. ValueError, in one line, when that fails or NAME is not."""
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():
         raise ValueError(f"{name!r}: there is no file {path!r}; write FILE.py:NAME")
     # numba imports the module of a compiled rule that it finds in its cache: one that is registered, by a name that no
     # other file has
     where = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"{Path(path).stem}_{where}", path)
+    loader = SourceFileLoader(f"{Path(path).stem}_{where}", str(path))  # whatever the file's suffix
+    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[spec.name]
-        raise
+        if isinstance(error, KeyboardInterrupt | MemoryError):
+            raise
+        raise ValueError(_failure(path, error)) from error
     if not hasattr(module, attribute):
-        raise ValueError(f"{name!r}: {path} defines no {attribute!r}; write FILE.py:NAME")
+        close = get_close_matches(attribute, vars(module), n=1)
+        own = [known for known, value in vars(module).items() if isinstance(value, Policy)]
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        has = (
+            f"its policies are {', '.join(own)}" if own else "it has no policy: add one, such as mine = Policy('mine')"
+        )
+        raise ValueError(f"{name!r}: {path} defines no {attribute!r}; {hint}{has}")
     return getattr(module, attribute)
+
+
+def _failure(path: str, error: BaseException) -> str:
+    """Why the file could not be run, in a line: where in it, and what happened."""
+    if isinstance(error, RuleError):
+        return str(error)
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}, line {error.lineno}: {error.msg}; correct the file"
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
+    where = path if line is None else f"{path}, line {line}"
+    said = " ".join(str(error).split()) or "without a word"
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return f"{where}: {kind}{said[:400]}; correct the file"

@@ -45,6 +45,20 @@ class QoSClass:
         return self.ttft_s if self.ttft_s is not None else self.ttlt_s
 
 
+#: More than an interactive class can mean, in seconds: somebody wrote milliseconds.
+MOST_TTFT_S, MOST_TBT_S = 600.0, 5.0
+
+
+def refuse_milliseconds(name: str, ttft_s: float | None, tbt_s: float | None) -> None:
+    """ValueError when an SLO of the class `name`, as somebody wrote it in a file, must be meant in milliseconds."""
+    for field, value, most in (("ttft_s", ttft_s, MOST_TTFT_S), ("tbt_s", tbt_s, MOST_TBT_S)):
+        if value is not None and value > most:
+            raise ValueError(
+                f"class {name!r}: {field} is {value:g} seconds, more than an interactive class waits ({most:g}); "
+                f"for milliseconds write {field}: {value / 1000:g}, for a batch class ttlt_s alone"
+            )
+
+
 #: Table 3 of the paper.
 PAPER_CLASSES = (
     QoSClass("Q1", ttft_s=6.0, tbt_s=0.050),

@@ -2,6 +2,18 @@
 
 A policy picks one of each. They are compiled to function pointers, so every policy, a user's own included, runs
 through the same compiled kernel. They see only what their arguments say: no clock, no table, no true output length.
+
+To write one, put its decorator above a function of these arguments, and give it to a `Policy` under the rule's name:
+
+    @rank_rule    def f(job, alpha)                             a number, lower is served first: `Job`
+    @budget_rule  def f(model, batch, limits, prefix, slack_s)  prompt tokens to add to the batch, 0 or more: `Limits`,
+                                                                `latency.model.Batch`, and its `seconds`, `fit_tokens`
+    @doomed_rule  def f(outlook)                                True to relegate: `Outlook`
+
+Rules keep no state: a rule may read constants (numbers, tuples, numpy arrays), and changes nothing. No rule touches
+decodes: every started output gets its next token in every iteration, and `prefill_budget` decides only what is added.
+A rule that raises, a rank that is not finite or a budget below 0 stops the run (in vLLM: hands over to vLLM's own
+order) with file, line and arguments (`niyama.faults`).
 """
 
 from __future__ import annotations
@@ -12,8 +24,18 @@ import numpy as np
 from numba import types
 
 from niyama.addresses import function_at
-from niyama.compiled import compiled, function_pointer
-from niyama.latency.model import BATCH_TYPE, MODEL_TYPE, empty_batch, fit_tokens, seconds, with_prefill
+from niyama.compiled import compiled
+from niyama.latency.model import (
+    BATCH_TYPE,
+    MODEL_TYPE,
+    Batch,
+    LatencyModel,
+    empty_batch,
+    fit_tokens,
+    seconds,
+    with_prefill,
+)
+from niyama.own_rules import RuleKind, rule_decorator
 
 _F, _I, _B = types.float64, types.int64, types.boolean
 
@@ -56,13 +78,23 @@ JOB_TYPE = types.NamedTuple([_F, _F, _I, _I, _F, _B], Job)
 OUTLOOK_TYPE = types.NamedTuple([_F, _F, _F, _I, _B, _F], Outlook)
 LIMITS_TYPE = types.NamedTuple([_I, _I, _F, _I, _I, _I, _F], Limits)
 
-_RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; never nan
+_RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; finite
 # (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
 _BUDGET = _I(MODEL_TYPE, BATCH_TYPE, LIMITS_TYPE, _I, _F)
-_DOOMED = _B(OUTLOOK_TYPE)  # (outlook) -> whether to relegate
+_DOOMED = types.int8(OUTLOOK_TYPE)  # (outlook) -> whether to relegate: 0 or 1, -1 where the rule raised
 
-# Decorators for rules, a user's own too.
-rank_rule, budget_rule, doomed_rule = (function_pointer(signature) for signature in (_RANK, _BUDGET, _DOOMED))
+# Decorators for rules, a user's own too. A number that no rule answers says that it raised.
+rank_rule = rule_decorator(RuleKind("rank", _RANK, {"job": Job, "alpha": None}, "float(value)", np.nan))
+budget_rule = rule_decorator(
+    RuleKind(
+        "prefill_budget",
+        _BUDGET,
+        {"model": LatencyModel, "batch": Batch, "limits": Limits, "prefix": None, "slack_s": None},
+        "int(value) if isfinite(value) else fault",
+        -(2**63),
+    )
+)
+doomed_rule = rule_decorator(RuleKind("doomed", _DOOMED, {"outlook": Outlook}, "1 if value else 0", -1))
 # From the address of a rule to the rule, in compiled code.
 rank_at, budget_at, doomed_at = (function_at(signature) for signature in (_RANK, _BUDGET, _DOOMED))
 

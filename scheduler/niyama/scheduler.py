@@ -27,14 +27,17 @@ QUEUED = 11  # requests waiting, relegated ones included
 RUNNING_CONTEXT = 12  # tokens of KV the decodes attend to
 KV_SHORT = 13  # 1 when some decode may lack the KV for its next token
 BLOCK_TOKENS = 14  # tokens that a block of KV holds
-COUNTERS = 15
+FAULT = 15  # which of the policy's rules has failed (`niyama.faults`), or NO_FAULT
+COUNTERS = 16
+NO_FAULT = 0
 
 # indices of Scheduler.gauge
 ALPHA = 0  # s per token, in force
 PREFILL_RATE = 1  # tokens/s, running average (artifact: starts at 8500, weight 0.995)
 MIN_SLACK_S = 2  # least decode slack of the last plan
 PREDICTED_S = 3  # predicted duration of the last plan
-GAUGES = 4
+FAULT_ANSWER = 4  # what the rule that failed answered, and then its arguments
+GAUGES = 19
 
 
 class Scheduler(NamedTuple):

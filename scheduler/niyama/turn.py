@@ -29,6 +29,7 @@ from niyama.release import leave, preempt, secure_decode_blocks
 from niyama.requests import RequestTable, new_table
 from niyama.rules import budget_at, doomed_at, rank_at
 from niyama.scheduler import (
+    FAULT,
     KV_FREE_BLOCKS,
     PLANNED,
     PREDICTED_S,
@@ -98,7 +99,7 @@ class _Lists(NamedTuple):
 
 
 # What the host reads of a plan beside its chunks: PLANNED, the five numbers of the Batch, and these.
-ANSWER = 11
+ANSWER = 12
 
 _I4, _F8 = types.int32[::1], types.float64[::1]
 _COLUMNS = tuple(typeof(column) for column in new_table(1))
@@ -130,7 +131,7 @@ def tell(s, batch, answer):
     answer[4], answer[5] = batch.prefill_work, batch.top_prefix
     answer[6], answer[7] = s.gauge[PREDICTED_S], s.count[RELEGATIONS]
     answer[8], answer[9] = s.count[UN_RELEGATIONS], s.count[PREEMPTIONS]
-    answer[10] = s.count[KV_FREE_BLOCKS]
+    answer[10], answer[11] = s.count[KV_FREE_BLOCKS], s.count[FAULT]
 
 
 @compiled

@@ -8,7 +8,7 @@ from plain import LINEAR, ROOFLINE
 
 from niyama import PAPER_CLASSES, Policy, QoSClass, load_card, load_policy
 from niyama.requests import fill, new_table
-from niyama.rules import budget_rule, rank_rule
+from niyama.rules import budget_rule
 from niyama.sim import Pool, Requests, System, shared, simulate
 
 NAN, INF = float("nan"), float("inf")
@@ -39,6 +39,8 @@ def test_a_qos_class_refuses_bad_slos(arguments, words):
         ("min_chunk_tokens", -128, "an integer >= 1"),
         ("min_chunk_tokens", 2501, "at most max_chunk_tokens"),
         ("max_running", 0, "an integer >= 1"),
+        ("max_running", 999_999_999_999, "at most 1000000"),
+        ("margin", 1e308, "at most 1e+09"),
         ("kv_low_chunk_tokens", 0, "an integer >= 1"),
         ("kv_low_tokens", -1, "finite and not negative"),
         ("kv_reserve", NAN, "finite and not negative"),
@@ -155,7 +157,7 @@ def test_systems_refuse_what_cannot_run():
     assert_refused(lambda: simulate(silo, requests(), ROOFLINE, ROOFLINE), words)
 
 
-@pytest.mark.parametrize("noise", [-0.1, NAN, INF])
+@pytest.mark.parametrize("noise", [-0.1, NAN, INF, 1e308])
 def test_noise_is_finite_and_not_negative(noise):
     run = lambda: simulate(shared(load_policy("niyama")), requests(), ROOFLINE, ROOFLINE, noise=noise)  # noqa: E731
     assert_refused(run, (f"noise is {noise}", "finite and not negative"))
@@ -166,17 +168,16 @@ def no_tokens_ever(model, batch, limits, prefix, slack_s):
     return 0
 
 
-@rank_rule
-def not_a_number(job, alpha):
-    return float("nan")
-
-
-@pytest.mark.parametrize("rule", [{"prefill_budget": no_tokens_ever}, {"rank": not_a_number}])
-def test_a_policy_that_plans_nothing_is_refused_where_it_stalls(rule):
+def test_a_policy_that_plans_nothing_is_refused_where_it_stalls():
     """A user's rule that never lets anything run ends in an error, not in an endless simulation."""
-    system = shared(Policy("lazy", **rule))
-    words = ("policy 'lazy' plans nothing at 0.0 s", "1 requests wait", "at least 1 token", "never nan")
+    system = shared(Policy("lazy", prefill_budget=no_tokens_ever))
+    words = ("policy 'lazy' plans nothing at 0.0 s", "1 requests wait", "at least 1 token")
     assert_refused(lambda: simulate(system, requests(), ROOFLINE, ROOFLINE), words)
+
+
+def test_no_requests_are_refused():
+    nobody = requests(**{name: np.zeros(0, int) for name in ("class_index", "arrival_s", "prompt_tokens")})
+    assert_refused(lambda: simulate(shared(load_policy("niyama")), nobody, ROOFLINE, ROOFLINE), ("there are none",))
 
 
 def assert_refused(action, words):

@@ -76,6 +76,6 @@ def test_an_edit_of_a_file_that_a_policy_file_imports_counts_at_once(tmp_path):
 
 def test_a_policy_file_that_fails_leaves_no_module_behind(tmp_path):
     (tmp_path / "broken.py").write_text("1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ValueError, match=r"broken\.py, line 1: ZeroDivisionError"):
         load_policy(f"{tmp_path / 'broken.py'}:mine")
     assert not [name for name in sys.modules if name.startswith("broken_")]

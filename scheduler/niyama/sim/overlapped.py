@@ -16,7 +16,7 @@ from niyama.compiled import compiled
 from niyama.latency.model import Batch, seconds
 from niyama.plan import plan
 from niyama.release import leave, secure_decode_blocks
-from niyama.scheduler import PLANNED, PREFILLING, QUEUED, RUNNING, RUNNING_CONTEXT
+from niyama.scheduler import FAULT, NO_FAULT, PLANNED, PREFILLING, QUEUED, RUNNING, RUNNING_CONTEXT
 from niyama.sim.replica import (
     FINISHED,
     ITERATIONS,
@@ -59,6 +59,8 @@ def advance_overlapped(w, f, s, t, p, rules, predictor, executor, most_iteration
     now_s = w.clock_s[0]
     stop = w.progress[ITERATIONS] + most_iterations
     while w.progress[FINISHED] < n and w.progress[ITERATIONS] < stop and not (0 < rows <= w.progress[LOGGED]):
+        if s.count[FAULT] != NO_FAULT:
+            break
         batch, predicted_s, duration_s = _in_flight(f), f.gauge[PREDICTED_S], 0.0
         if _tokens(batch) > 0:
             duration_s = seconds(executor, batch) * noise_factor(w.noise[0], w.noise[1], w.progress[ITERATIONS])

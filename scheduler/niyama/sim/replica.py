@@ -23,8 +23,10 @@ from niyama.plan import plan
 from niyama.release import finish, secure_decode_blocks
 from niyama.scheduler import (
     BLOCK_TOKENS,
+    FAULT,
     KV_FREE_BLOCKS,
     MIN_SLACK_S,
+    NO_FAULT,
     PLANNED,
     PREDICTED_S,
     QUEUED,
@@ -69,13 +71,16 @@ LOG_COLUMNS = (
 def advance(w, s, t, p, rules, predictor, executor, most_iterations):
     """Run until all requests have finished, the log is full or `most_iterations` more have passed.
 
-    Also stops, before the iteration counts, where the policy plans nothing although requests wait and none decodes.
+    Also stops, before the iteration counts, where the policy plans nothing although requests wait and none decodes, and
+    where one of its rules failed.
     """
     n = len(w.arrival_s)
     now_s = w.clock_s[0]
     stop = w.progress[ITERATIONS] + most_iterations
     rows = len(w.log)
     while w.progress[FINISHED] < n and w.progress[ITERATIONS] < stop and not (0 < rows <= w.progress[LOGGED]):
+        if s.count[FAULT] != NO_FAULT:
+            break
         if s.count[QUEUED] + s.count[RUNNING] == 0:
             now_s = max(now_s, w.arrival_s[w.progress[NEXT_ARRIVAL]])
         admit(w, s, t, p, rules, now_s)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from niyama.faults import refuse_fault, rule_error
 from niyama.latency import ModelCard
 from niyama.policies import Policy
 from niyama.qos import QoSClass
@@ -17,6 +18,7 @@ from niyama.sim.replica import FINISHED, ITERATIONS, LOG_COLUMNS, LOGGED, World,
 from niyama.sim.system import System, route
 
 ORACLE_ESTIMATOR = "oracle"
+MOST_NOISE = 10.0  # of the log of step times: a factor of 20,000 either way
 SLICE_ITERATIONS = 2_000_000
 LOG_ROWS = 65_536
 SEED_STRIDE = 1009  # noise streams of one seed; more than a system has replicas
@@ -46,6 +48,8 @@ class Requests:
 
     def check(self, kv_tokens: int) -> None:
         """ValueError naming the first row, or the column, that a replica with `kv_tokens` of KV cannot serve."""
+        if len(self) == 0:
+            raise ValueError("requests: there are none; give at least one")
         for column in ("class_index", "prompt_tokens", "output_tokens", "important", "app", "emitted_tokens"):
             values = getattr(self, column)
             if values is not None and len(values) != len(self):
@@ -113,7 +117,8 @@ def simulate(
     log of step times. overlapped: plan while the iteration before is in flight (`niyama.sim.overlapped`).
     started_first: run prompts in KV before new ones, as vLLM does (and overlapped): one latency model cares.
     progress: called now and then with the number of requests finished so far.
-    Raises ValueError for requests that cannot be served, for classes without a pool and for a policy that stalls.
+    Raises ValueError for requests that cannot be served, for classes without a pool, for a policy that stalls
+    and, as RuleError, for a rule that fails.
     """
     kv_tokens = check_run(requests, executor, noise)
     columns = requests.class_index, requests.arrival_s, requests.prompt_tokens
@@ -141,8 +146,8 @@ def check_run(requests: Requests, executor: ModelCard, noise: float) -> int:
     """Tokens of KV of a replica, in whole blocks; ValueError when the run makes no sense."""
     kv_tokens = executor.kv_tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
     requests.check(kv_tokens)
-    if not (np.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise is {noise}; it must be finite and not negative")
+    if not 0 <= noise <= MOST_NOISE:
+        raise ValueError(f"noise is {noise}; it must be finite and not negative, at most {MOST_NOISE:g}")
     return kv_tokens
 
 
@@ -215,14 +220,18 @@ def _run_replica(
     executor: ModelCard,
     overlapped: bool,
 ) -> Iterator[np.ndarray]:
-    """Yield the iteration log slice by slice until every request has finished; ValueError when the policy stalls."""
+    """Yield the iteration log slice by slice to the end; ValueError when the policy stalls or a rule of it fails."""
     params, rules = policy.params(), policy.rules()
     models = predictor.build(), executor.build()
     flight = (new_flight(len(world.arrival_s), policy.max_running),) if overlapped else ()
     step = advance_overlapped if overlapped else advance
     while world.progress[FINISHED] < len(world.arrival_s):
         before = world.progress[ITERATIONS]
-        step(world, *flight, scheduler, table, params, rules, *models, SLICE_ITERATIONS)
+        try:
+            step(world, *flight, scheduler, table, params, rules, *models, SLICE_ITERATIONS)
+        except Exception as error:
+            raise rule_error(policy, error) from error
+        refuse_fault(policy, scheduler, models[0])
         if world.progress[ITERATIONS] == before:
             raise stall(policy, world.clock_s[0], scheduler)
         yield world.log[: world.progress[LOGGED]].copy()
@@ -233,5 +242,5 @@ def stall(policy: Policy, now_s: float, scheduler: Scheduler) -> ValueError:
     """The error of a policy that lets requests wait for nothing."""
     return ValueError(
         f"policy {policy.name!r} plans nothing at {now_s} s: {scheduler.count[QUEUED]} requests "
-        "wait and none decodes; its prefill_budget must then be at least 1 token and its rank never nan"
+        "wait and none decodes; its prefill_budget must then be at least 1 token"
     )

@@ -1,0 +1,156 @@
+"""Asking a policy's rules, and what happens when one of them fails: the run stops and says where.
+
+Compiled code cannot carry an exception out of a function pointer. So a user's rule answers what no sound rule does
+when it raises (`niyama.own_rules`); whoever asks notes that, once, with the arguments, and the host stops. The call is
+then repeated in plain Python, which names file, line and error. A senseless answer stops the host in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from niyama.compiled import compiled, compiled_apart
+from niyama.latency import Batch, LatencyModel
+from niyama.own_rules import RuleError, source_of
+from niyama.rules import Job, Limits, Outlook
+from niyama.scheduler import FAULT, FAULT_ANSWER, NO_FAULT, Scheduler
+
+if TYPE_CHECKING:
+    from niyama.policies import Policy
+
+RANK, BUDGET, DOOMED = 1, 2, 3  # values of count[FAULT] beside NO_FAULT
+_RULES = {RANK: "rank", BUDGET: "prefill_budget", DOOMED: "doomed"}
+_WANTED = {RANK: "a finite number", BUDGET: "a number of tokens from 0 to 2147483647", DOOMED: "True or False"}
+MOST_TOKENS = 2**31 - 1
+
+
+@compiled
+def ask_rank(s, rules, job, alpha):
+    """The request's rank, lower first."""
+    key = rules.rank(job, alpha)
+    if not math.isfinite(key):
+        _note_rank(s, job, alpha, key)
+    return key
+
+
+@compiled
+def ask_budget(s, rules, model, batch, limits, prefix, slack_s):
+    """Prefill tokens to add to the batch."""
+    tokens = rules.prefill_budget(model, batch, limits, prefix, slack_s)
+    if not 0 <= tokens <= MOST_TOKENS:
+        _note_budget(s, batch, limits, prefix, slack_s, tokens)
+        return 0
+    return int(tokens)
+
+
+@compiled
+def ask_doomed(s, rules, view):
+    """Whether to relegate."""
+    verdict = rules.doomed(view)
+    if verdict < 0:
+        _note_doomed(s, view)
+        return False
+    return verdict > 0
+
+
+@compiled_apart
+def _note_rank(s, job, alpha, key):
+    if s.count[FAULT] != NO_FAULT:
+        return
+    s.count[FAULT] = RANK
+    a, g = FAULT_ANSWER, s.gauge
+    g[a], g[a + 1], g[a + 2], g[a + 3], g[a + 4] = (
+        key,
+        job.arrival_s,
+        job.deadline_s,
+        job.prompt_tokens,
+        job.prefill_left,
+    )
+    g[a + 5], g[a + 6], g[a + 7] = job.decode_left, job.interactive, alpha
+
+
+@compiled_apart
+def _note_budget(s, batch, limits, prefix, slack_s, tokens):
+    if s.count[FAULT] != NO_FAULT:
+        return
+    s.count[FAULT] = BUDGET
+    a, g = FAULT_ANSWER, s.gauge
+    g[a], g[a + 1], g[a + 2], g[a + 3] = tokens, batch.decodes, batch.decode_context, batch.prefill_tokens
+    g[a + 4], g[a + 5], g[a + 6] = batch.prefill_work, batch.top_prefix, limits.max_chunk_tokens
+    g[a + 7], g[a + 8], g[a + 9] = limits.min_chunk_tokens, limits.margin, limits.kv_free_tokens
+    g[a + 10], g[a + 11], g[a + 12] = limits.kv_low_tokens, limits.kv_low_chunk_tokens, limits.step_s
+    g[a + 13], g[a + 14] = prefix, slack_s
+
+
+@compiled_apart
+def _note_doomed(s, view):
+    if s.count[FAULT] != NO_FAULT:
+        return
+    s.count[FAULT] = DOOMED
+    a, g = FAULT_ANSWER, s.gauge
+    g[a + 1], g[a + 2], g[a + 3] = view.now_s, view.earliest_s, view.deadline_s
+    g[a + 4], g[a + 5], g[a + 6] = view.prefill_left, view.started, view.prefill_rate
+
+
+def refuse_fault(policy: Policy, s: Scheduler, model: LatencyModel) -> None:
+    """RuleError when a rule of `policy` has failed since the scheduler was made; model: the predictor it was given."""
+    if s.count[FAULT] != NO_FAULT:
+        raise _explained(policy, int(s.count[FAULT]), s.gauge[FAULT_ANSWER:].tolist(), model)
+
+
+def rule_error(policy: Policy, error: Exception) -> Exception:
+    """An exception that came out of a rule run as plain Python, as a RuleError; any other as it is."""
+    for kind, name in _RULES.items():
+        code = source_of(getattr(policy, name)).__code__
+        if any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__)):
+            return RuleError(f"{_where(policy, kind, error)}: {_said(error)}; correct the rule")
+    return error
+
+
+def _explained(policy: Policy, kind: int, noted: list[float], model: LatencyModel) -> RuleError:
+    """Repeat the call that failed in plain Python and say what it does."""
+    answer, arguments = noted[0], _arguments(kind, noted[1:], model)
+    shown = ", ".join(str(value) for value in arguments if not isinstance(value, LatencyModel))
+    try:
+        again = source_of(getattr(policy, _RULES[kind]))(*arguments)
+    except Exception as error:
+        return RuleError(f"{_where(policy, kind, error)}: {_said(error)}, asked about {shown}; correct the rule")
+    if kind == DOOMED or not _sound(kind, again):
+        answer = again
+    return RuleError(f"{_where(policy, kind, None)} answers {answer}, asked about {shown}; it must be {_WANTED[kind]}")
+
+
+def _sound(kind: int, answer: Any) -> bool:
+    return math.isfinite(answer) and (kind != BUDGET or 0 <= answer <= MOST_TOKENS)
+
+
+def _arguments(kind: int, noted: list[float], model: LatencyModel) -> tuple[Any, ...]:
+    """The rule's arguments from the numbers noted, each of its declared type."""
+    if kind == RANK:
+        return _typed(Job, noted[:6]), noted[6]
+    if kind == DOOMED:
+        return (_typed(Outlook, noted[:6]),)
+    return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:12]), int(noted[12]), noted[13]
+
+
+def _typed(view: type, numbers: list[float]) -> Any:
+    kinds = {"int": int, "float": float, "bool": bool}
+    names = (getattr(kind, "__name__", kind) for kind in view.__annotations__.values())
+    return view(*(kinds[getattr(n, "__forward_arg__", n)](v) for n, v in zip(names, numbers, strict=True)))
+
+
+def _where(policy: Policy, kind: int, error: Exception | None) -> str:
+    """Policy, file, line and rule; the line is the innermost of the rule's file that `error` passed, or the rule's."""
+    source = source_of(getattr(policy, _RULES[kind]))
+    file, line = source.__code__.co_filename, source.__code__.co_firstlineno
+    for frame in traceback.extract_tb(error.__traceback__) if error is not None else ():
+        if frame.filename == file:
+            line = frame.lineno
+    return f"policy {policy.name!r}: {Path(file).name}, line {line}, {_RULES[kind]} {source.__name__!r}"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

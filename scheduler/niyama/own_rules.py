@@ -1,0 +1,221 @@
+"""Making a rule of a function: what a user is likely to get wrong is refused in one line, before numba sees it.
+
+A rule of ours is compiled as it is. A user's is compiled with a guard round it: where it raises, it answers what no
+sound rule does (`RuleKind.fault`), so that the kernel can tell and stop (`niyama.faults`).
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import re
+import textwrap
+from collections import deque
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from numba import config
+from numba.core.errors import NumbaError
+
+from niyama.compiled import function_pointer, guarded_pointer
+
+
+class RuleError(ValueError):
+    """A rule of a policy makes no sense, or has failed; one line: file, line, what is wrong and what to do."""
+
+
+class RuleKind(NamedTuple):
+    """One of the three questions that a policy answers.
+
+    field: of Policy. views: its arguments by name, with the NamedTuple that each is, or None for a number. convert:
+    an expression that makes the answer from `value`. fault: what the guard answers when the rule raises.
+    """
+
+    field: str
+    signature: object
+    views: dict[str, type | None]
+    convert: str
+    fault: float
+
+    @property
+    def decorator(self) -> str:
+        """The name of the decorator that makes such a rule."""
+        return {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule"}[self.field]
+
+
+def rule_decorator(kind: RuleKind) -> Callable[[Callable], Callable]:
+    """The decorator that makes a rule of this kind. It raises RuleError."""
+
+    def decorate(function: Callable) -> Callable:
+        """`function` as a rule for the compiled kernel."""
+        ours = getattr(function, "__module__", "").startswith("niyama.")
+        problem = None if ours else next(_problems(function, kind), None)
+        if problem is not None:
+            raise RuleError(problem)
+        rule = function
+        if not config.DISABLE_JIT:
+            rule = _compiled(function, kind)
+        rule.field = kind.field
+        return rule
+
+    return decorate
+
+
+def source_of(rule: Callable) -> FunctionType:
+    """The Python function behind a rule, compiled or not."""
+    return getattr(rule, "__wrapped__", rule)
+
+
+def why_no_rule(rule: Any, field: str) -> str | None:
+    """What is wrong with `rule` as the `field` of a Policy, and what to do; None for a rule of that kind."""
+    made_for = getattr(rule, "field", None)
+    if made_for == field:
+        return None
+    decorator = {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule"}[field]
+    fix = f"write a def with @{decorator} above it (from niyama.rules import {decorator})"
+    if made_for is not None:
+        return f"{field} is {source_of(rule).__name__!r}, a rule for {made_for}; {fix}"
+    if isinstance(rule, FunctionType):
+        what = "a lambda" if rule.__name__ == "<lambda>" else f"the plain function {rule.__name__!r}"
+        return f"{field} is {what} at {_at(rule)}; {fix}"
+    return f"{field} is {rule!r}; {fix}"
+
+
+def _compiled(function: FunctionType, kind: RuleKind) -> Callable:
+    if function.__module__.startswith("niyama."):
+        return function_pointer(kind.signature)(function)
+    try:
+        return guarded_pointer(kind.signature, tuple(kind.views), kind.convert, kind.fault)(function)
+    except NumbaError as error:
+        raise RuleError(f"{_at(function, _numba_line(function, error))}: {_numba_words(error)}") from None
+
+
+def _problems(function: Any, kind: RuleKind) -> Iterator[str]:
+    """What is wrong with `function` as a rule, worst first."""
+    if not isinstance(function, FunctionType):
+        yield f"@{kind.decorator} stands above {function!r}; put it above a def"
+        return
+    if function.__name__ == "<lambda>":
+        yield f"{_at(function)}: a lambda is no rule; write a def with @{kind.decorator} above it"
+    wanted, given = ", ".join(kind.views), inspect.signature(function)
+    try:
+        given.bind(*kind.views)
+    except TypeError:
+        yield f"{_at(function)}: {function.__name__}{given} has other arguments; write {function.__name__}({wanted})"
+        return
+    tree = _tree(function)
+    if tree is None:
+        return
+    names = list(given.parameters)[: len(kind.views)]
+    views = dict(zip(names, kind.views.values(), strict=True))
+    for node in ast.walk(tree):
+        line = function.__code__.co_firstlineno + getattr(node, "lineno", 1) - 1
+        problem = _state(function, node, views) or _attribute(node, views) or _unknown_name(function, node)
+        if problem is not None:
+            yield f"{_at(function, line)}: {problem}"
+
+
+def _tree(function: FunctionType) -> ast.AST | None:
+    """The function's syntax tree; None where its source cannot be had, as for one that is typed at a prompt."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    except (OSError, TypeError, SyntaxError):
+        return None
+
+
+def _attribute(node: ast.AST, views: dict[str, type | None]) -> str | None:
+    """An attribute that an argument does not have."""
+    if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
+        return None
+    view = views.get(node.value.id)
+    known = getattr(view, "_fields", ())
+    if view is None or node.attr in known or hasattr(view, node.attr):
+        return None
+    close = get_close_matches(node.attr, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{view.__name__} has no {node.attr!r}; {hint}It has {', '.join(known)}".replace("; It", "; it")
+
+
+def _state(function: FunctionType, node: ast.AST, views: dict[str, type | None]) -> str | None:
+    """A change of something that outlives the call, or an object that is there to be changed."""
+    targets: list[ast.AST] = []
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    name = None
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        name = node.names[0]
+    for target in targets:
+        base = target
+        while isinstance(base, ast.Subscript | ast.Attribute):
+            base = base.value
+        if base is not target and isinstance(base, ast.Name):
+            name = base.id if base.id in views or base.id not in function.__code__.co_varnames else name
+    if name is None and isinstance(node, ast.Name) and isinstance(_outside(function).get(node.id), _CONTAINERS):
+        name = node.id
+    if name is None:
+        return None
+    if name in views:
+        return f"a rule changes nothing, and {name!r} is what it is told; compute the answer from it"
+    return (
+        f"rules keep no state: {name!r} lives outside {function.__name__!r}; answer by the arguments alone, and by "
+        "constants (numbers, tuples, numpy arrays that are only read)"
+    )
+
+
+_CONTAINERS = (list, dict, set, deque)
+
+
+def _unknown_name(function: FunctionType, node: ast.AST) -> str | None:
+    """A name that is defined nowhere, or below the rule."""
+    if not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+        return None
+    known = {*function.__code__.co_names} - {*function.__code__.co_varnames, *function.__code__.co_cellvars}
+    if node.id not in known or node.id in _outside(function) or hasattr(builtins, node.id):
+        return None
+    close = get_close_matches(node.id, [*function.__code__.co_varnames, *function.__globals__], n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "define it above the rule"
+    return f"{node.id!r} is not defined; {hint}"
+
+
+def _outside(function: FunctionType) -> dict[str, Any]:
+    """What the function can see beside its own variables."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {**function.__globals__, **{name: cell.cell_contents for name, cell in cells if _is_filled(cell)}}
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # assigned below the rule
+        return False
+
+
+def _at(function: FunctionType, line: int | None = None) -> str:
+    code = function.__code__
+    return f"{Path(code.co_filename).name}, line {line or code.co_firstlineno}"
+
+
+def _numba_line(function: FunctionType, error: NumbaError) -> int | None:
+    """The line of the user's file that numba names last."""
+    lines = re.findall(r'File "([^"]+)", line (\d+)', _plain(error))
+    name = Path(function.__code__.co_filename).name
+    return next((int(line) for file, line in reversed(lines) if Path(file).name == name), None)
+
+
+def _numba_words(error: NumbaError) -> str:
+    """What numba says, without its frame."""
+    frame = ("Failed in", "File ", "During:", "Invalid use of", "Known signatures", "This error", "No implementation")
+    lines = [line.strip(" -*>") for line in _plain(error).splitlines()]
+    said = next((line for line in lines if line and not line.startswith(frame)), "it cannot be compiled")
+    return f"numba cannot compile this: {said}; use numbers, tuples and functions of math and numpy"
+
+
+def _plain(error: NumbaError) -> str:
+    """Its message without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error))
