@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from artifact.alone import Growth
 from artifact.config import ClassSpec, RunSpec
 from artifact.experiments import ClusterExperiment
 from artifact.fluid import fluid_bound_qps
@@ -48,6 +49,7 @@ class Fleets:
         """Fewest replicas of a one-pool system that hold at `spec.load_qps`.
 
         Starts at the fluid bound, below which nothing holds for long. Seed 0 finds the neighbourhood, all decide.
+        ConfigError when a class cannot be met by any number.
         """
 
         def sized(replicas: int) -> RunSpec:
@@ -64,10 +66,11 @@ class Fleets:
         source = trace(spec.trace)
         bound = fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
         replicas = max(1, math.floor(spec.load_qps / bound))
-        while self.worst(sized(replicas), 0) > THRESHOLD:
+        growth = Growth(spec, self.seeds, replicas, with_tbt=False)
+        while replicas < growth.patience and self.worst(sized(replicas), 0) > THRESHOLD:
             replicas += 1
         while not holds(replicas):
-            replicas += 1
+            replicas += growth.after(replicas, replicas)
         while replicas > 1 and holds(replicas - 1):
             replicas -= 1
         return replicas

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from artifact import metrics
+from artifact.alone import Growth
 from artifact.config import RunSpec
 from artifact.fluid import fluid_bound_qps
 from artifact.panels.settings import Fleets
@@ -60,11 +61,12 @@ class Planner:
 
         With several pools, up where the class with most violations is at home, down wherever one less still holds:
         a fleet of which no pool can spare a replica. Smaller ones that trade replicas between pools are tried too.
+        ConfigError when a class cannot be met by any number.
         """
-        sizes = start
+        sizes, growth = start, Growth(self.spec, self.seeds, sum(start), with_tbt=True)
         while not self.holds(sizes):
             worst = int(np.argmax(self.rate(sizes, 0))) if len(sizes) > 1 else 0
-            sizes = _changed(sizes, {worst: 1})
+            sizes = _changed(sizes, {worst: growth.after(sum(sizes), sizes[worst])})
         while (smaller := next((s for s in _smaller(sizes) if self.holds(s)), None)) is not None:
             sizes = smaller
         return sizes

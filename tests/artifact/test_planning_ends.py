@@ -1,0 +1,54 @@
+"""Searches for the fewest replicas end: with the number, when a class cannot be met by any."""
+
+import pytest
+
+from artifact import alone, cluster
+from artifact.cluster import Fleets
+from artifact.config import ClassSpec, ConfigError, RunSpec
+from artifact.panels.polyserve import Planner
+
+TRACE = "azure-code-2023-synth"
+CHAT = ClassSpec(name="chat", share=1.0, ttft_s=0.6, tbt_s=0.05)
+
+
+def spec(*classes, system="niyama"):
+    return RunSpec(trace=TRACE, system=system, load_qps=4.0, requests=400, classes=classes)
+
+
+@pytest.mark.parametrize("plan", [lambda s: Fleets(2).plan(s), lambda s: Planner(s, 1).plan((1,))])
+def test_a_ttft_below_the_prefill_of_long_prompts_is_said_not_searched_for_ever(plan):
+    words = (
+        r"class 'chat' misses \d+\.\d% of its requests on any number of replicas .*TTFT of 0\.6 s .* from [\d,]+ tokens on"
+    )
+    with pytest.raises(ConfigError, match=words):
+        plan(spec(CHAT))
+
+
+def test_the_class_that_cannot_be_met_is_named():
+    easy = ClassSpec(name="nightly", share=0.5, ttlt_s=3600.0)
+    with pytest.raises(ConfigError, match="class 'chat' misses"):
+        Fleets(1).plan(spec(easy, CHAT.model_copy(update={"share": 0.5})))
+
+
+def test_a_batch_class_that_cannot_be_met_is_said():
+    with pytest.raises(
+        ConfigError, match=r"class 'batch' misses .*TTLT of 0\.1 s is less than one request alone takes"
+    ):
+        Fleets(1).plan(spec(ClassSpec(name="batch", share=1.0, ttlt_s=0.1)))
+
+
+def test_what_can_be_met_is_planned_as_before():
+    """With patience left and without: the same fewest replicas."""
+    easy = spec(CHAT.model_copy(update={"ttft_s": 6.0}))
+    size = Fleets(1).plan(easy)
+    fleets = Fleets(1)
+    worst = [fleets.worst(easy.model_copy(update={"replicas": (n,)}), 0) for n in (size - 1, size) if n]
+    assert worst[-1] <= 0.01 < (worst[0] if size > 1 else 1)
+
+
+def test_a_fleet_that_never_holds_stops_at_a_replica_for_each_request(monkeypatch):
+    """Feasible alone, and yet nothing holds: no search goes on for ever."""
+    monkeypatch.setattr(alone, "refuse_infeasible", lambda *a, **k: None)
+    monkeypatch.setattr(cluster.Fleets, "worst", lambda self, spec, seed: 0.5)
+    with pytest.raises(ConfigError, match="one for each request, still miss more than 1%"):
+        Fleets(1).plan(spec(CHAT))
