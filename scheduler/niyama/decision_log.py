@@ -32,7 +32,7 @@ class DecisionLog:
     """Writes a log as it goes. `write` is a Host's `watch`; sizes: the Host's kv_tokens, apps and so on."""
 
     def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: int) -> None:
-        self._stream, self._turns = stream, 0
+        self._stream, self._turns, self.written_bytes = stream, 0, 0
         numbers = {name: value for name, value in vars(policy).items() if name not in _RULES}
         base = next((name for name, known in BUILT_IN.items() if _rules(known) == _rules(policy)), None)
         header = {"version": VERSION, "rules_of": base, "policy": numbers, "card": asdict(card)}
@@ -58,12 +58,12 @@ class DecisionLog:
             self._stream.flush()
 
     def close(self) -> None:
-        """Say that it is whole, and write out what is buffered."""
-        self._line({"turns": self._turns})
-        self._stream.close()
+        """Say that it is whole, and write out what is buffered; the file is closed even if that fails."""
+        with self._stream:
+            self._line({"turns": self._turns})
 
     def _line(self, values: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(values, separators=(",", ":")) + "\n")
+        self.written_bytes += self._stream.write(json.dumps(values, separators=(",", ":")) + "\n")  # ASCII
 
 
 def _rules(policy: Policy) -> list[Callable]:

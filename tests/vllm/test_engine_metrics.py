@@ -83,6 +83,7 @@ def test_the_rest_is_counted_by_class_and_field(metrics, tmp_path):
     metrics.fault("niyama_class")
     metrics.fault("a client's own words")
     metrics.fallback()
+    metrics.log_ended()
     metrics.correction(1.25)
     values = scraped(tmp_path)
     for name in ("relegations", "unrelegations"):
@@ -94,6 +95,7 @@ def test_the_rest_is_counted_by_class_and_field(metrics, tmp_path):
     assert values["niyama_qos_faults_total", ("field", "niyama_class")] == 1
     assert values["niyama_qos_faults_total", ("field", "unknown")] == 1
     assert values["niyama_fallbacks_total",] == 1
+    assert values["niyama_decision_log_ends_total",] == 1
     assert values["niyama_predictor_correction",] == 1.25
 
 

@@ -81,6 +81,7 @@ class SchedulerMetrics:
         self._chunk = self._histogram("niyama_chunk_tokens", "Prefill tokens of a step.", CHUNK_BUCKETS_TOKENS)
         self._decodes = self._counter("niyama_decode_tokens", "Decode tokens that were scheduled.")
         self._fallback = self._counter("niyama_fallbacks", "Internal errors after which vLLM's own order took over.")
+        self._log_ends = self._counter("niyama_decision_log_ends", "Decision logs that ended before their engine did.")
         self._correction = Gauge(
             "niyama_predictor_correction",
             "Factor that the predictor's step times are multiplied by; the largest of the engines'.",
@@ -155,6 +156,10 @@ class SchedulerMetrics:
     def fallback(self) -> None:
         """An internal error: vLLM's own order took over."""
         self._fallback.inc()
+
+    def log_ended(self) -> None:
+        """The decision log could not be written, or had reached its limit."""
+        self._log_ends.inc()
 
     def correction(self, factor: float) -> None:
         """The factor by which the predictor's step times are multiplied from now on."""

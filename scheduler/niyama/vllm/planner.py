@@ -13,12 +13,12 @@ from vllm.logger import init_logger
 from vllm.v1.request import RequestStatus
 
 from niyama import Policy
-from niyama.decision_log import DecisionLog
 from niyama.host import Host, Timing
 from niyama.scheduler import QUEUED
 from niyama.vllm import engine
 from niyama.vllm.clock import Step, StepClock
 from niyama.vllm.config import EngineConfig, load_config
+from niyama.vllm.engine_log import EngineLog
 from niyama.vllm.metrics import SchedulerMetrics
 from niyama.vllm.mirror import Live, Mirror, Orders
 from niyama.vllm.qos import serve
@@ -39,7 +39,7 @@ class Planner:
         config: EngineConfig,
         host: Host,
         metrics: SchedulerMetrics,
-        log: DecisionLog | None,
+        log: EngineLog,
         now: tuple[float, float],
     ) -> None:
         self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
@@ -60,15 +60,17 @@ class Planner:
         engine.refuse_unplannable(scheduler.vllm_config, scheduler.kv_cache_config)
         policy, card = _fitted(config.build_policy(), *engine.chunk_room(scheduler)), config.build_card()
         kv = {"kv_tokens": engine.kv_tokens(scheduler), "block_tokens": scheduler.block_size}
-        path = config.decision_log
-        log = None if path is None else DecisionLog.open(path, policy, card, apps=config.app_count, **kv)
-        host = Host(policy, card, apps=config.app_count, watch=log and log.write, **kv)
+        metrics = SchedulerMetrics([c.name for c in config.classes], environ)
+        parallel, apps = scheduler.vllm_config.parallel_config, config.app_count
+        log = EngineLog(config, parallel, metrics, policy, card, apps=apps, **kv)
+        watch = log.write if config.decision_log is not None else None
+        host = Host(policy, card, apps=apps, watch=watch, **kv)
         host.turn(QUIET)  # compiles now, not when the first request waits
         logger.info(
             "Niyama: policy %s, latency model %s (%s), %d tokens of KV, up to %d prompt tokens beside up to %d decodes",
             policy.name, card.name, card.hardware, kv["kv_tokens"], policy.max_chunk_tokens, policy.max_running,
         )  # fmt: skip
-        return cls(config, host, SchedulerMetrics([c.name for c in config.classes], environ), log, now)
+        return cls(config, host, metrics, log, now)
 
     def arrived(self, scheduler: Any, request: Any, monotonic_s: float) -> None:
         """A new request: what it is promised, and its row."""
@@ -181,15 +183,16 @@ class Planner:
         self._told.clear()
 
     def failed(self, error: Exception) -> None:
-        """The scheduler has switched us off because of `error`."""
-        self.metrics.fallback()
+        """The scheduler has switched us off because of `error`. Raises nothing."""
+        try:
+            self.metrics.fallback()
+        except Exception:  # a full disk under the metrics' files, say
+            logger.exception("Niyama: the fallback could not be counted")
         self.close()
 
     def close(self) -> None:
-        """Write out the decision log."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        """Write out the decision log. Raises nothing."""
+        self._log.close()
 
 
 def _fitted(policy: Policy, running: int, room: int) -> Policy:
