@@ -16,6 +16,7 @@ from niyama import Policy
 from niyama.host import Host, Timing
 from niyama.scheduler import QUEUED
 from niyama.vllm import engine
+from niyama.vllm.arrivals import ArrivalClock
 from niyama.vllm.clock import Step, StepClock
 from niyama.vllm.config import EngineConfig, load_config
 from niyama.vllm.engine_log import EngineLog
@@ -44,7 +45,7 @@ class Planner:
     ) -> None:
         self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
         self.mirror = Mirror(host, len(config.classes), config.delivery_s)
-        self._log, (self._start_s, self._epoch_s) = log, now
+        self._log, self._start_s, self._arrivals = log, now[0], ArrivalClock(*now)
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
         self._times = TokenTimes()
         self._producing: deque[np.ndarray] = deque()  # rows that get a token, by step in flight
@@ -72,7 +73,7 @@ class Planner:
         )  # fmt: skip
         return cls(config, host, metrics, log, now)
 
-    def arrived(self, scheduler: Any, request: Any, monotonic_s: float) -> None:
+    def arrived(self, scheduler: Any, request: Any, monotonic_s: float, wall_s: float) -> None:
         """A new request: what it is promised, and its row."""
         if request.resumable:
             raise engine.Unplannable(
@@ -81,7 +82,7 @@ class Planner:
         served = serve(self.config, getattr(request.sampling_params, "extra_args", None))
         if served.fault_field is not None:
             self.metrics.fault(served.fault_field)
-        arrival_s = min(monotonic_s - self._start_s, request.arrival_time - self._epoch_s)
+        arrival_s = self._arrivals.arrival_s(request.arrival_time, request.client_index, monotonic_s, wall_s)
         live = self.mirror.arrived(request, served, arrival_s, engine.cached_prefix_tokens(scheduler, request))
         due_s = arrival_s + served.deadline_slo_s if served.interactive else math.inf
         self._times.arrived(live.row, due_s, served.tbt_s)

@@ -36,7 +36,7 @@ class _Niyama:
         known = request.request_id in self.requests  # a further piece of a streaming input
         super().add_request(request, *args, **kwargs)
         if not known:
-            self._guarded(lambda planner: planner.arrived(self, request, time.monotonic()))
+            self._guarded(lambda planner: planner.arrived(self, request, time.monotonic(), time.time()))
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """One step: plan, let vLLM carry it out, report what it granted."""
