@@ -54,7 +54,8 @@ class Lives:
     def running(self, system, engine, classes, folder, **_):
         self.started += 1
         with listening(self.engine.application()) as url:
-            yield Fleet(system, url, self.engine.model, (Server(url),), None, 0.1)
+            self.server = Server(url)
+            yield Fleet(system, url, self.engine.model, (self.server,), None, 0.1)
 
 
 class Server:
@@ -95,6 +96,22 @@ def test_one_server_life_serves_all_loads_and_leaves_a_file_for_each(config, liv
         assert row["predictor"] == "none" and row["preemptions"] is None and row["iterations"] >= 0
         assert 0 <= row["violation_rate"] <= 1 and row["lag_p99_s"] < 0.5
     assert {"Q1", "Q2"} <= {row["group"] for row in rows}
+
+
+def test_a_run_that_outlived_a_server_is_no_measurement(config, lives, monkeypatch):
+    """The router may have had another replica do the dead one's work."""
+    whole = server_sweep.measure
+
+    def kills(client, requests):
+        measured = whole(client, requests)
+        lives.server.url = None
+        return measured
+
+    monkeypatch.setattr(server_sweep, "measure", kills)
+    own = life(config)
+    with pytest.raises(ServerError, match="dead"):
+        measure_life(own, QUIET)
+    assert not own.path(own.specs[0]).exists()
 
 
 def test_a_second_run_measures_only_what_is_missing(config, lives):
