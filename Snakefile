@@ -11,10 +11,13 @@ from pathlib import Path
 
 from artifact.experiments import load_experiments
 from artifact.run_lock import VARIABLE, take_over
+from artifact.workflow_config import one_line, refuse_unknown
 
 EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
 RESULTS = config.get("results", "results")
-CONFIG = load_experiments(Path(EXPERIMENTS))
+with one_line():
+    refuse_unknown(config, Path(workflow.basedir))
+    CONFIG = load_experiments(Path(EXPERIMENTS))
 
 # A killed run leaves its lock and its jobs: both end here, when the next one starts.
 RUN = "" if {"-n", "--dry-run", "--dryrun"} & set(sys.argv) else take_over()

@@ -8,11 +8,12 @@ from artifact.servers.config import load_server_experiment, servers_form
 SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
 # another latency model than the configuration's: a name, or the file of a card that was fitted to this machine
 SERVERS_LATENCY = config.get("servers_latency")
-SERVERS = load_server_experiment(Path(SERVERS_CONFIG), SERVERS_LATENCY)
+with one_line():
+    SERVERS = load_server_experiment(Path(SERVERS_CONFIG), SERVERS_LATENCY)
+    # short, full or none: what the report shows; none where vLLM is not installed, and the report says so
+    SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
 LATENCY_OPTION = f" --latency {quote(SERVERS_LATENCY)}" if SERVERS_LATENCY else ""
-# short, full or none: what the report shows; none where vLLM is not installed, and the report says so
-SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
 
 

@@ -1,0 +1,33 @@
+"""`snakemake --config`: every key that a rule reads is known, and nothing else is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from artifact.config import ConfigError
+from artifact.workflow_config import known_keys, refuse_unknown
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_known_keys_are_those_that_are_read():
+    assert {"experiments", "results", "servers", "servers_config"} <= set(known_keys(ROOT))
+    refuse_unknown({"servers": "none", "results": "results"}, ROOT)
+
+
+def test_an_unknown_key_gets_a_suggestion():
+    with pytest.raises(ConfigError, match=r"--config server is not known; did you mean 'servers'\? use one of "):
+        refuse_unknown({"server": "none"}, ROOT)
+
+
+@pytest.mark.parametrize("entry", ["servers=nne", "server=none", "experiments=nowhere.yaml"])
+def test_a_mistake_is_one_line_for_snakemake(entry, tmp_path):
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--config", entry, f"results={tmp_path}"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "profile" not in line and line]
+    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ")
+    assert entry.split("=")[1 if "server=" not in entry else 0] in lines[0]
