@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy, create_request_queue
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
+
+if TYPE_CHECKING:
+    from niyama.vllm.mirror import Orders
 
 #: Waiting queues by version: 0.26 has the first two; 0.32 and 0.33 the first and the last.
 QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
@@ -115,18 +118,10 @@ def queues(scheduler: Scheduler) -> list[str]:
     return [name for name in QUEUES if hasattr(scheduler, name)]
 
 
-def hand_back_queues(scheduler: Scheduler) -> None:
-    """vLLM's own first-come order from now on."""
-    scheduler.policy = SchedulingPolicy.FCFS
-    for name in queues(scheduler):
-        queue = create_request_queue(scheduler.policy)
-        for request in sorted(getattr(scheduler, name), key=lambda request: request.arrival_time):
-            queue.add_request(request)
-        setattr(scheduler, name, queue)
-
-
 class Imposed:
-    """Makes `schedule` see the plan's requests in the plan's order, no others, and a budget: `with imposed(...)`.
+    """Makes `schedule` see the plan's requests in the plan's order, no others, and a budget.
+
+    `impose`, vLLM's schedule, `withdraw`; and, whatever state that has come to, `lift`.
 
     Between steps waiting requests lie in pools without an order; within one, windows that show the planned ones take
     the pools' places. One object serves all steps, since making things anew would be most of what planning costs.
@@ -138,7 +133,7 @@ class Imposed:
         self._windows = {name: Pool() for name in self._pools}
         self._caps: Mapping[str, int] = {}
         self._offered: list[Request] = []
-        self._before = (0, False)
+        self._own = scheduler.policy, scheduler.max_num_scheduled_tokens, scheduler.need_mamba_block_aligned_split
         # Under KV pressure vLLM's own preemption then picks the worst rank.
         scheduler.policy = SchedulingPolicy.PRIORITY
         self._show(self._pools)
@@ -148,35 +143,31 @@ class Imposed:
     def _cap(self, request: Request, tokens: int, *_more: int) -> int:
         return min(tokens, self._caps.get(request.request_id, tokens))
 
-    def __call__(
-        self, running: list[Request], waiting: list[Request], caps: Mapping[str, int], budget_tokens: int
-    ) -> Imposed:
-        """What the next step is to see. caps: most tokens by request id, for those not capped by what is left."""
+    def impose(self, orders: Orders) -> bool:
+        """Show the next step what the plan has ordered; True."""
         scheduler = self._scheduler
-        if running is not scheduler.running:
-            scheduler.running[:] = running
-        self._offered, self._caps = waiting, caps
-        self._before = scheduler.max_num_scheduled_tokens, scheduler.need_mamba_block_aligned_split
-        scheduler.max_num_scheduled_tokens = min(budget_tokens, self._before[0])
-        scheduler.need_mamba_block_aligned_split = bool(caps)
-        return self
-
-    def __enter__(self) -> None:
+        if orders.running is not scheduler.running:
+            scheduler.running[:] = orders.running
+        self._offered, self._caps = orders.waiting, orders.caps
+        scheduler.max_num_scheduled_tokens = min(orders.budget_tokens, self._own[1])
+        scheduler.need_mamba_block_aligned_split = bool(orders.caps)
         self._show(self._windows)
-        for request in self._offered:
+        for request in orders.waiting:
             self._windows["waiting"].add_request(request)
+        return True
 
-    def __exit__(self, *_error: object) -> None:
-        scheduler, windows = self._scheduler, self._windows.values()
-        scheduler.max_num_scheduled_tokens, scheduler.need_mamba_block_aligned_split = self._before
+    def withdraw(self) -> None:
+        """The step is scheduled: everything in its place again."""
+        _, self._scheduler.max_num_scheduled_tokens, self._scheduler.need_mamba_block_aligned_split = self._own
         self._show(self._pools)
         for request in self._offered:
             if request.status == RequestStatus.RUNNING:
                 for pool in self._pools.values():
                     pool.discard(request)
-        for window in windows:
-            while window:  # left over, or preempted meanwhile
-                self._keep(window.pop_request())
+        for window in self._windows.values():
+            for request in window:  # left over, or preempted meanwhile
+                self._keep(request)
+            window.clear()
 
     def _show(self, queues_by_name: Mapping[str, Pool]) -> None:
         for name, queue in queues_by_name.items():
@@ -187,9 +178,25 @@ class Imposed:
             self._pools["waiting"].add_request(request)
 
     def lift(self) -> None:
-        """Leave the engine to itself from now on."""
-        del self._scheduler._mamba_block_aligned_split
-        hand_back_queues(self._scheduler)
+        """Leave the engine to itself from now on, also halfway through any of the above.
+
+        Every unfinished request that is found ends up in one place, the one that its status asks for.
+        """
+        scheduler = self._scheduler
+        vars(scheduler).pop("_mamba_block_aligned_split", None)
+        scheduler.policy, scheduler.max_num_scheduled_tokens, scheduler.need_mamba_block_aligned_split = self._own
+        found = {r.request_id: (r, "waiting") for r in scheduler.running}
+        for name, pool in self._pools.items():
+            found.update((r.request_id, (r, name)) for queue in (self._windows[name], pool) for r in queue)
+        unfinished = [(r, name) for r, name in found.values() if not r.is_finished()]
+        scheduler.running[:] = [r for r, _ in unfinished if r.status == RequestStatus.RUNNING]
+        unfinished.sort(key=lambda place: (place[0].status != RequestStatus.PREEMPTED, place[0].arrival_time))
+        for name in self._pools:
+            queue = create_request_queue(scheduler.policy)
+            for request, its in unfinished:
+                if its == name and request.status != RequestStatus.RUNNING:
+                    queue.add_request(request)
+            setattr(scheduler, name, queue)
 
 
 def preempt(scheduler: Scheduler, request: Request, timestamp_s: float) -> None:
@@ -236,6 +243,10 @@ class Pool(RequestQueue):
     def remove_requests(self, requests: Iterable[Request]) -> None:
         for request in requests:
             self.discard(request)
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._requests.clear()
 
     def discard(self, request: Request) -> None:
         """Remove the request if it is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ class Live:
     served: Served
     row: int
     arrival_s: float
+    priority: int  # the client's; while the request holds KV, vLLM sees its rank instead
     held: bool = False  # some of it is in KV
     preemptions: int = 0
     relegations: int = 0
@@ -71,6 +72,7 @@ class Mirror:
         self._started: dict[str, Live] = {}  # part of their prompt is in KV
         self._decoding: dict[str, Live] = {}
         self._decoding_rows: np.ndarray | None = None  # of the above; None when it has changed
+        self._lost: set[int] = set()  # rows whose KV vLLM freed since the last plan
         self._preemptions = 0
         self._relegations = (0, 0)
 
@@ -86,7 +88,7 @@ class Mirror:
             served.important,
             served.app,
         )
-        live = Live(request, served, self.host.arrive(new), arrival_s)
+        live = Live(request, served, self.host.arrive(new), arrival_s, request.priority)
         self.lives[request.request_id] = self.by_row[live.row] = live
         self.waiting[served.class_index] += 1
         return live
@@ -122,25 +124,27 @@ class Mirror:
 
     def plan(self, timing: Timing, running: list[Any]) -> Orders:
         """Have the next step planned; `running` is vLLM's list as it stands."""
+        self._lost.clear()
         plan = self.host.turn(timing)
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
             return Orders(plan, running, [], {}, plan.batch.decodes, [])
         dropped = self._dropped(plan)
         caps = dict.fromkeys(self._started, 0)
-        started, waiting = [], []
+        planned, waiting = [], []
         for row, tokens in zip(plan.rows, plan.tokens, strict=True):
             live = self.by_row[row]
             request = live.request
             caps[request.request_id] = tokens
             if live.held:
-                started.append(request)
+                planned.append(request.request_id)
             elif request not in dropped:  # vLLM never resumes in the step that preempts
                 waiting.append(request)
         order = [r for r in running if r not in dropped] if dropped else running
         if self._started:
-            decodes = [r for r in order if r.request_id not in self._started]
-            passed_over = [live.request for live in self._started.values() if live.row not in plan.rows]
-            order = decodes + started + passed_over
+            places = {request_id: i for i, request_id in enumerate(planned)}
+            prompts = [r for r in order if r.request_id in self._started]
+            prompts.sort(key=lambda request: places.get(request.request_id, len(places)))
+            order = [r for r in order if r.request_id not in self._started] + prompts
         return Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped)
 
     def _dropped(self, plan: Plan) -> list[Any]:
@@ -154,9 +158,19 @@ class Mirror:
             self._let_go(live)
         return [live.request for live in lost]
 
-    def granted(self, plan: Plan, scheduled: Mapping[str, int], preempted: Collection[str]) -> Granted:
-        """Report what vLLM granted, in tokens by request id, and whom it preempted on its own."""
-        if not plan.rows and not preempted and len(scheduled) == len(self._decoding):
+    def lost(self, request_id: str) -> Live | None:
+        """vLLM freed the request's KV; None when that was the plan's own doing."""
+        live = self.lives.get(request_id)
+        if live is None or not live.held:
+            return None
+        self._let_go(live)
+        self._lost.add(live.row)
+        self.host.report(LOST, live.row)
+        return live
+
+    def granted(self, plan: Plan, scheduled: Mapping[str, int]) -> Granted:
+        """Report what vLLM granted, in tokens by request id."""
+        if not plan.rows and len(scheduled) == len(self._decoding):
             self.host.report(ALL_DECODED, 0)
             return Granted(self._rows_of_decoding(), len(scheduled), plan.batch.decode_context, [], 0)
         lives = [self.by_row[row] for row in plan.rows]
@@ -171,15 +185,11 @@ class Mirror:
             context = int(self.host.table.computed_tokens[producing].sum())
         chunks = [self._chunk(live, scheduled[live.request.request_id]) for live in prompts]
         for live in lives:
-            if live not in prompts:
+            if live not in prompts and live.row not in self._lost:
                 self.host.report(CHUNK, live.row, 0)
         done = [live.row for live in prompts if live.request.request_id in self._decoding]
         if done:
             producing = np.concatenate([producing, np.array(done, np.int32)])
-        for request_id in preempted:
-            if (live := self.lives[request_id]).held:
-                self._let_go(live)
-                self.host.report(LOST, live.row)
         return Granted(producing, decodes, context, chunks, sum([tokens for _, tokens in chunks]))
 
     def _report_decodes(self, scheduled: Mapping[str, int], prompts: list[Live]) -> np.ndarray:
@@ -242,6 +252,11 @@ class Mirror:
         """vLLM's priority number, by which it picks a victim when KV runs out: higher goes first."""
         t = self.host.table
         return TIER * queue_index(t.important[row], t.relegated[row]) + float(t.key[row])
+
+    def give_back_priorities(self) -> None:
+        """Let vLLM see the clients' own priorities again."""
+        for live in self.lives.values():
+            live.request.priority = live.priority
 
     def _let_go(self, live: Live) -> None:
         live.held = False

@@ -112,7 +112,7 @@ class Planner:
 
     def granted(self, orders: Orders, output: Any) -> None:
         """vLLM has scheduled the step: what it granted, and when that will be done."""
-        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, output.preempted_req_ids or ())
+        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens)
         predicted_s = self.mirror.predicted_s(orders.plan, granted)
         step = Step(
             self._scheduled_s, self._begin_s, predicted_s, self.clock.scale, granted.prefill_tokens, granted.decodes
@@ -124,6 +124,17 @@ class Planner:
             self._shown = lengths[0].copy(), lengths[1].copy()
             for served, waiting, running in zip(self.config.classes, *lengths, strict=True):
                 self.metrics.queue(served.name, waiting=waiting, running=running)
+
+    def preempted(self, request: Any, *, output_is_lost: bool) -> None:
+        """vLLM has freed a request's KV. output_is_lost: as are the tokens that it is to get from steps in flight."""
+        live = self.mirror.lost(request.request_id)
+        if live is not None and output_is_lost:
+            self._gets_nothing(live)
+
+    def _gets_nothing(self, live: Live) -> None:
+        """vLLM will drop the request's tokens of the steps in flight."""
+        for i, rows in enumerate(self._producing):
+            self._producing[i] = rows[rows != live.row]
 
     def step_ended(self, monotonic_s: float) -> None:
         """The oldest step in flight has ended; its tokens came out now."""
@@ -155,6 +166,7 @@ class Planner:
         if complete:
             self._report(live, monotonic_s - self._start_s)
         else:
+            self._gets_nothing(live)
             self.metrics.aborted(live.served.class_name)
         if request.status != RequestStatus.FINISHED_ABORTED:
             told = {"class": live.served.class_name, "relegated": live.relegations > 0}

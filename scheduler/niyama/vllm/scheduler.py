@@ -30,6 +30,7 @@ class _Niyama:
         super().__init__(*args, **kwargs)
         self.planner: Planner | None = Planner.start(self, os.environ, (time.monotonic(), time.time()))
         self.imposed = engine.Imposed(self)
+        self._in_schedule = False
 
     def add_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """vLLM's, then ours: what the request is promised, and its row in the kernel's table."""
@@ -41,10 +42,16 @@ class _Niyama:
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """One step: plan, let vLLM carry it out, report what it granted."""
         orders = self._guarded(lambda planner: planner.plan(self, time.monotonic()))
-        if orders is None:
+        if not self._guarded(lambda planner: self.imposed.impose(orders)):
             return super().schedule(*args, **kwargs)
-        with self.imposed(orders.running, orders.waiting, orders.caps, orders.budget_tokens):
+        self._in_schedule = True
+        try:
             output = super().schedule(*args, **kwargs)
+        finally:
+            self._in_schedule = False
+            if self.planner is None:  # an error of ours on the way
+                self.imposed.lift()
+            self._guarded(lambda planner: self.imposed.withdraw())
         self._guarded(lambda planner: planner.granted(orders, output))
         return output
 
@@ -54,6 +61,11 @@ class _Niyama:
         outputs = super().update_from_output(scheduler_output, *args, **kwargs)
         self._guarded(lambda planner: planner.tell(outputs))
         return outputs
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """vLLM's; every request that loses its KV, whoever wants it so and when, passes here."""
+        super()._preempt_request(request, *args, **kwargs)
+        self._guarded(lambda planner: planner.preempted(request, output_is_lost=not self._in_schedule))
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """vLLM's; every request that ends, for whatever reason, passes here once."""
@@ -67,14 +79,20 @@ class _Niyama:
 
     def _guarded(self, act: Callable[[Planner], Any]) -> Any:
         """Let the planner act; None when it is, or has just been, switched off: after an error vLLM goes on alone."""
-        if self.planner is None:
+        planner = self.planner
+        if planner is None:
             return None
         try:
-            return act(self.planner)
+            result = act(planner)
+            return result if self.planner is planner else None
         except Exception as error:  # whatever it is, requests must still be served
-            planner, self.planner = self.planner, None
-            logger.exception("Niyama: switched off by an error of its own; vLLM schedules first come, first served")
-            self.imposed.lift()
+            if self.planner is None:  # an act within this one has failed before it
+                return None
+            self.planner = None
+            logger.exception("Niyama: switched off by an error of its own; vLLM schedules on its own from now on")
+            planner.mirror.give_back_priorities()
+            if not self._in_schedule:  # else vLLM is at work on what it was shown
+                self.imposed.lift()
             planner.failed(error)
             return None
 

@@ -1,0 +1,88 @@
+"""vLLM drops the KV of running requests between two steps: a pause or a sleep that keeps them, new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
+
+from driven import Driven, driven
+
+from artifact.servers.model_files import model_folder
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK
+
+pytestmark = pytest.mark.engine
+# With vLLM alone, the tests say what it does.
+SCHEDULERS = ("niyama.vllm.NiyamaAsyncScheduler", "niyama.vllm.NiyamaScheduler", ASYNC_STOCK, SYNC_STOCK)
+MIXES = {
+    "one": [(5000, 3)],
+    "two": [(5000, 5), (5000, 2)],
+    "decodes": [(20, 12), (30, 9), (40, 1)],
+    "mixed": [(5000, 3), (30, 14), (700, 6), (1, 1), (2500, 4)],
+}
+
+
+@pytest.fixture(scope="module", params=SCHEDULERS)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
+    """One engine for all the tests; each leaves it idle."""
+    model_dir = model_folder("llama3-8b", tmp_path_factory.mktemp("models"))
+    with driven(model_dir, request.param, max_num_batched_tokens=1024) as one:
+        yield one
+
+
+def ends_well(engine: Driven) -> None:
+    """Let it serve what it has, and look at everything."""
+    engine.drain()
+    engine.check_idle()
+    engine.check_outputs()
+    assert getattr(engine.scheduler, "planner", True) is not None, "the plug-in switched itself off"
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_after_a_reset_at_any_step_every_request_ends(engine: Driven, mix: str) -> None:
+    for after in range(1, 12):
+        for i, (prompt, outputs) in enumerate(MIXES[mix]):
+            engine.add(f"{mix}-{after}-{i}", prompt, outputs)
+        for _ in range(after):
+            engine.step()
+        engine.reset()
+        engine.check()
+        engine.step()
+        engine.check()
+        if after % 2:  # again, while what was lost is on its way back
+            engine.reset()
+        ends_well(engine)
+
+
+def test_a_pause_that_keeps_requests_loses_none(engine: Driven) -> None:
+    """Twice, under load, with arrivals and an abort while paused."""
+    for i in range(24):
+        engine.add(f"kept-{i}", 3000, 8)
+    for turn in range(2):
+        for _ in range(10):
+            engine.step()
+        engine.core.pause_scheduler("keep")
+        engine.add(f"late-{turn}", 300, 4)
+        engine.abort(f"kept-{23 - turn}")
+        for _ in range(3):
+            engine.step()
+        engine.core.resume_scheduler()
+        engine.check()
+    ends_well(engine)
+    assert len(engine.aborted) == 2
+
+
+def test_tokens_that_a_reset_drops_do_not_count_as_out(engine: Driven) -> None:
+    """The first token was in flight when its KV went: the request still waits for its first token."""
+    planner = getattr(engine.scheduler, "planner", None)
+    if planner is None:
+        pytest.skip("vLLM alone counts nothing")
+    engine.add("dropped", 600, 2)
+    while engine.scheduler.requests["dropped"].num_computed_tokens < 600:
+        engine.step()
+    row = planner.mirror.lives["dropped"].row
+    engine.reset()
+    assert all(row not in rows for rows in planner._producing)
+    ends_well(engine)
