@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from emulated_runs import CARD, random_requests
 from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.request import RequestStatus
 
 from niyama.latency import ModelCard
 from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
@@ -32,12 +34,32 @@ class Driven:
         self.finished: dict[str, str] = {}
         self.expected: dict[str, list[int]] = {}
         self.aborted: set[str] = set()
+        self.streams: set[str] = set()  # streaming inputs, which end once for each piece
         self.steps = 0
 
-    def add(self, name: str, prompt: int | list[int], outputs: int, **params: Any) -> None:
+    def add(
+        self,
+        name: str,
+        prompt: int | list[int],
+        outputs: int,
+        *,
+        before_it_is_added: Callable[[Any], None] = lambda request: None,
+        **params: Any,
+    ) -> None:
         """A request of class Q1, Q2 or Q3 by its name; prompt: its tokens, or how many made-up ones."""
         request = self.request(name, prompt, outputs, **params)
-        self.tokens[name], self.expected[name] = [], self._expected(request)
+        self.tokens[name] = []
+        if params.get("resumable"):
+            self.streams.add(name)
+        else:
+            self.expected[name] = self._expected(request)
+        made, wave = self.core.preprocess_add_request(request)
+        before_it_is_added(made)
+        self.core.add_request(made, wave)
+
+    def add_piece(self, name: str, prompt: int, outputs: int, *, last: bool = False) -> None:
+        """A further piece of a streaming input; the last one only says so."""
+        request = self.request(name, prompt, outputs, resumable=not last)
         self.core.add_request(*self.core.preprocess_add_request(request))
 
     def _expected(self, request: EngineCoreRequest) -> list[int]:
@@ -56,7 +78,7 @@ class Driven:
         ids = np.random.default_rng(seed).integers(0, 256, prompt).tolist() if isinstance(prompt, int) else prompt
         extra = {CLASS: CLASSES[seed % 3]}
         settings = {"temperature": 0.0, "ignore_eos": True, "detokenize": False, "extra_args": extra, **params}
-        resumable = settings.pop("resumable", False)
+        resumable, lora_request = settings.pop("resumable", False), settings.pop("lora_request", None)
         return EngineCoreRequest(
             request_id=name,
             prompt_token_ids=ids,
@@ -64,7 +86,7 @@ class Driven:
             sampling_params=SamplingParams(max_tokens=outputs, **settings),
             pooling_params=None,
             arrival_time=self.clock.now_s,
-            lora_request=None,
+            lora_request=lora_request,
             cache_salt=None,
             data_parallel_rank=None,
             resumable=resumable,
@@ -80,7 +102,9 @@ class Driven:
         for output in (o for result in (results or {}).values() for o in result.outputs):
             self.tokens[output.request_id].extend(output.new_token_ids)
             if output.finish_reason is not None:
-                assert output.request_id not in self.finished, f"{output.request_id} ended twice"
+                assert output.request_id in self.streams or output.request_id not in self.finished, (
+                    f"{output.request_id} ended twice"
+                )
                 self.finished[output.request_id] = str(output.finish_reason)
 
     @property
@@ -141,12 +165,24 @@ class Driven:
             assert mirror.waiting == mirror.running == [0, 0, 0]
 
 
+def is_compiling(request: Any) -> None:
+    """Make a request that is not added yet one whose grammar is being compiled."""
+    request.status = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
+    request.structured_output_request = SimpleNamespace(grammar=None)
+
+
 @contextmanager
 def driven(
-    model_dir: Path, scheduler: str, *, kv_blocks: int = 0, niyama: Mapping[str, Any] | None = None, **settings: Any
+    model_dir: Path,
+    scheduler: str,
+    *,
+    kv_blocks: int = 0,
+    max_model_len: int = MODEL_LEN,
+    niyama: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Iterator[Driven]:
     """An engine with KV for that many blocks of 16 tokens (0: the card's)."""
     card: ModelCard = replace(CARD, kv_tokens=16 * kv_blocks) if kv_blocks else CARD
     engine = EngineSettings(model_dir, scheduler, niyama or {}, **settings)
-    with virtual_core(card, engine, random_requests(1, 1.0).classes, MODEL_LEN) as (core, clock):
+    with virtual_core(card, engine, random_requests(1, 1.0).classes, max_model_len) as (core, clock):
         yield Driven(core, clock)

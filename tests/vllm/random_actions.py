@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from driven import Driven
+from driven import Driven, is_compiling
 from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.request import RequestStatus
 
 MOST_LIVE = 40
+MOST_COMPILING = 60
 PATIENCE = 6000  # steps after which a request that has not ended is taken to wait for ever
 
 
@@ -20,12 +22,16 @@ class Actions:
         self._random = np.random.default_rng(seed)
         self._shared = self._random.integers(0, 256, 2000).tolist()
         self._live: dict[str, int] = {}  # step of arrival by id
+        self._compiling: dict[str, int] = {}  # steps to go by id
+        self._streams: list[str] = []
         self._paused = 0  # steps left to the resumption
         self.longest = 0  # steps that a request was there
         self.counts: dict[str, int] = {}
         self._kinds: tuple[tuple[Callable[[], None], float], ...] = (
             (self.add, 0.30),
             (self.add_siblings, 0.04),
+            (self.add_compiling, 0.03),
+            (self.add_stream, 0.004),
             (self.abort, 0.06),
             (self.abort_many, 0.01),
             (self.reset, 0.02),
@@ -46,6 +52,7 @@ class Actions:
                 self.counts[kind.__name__] = self.counts.get(kind.__name__, 0) + 1
                 kind()
                 break
+        self._compile(1)
         if self._paused:
             self._paused -= 1
             if not self._paused:
@@ -57,11 +64,24 @@ class Actions:
     def end(self) -> None:
         """Resume, and wait for all."""
         self._paused = 0
+        self._compile(MOST_COMPILING)
+        for name in self._streams:
+            if name in self.engine.scheduler.requests:
+                self.engine.add_piece(name, 1, 1, last=True)
         self.engine.core.resume_scheduler()
         self.engine.drain(PATIENCE)
         self._look_at_ends()
         self.engine.check_outputs()
         self.engine.check_idle()
+
+    def summary(self) -> str:
+        """What has been done, in a line."""
+        engine = self.engine
+        done = ", ".join(f"{n} {kind}" for kind, n in sorted(self.counts.items()))
+        return (
+            f"{len(engine.tokens)} requests, {len(engine.aborted)} aborted, {engine.clock.now_s:.0f} s; "
+            f"longest {self.longest} steps; {done}"
+        )
 
     def _look_at_ends(self) -> None:
         steps, finished, aborted = self.engine.steps, self.engine.finished, self.engine.aborted
@@ -100,6 +120,35 @@ class Actions:
             self._live[name] = self.engine.steps
             self.engine.add(name, prompt, outputs, seed=seed)
 
+    def add_compiling(self) -> None:
+        """A request whose grammar takes its time, and constrains nothing."""
+        name = f"{self._names}-{self._added}"
+        self._added += 1
+        self._live[name] = self.engine.steps
+        self._compiling[name] = int(self._random.integers(1, MOST_COMPILING))
+        self.engine.add(name, int(self._random.integers(1, 900)), 3, before_it_is_added=is_compiling)
+
+    def _compile(self, steps: int) -> None:
+        for name in [*self._compiling]:
+            self._compiling[name] -= steps
+            request = self.engine.scheduler.requests.get(name)
+            if request is None or self._compiling[name] <= 0:
+                del self._compiling[name]
+            if request is not None and name not in self._compiling:
+                request.status, request.structured_output_request = RequestStatus.WAITING, None
+
+    def add_stream(self) -> None:
+        """Streaming input: one more piece, now and then."""
+        there = [name for name in self._streams if name in self.engine.scheduler.requests]
+        if len(there) > 1:
+            length = self.engine.scheduler.requests[there[0]].num_tokens
+            self.engine.add_piece(there[0], 40, 3, last=length > 1000)
+            return
+        name = f"{self._names}-stream-{self._added}"
+        self._added += 1
+        self._streams.append(name)
+        self.engine.add(name, int(self._random.integers(1, 600)), 3, resumable=True)
+
     def abort(self) -> None:
         """A client goes."""
         self.engine.abort(*self._live_ids(1))
@@ -131,7 +180,7 @@ class Actions:
     def pause_abort(self) -> None:
         """All requests end, and nobody is admitted for a while."""
         if not self._paused:
-            self.engine.aborted.update(self._live)
+            self.engine.aborted.update(self._live, self._streams)
             self.engine.core.pause_scheduler("abort", clear_cache=False)
             self._paused = int(self._random.integers(1, 6))
 

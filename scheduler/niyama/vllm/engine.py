@@ -1,4 +1,4 @@
-"""Everything that touches vLLM's internals. Written against 0.26, 0.32 and 0.33; `contract` says what it relies on.
+"""What touches vLLM's internals, with `admission` and `pool`. Written against 0.26, 0.32, 0.33: see `contract`.
 
 vLLM's `schedule` walks `running` in order, then its waiting queues, giving each request as many tokens as the budget
 allows. A plan is imposed by what it finds there: the order of `running`, queues that hold the planned requests alone,
@@ -8,12 +8,14 @@ the budget, and a cap per request. Nothing of vLLM is copied or replaced, and al
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy, create_request_queue
+from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
+
+from niyama.vllm.pool import Pool
 
 if TYPE_CHECKING:
     from niyama.vllm.mirror import Orders
@@ -88,6 +90,11 @@ def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
             "pipeline parallelism keeps several steps in flight; use tensor parallelism",
         ),
         (not vllm_config.scheduler_config.enable_chunked_prefill, "dynamic chunking needs --enable-chunked-prefill"),
+        (getattr(model, "is_diffusion", False), "diffusion models decode a canvas of tokens at a time, not one"),
+        (
+            getattr(vllm_config, "is_mm_encoder_only", False),
+            "an encoder instance makes no tokens; schedule the instances that decode",
+        ),
         (any("Mamba" in type(g.kv_cache_spec).__name__ for g in kv_cache_config.kv_cache_groups), "Mamba layers"),
     )
     for holds, why in reasons:
@@ -148,12 +155,16 @@ class Imposed:
         scheduler = self._scheduler
         if orders.running is not scheduler.running:
             scheduler.running[:] = orders.running
-        self._offered, self._caps = orders.waiting, orders.caps
+        self._offered, self._caps = [*orders.waiting, *orders.beside], orders.caps
         scheduler.max_num_scheduled_tokens = min(orders.budget_tokens, self._own[1])
         scheduler.need_mamba_block_aligned_split = bool(orders.caps)
         self._show(self._windows)
         for request in orders.waiting:
             self._windows["waiting"].add_request(request)
+        for name, pool in self._pools.items():
+            for request in orders.beside:
+                if request in pool:
+                    self._windows[name].add_request(request)
         return True
 
     def withdraw(self) -> None:
@@ -210,56 +221,3 @@ def cached_prefix_tokens(scheduler: Scheduler, request: Request) -> int:
     if not scheduler.kv_cache_manager.enable_caching:
         return 0
     return int(scheduler.kv_cache_manager.get_computed_blocks(request)[1])
-
-
-class Pool(RequestQueue):
-    """Requests by id, in the order they came; every operation but iteration takes constant time.
-
-    To prepend is to add: where order matters, nothing is prepended and then read.
-    """
-
-    def __init__(self, requests: Iterable[Request] = ()) -> None:
-        self._requests = {request.request_id: request for request in requests}
-
-    def add_request(self, request: Request) -> None:
-        self._requests[request.request_id] = request
-
-    def pop_request(self) -> Request:
-        return self._requests.pop(next(iter(self._requests)))
-
-    def peek_request(self) -> Request:
-        return next(iter(self._requests.values()))
-
-    def prepend_request(self, request: Request) -> None:
-        self.add_request(request)
-
-    def prepend_requests(self, requests: Iterable[Request]) -> None:
-        for request in requests:
-            self.add_request(request)
-
-    def remove_request(self, request: Request) -> None:
-        del self._requests[request.request_id]
-
-    def remove_requests(self, requests: Iterable[Request]) -> None:
-        for request in requests:
-            self.discard(request)
-
-    def clear(self) -> None:
-        """Remove all."""
-        self._requests.clear()
-
-    def discard(self, request: Request) -> None:
-        """Remove the request if it is there."""
-        self._requests.pop(request.request_id, None)
-
-    def __contains__(self, request: object) -> bool:
-        return isinstance(request, Request) and request.request_id in self._requests
-
-    def __bool__(self) -> bool:
-        return bool(self._requests)
-
-    def __len__(self) -> int:
-        return len(self._requests)
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self._requests.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,11 +12,13 @@ from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import Batch, empty_batch, seconds, with_prefill
 from niyama.queues import queue_index
 from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
+from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
 TIER = 1e9
 MIN_SLO_S = 0.001
+NO_ROW = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +40,7 @@ class Orders(NamedTuple):
     """A plan in vLLM's words: the order of `running`, whom to admit, and the most tokens of each prompt.
 
     dropped: running requests whose KV the plan gives up; they are not in `running` any more.
+    beside: waiting requests that are no part of the plan, and offered in every step.
     """
 
     plan: Plan
@@ -46,6 +49,7 @@ class Orders(NamedTuple):
     caps: dict[str, int]
     budget_tokens: int
     dropped: list[Any]
+    beside: Sequence[Any] = ()
 
 
 class Granted(NamedTuple):
@@ -68,6 +72,9 @@ class Mirror:
         self._delivery_s = delivery_s  # tokens take that long from the engine to the client
         self.waiting, self.running = [0] * classes, [0] * classes  # requests without and with KV, by class
         self.lives: dict[str, Live] = {}
+        self.not_yet: dict[str, Live] = {}  # unknown to the kernel until vLLM would admit them
+        self.passed_over: dict[str, Live] = {}  # were planned, not admitted, and are out of the kernel's queues
+        self.outside = Outside()
         self.by_row: dict[int, Live] = {}
         self._started: dict[str, Live] = {}  # part of their prompt is in KV
         self._decoding: dict[str, Live] = {}
@@ -76,11 +83,19 @@ class Mirror:
         self._preemptions = 0
         self._relegations = (0, 0)
 
-    def arrived(self, request: Any, served: Served, arrival_s: float, cached_tokens: int) -> Live:
-        """A new request, of whose prompt `cached_tokens` need not be computed."""
-        left = max(1, request.num_tokens - cached_tokens)
+    def arrived(self, request: Any, served: Served, arrival_s: float) -> Live:
+        """A new request; the kernel hears of it when it is `ready`."""
+        live = Live(request, served, NO_ROW, arrival_s, request.priority)
+        self.lives[request.request_id] = self.not_yet[request.request_id] = live
+        self.waiting[served.class_index] += 1
+        return live
+
+    def ready(self, live: Live, cached_tokens: int) -> None:
+        """vLLM would admit the new request, of whose prompt `cached_tokens` need not be computed."""
+        del self.not_yet[live.request.request_id]
+        served, left = live.served, max(1, live.request.num_tokens - cached_tokens)
         new = Arrival(
-            arrival_s,
+            live.arrival_s,
             left,
             max(MIN_SLO_S, served.deadline_slo_s - self._delivery_s),
             served.tbt_s,
@@ -88,18 +103,31 @@ class Mirror:
             served.important,
             served.app,
         )
-        live = Live(request, served, self.host.arrive(new), arrival_s, request.priority)
-        self.lives[request.request_id] = self.by_row[live.row] = live
-        self.waiting[served.class_index] += 1
-        return live
+        live.row = self.host.arrive(new)
+        self.by_row[live.row] = live
+
+    def ready_again(self, live: Live) -> None:
+        """vLLM would now admit the request that it passed over."""
+        del self.passed_over[live.request.request_id]
+        self.host.report(CHUNK, live.row, 0)
+
+    def planned(self) -> Iterator[Live]:
+        """Requests that hold KV, or that the kernel may plan and has not relegated."""
+        relegated = self.host.table.relegated
+        for live in self.by_row.values():
+            if live.held or not (relegated[live.row] or live.request.request_id in self.passed_over):
+                yield live
 
     def gone(self, request_id: str, output_tokens: int) -> Live:
         """A request has ended with `output_tokens` of output, or was aborted (0)."""
         live = self.lives.pop(request_id)
         self._started.pop(request_id, None)
         self._no_longer_decodes(request_id)
-        del self.by_row[live.row]
+        self.passed_over.pop(request_id, None)
         (self.running if live.held else self.waiting)[live.served.class_index] -= 1
+        if self.not_yet.pop(request_id, None) is not None:
+            return live
+        del self.by_row[live.row]
         self.host.report(ENDED if output_tokens else LEFT, live.row, output_tokens)
         return live
 
@@ -127,7 +155,7 @@ class Mirror:
         self._lost.clear()
         plan = self.host.turn(timing)
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
-            return Orders(plan, running, [], {}, plan.batch.decodes, [])
+            return self.outside.beside(Orders(plan, running, [], {}, plan.batch.decodes, []))
         dropped = self._dropped(plan)
         caps = dict.fromkeys(self._started, 0)
         planned, waiting = [], []
@@ -145,7 +173,7 @@ class Mirror:
             prompts = [r for r in order if r.request_id in self._started]
             prompts.sort(key=lambda request: places.get(request.request_id, len(places)))
             order = [r for r in order if r.request_id not in self._started] + prompts
-        return Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped)
+        return self.outside.beside(Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped))
 
     def _dropped(self, plan: Plan) -> list[Any]:
         """Requests whose KV the kernel gave up in this turn, and that vLLM still runs."""
@@ -168,8 +196,19 @@ class Mirror:
         self.host.report(LOST, live.row)
         return live
 
-    def granted(self, plan: Plan, scheduled: Mapping[str, int]) -> Granted:
-        """Report what vLLM granted, in tokens by request id."""
+    def granted(self, plan: Plan, scheduled: Mapping[str, int], must_wait: Callable[[Any], bool]) -> Granted:
+        """Report what vLLM granted, in tokens by request id.
+
+        must_wait: whether vLLM would pass a waiting request over again; such ones are not planned again at once.
+        """
+        scheduled, beside = self.outside.split(scheduled)
+        granted = self._granted(plan, scheduled, must_wait)
+        if not beside:
+            return granted
+        tokens = granted.prefill_tokens + sum(n for _, n in beside)
+        return granted._replace(chunks=granted.chunks + beside, prefill_tokens=tokens)
+
+    def _granted(self, plan: Plan, scheduled: Mapping[str, int], must_wait: Callable[[Any], bool]) -> Granted:
         if not plan.rows and len(scheduled) == len(self._decoding):
             self.host.report(ALL_DECODED, 0)
             return Granted(self._rows_of_decoding(), len(scheduled), plan.batch.decode_context, [], 0)
@@ -185,7 +224,11 @@ class Mirror:
             context = int(self.host.table.computed_tokens[producing].sum())
         chunks = [self._chunk(live, scheduled[live.request.request_id]) for live in prompts]
         for live in lives:
-            if live not in prompts and live.row not in self._lost:
+            if live in prompts or live.row in self._lost:
+                continue
+            if not live.held and must_wait(live.request):
+                self.passed_over[live.request.request_id] = live
+            else:
                 self.host.report(CHUNK, live.row, 0)
         done = [live.row for live in prompts if live.request.request_id in self._decoding]
         if done:
@@ -257,6 +300,7 @@ class Mirror:
         """Let vLLM see the clients' own priorities again."""
         for live in self.lives.values():
             live.request.priority = live.priority
+        self.outside.give_back_priorities()
 
     def _let_go(self, live: Live) -> None:
         live.held = False

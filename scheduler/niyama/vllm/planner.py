@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from vllm.v1.request import RequestStatus
 from niyama import Policy
 from niyama.host import Host, Timing
 from niyama.scheduler import QUEUED
-from niyama.vllm import engine
+from niyama.vllm import admission, engine
+from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
 from niyama.vllm.clock import Step, StepClock
 from niyama.vllm.config import EngineConfig, load_config
@@ -42,12 +44,15 @@ class Planner:
         metrics: SchedulerMetrics,
         log: EngineLog,
         now: tuple[float, float],
+        adapters: Adapters,
     ) -> None:
         self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
         self.mirror = Mirror(host, len(config.classes), config.delivery_s)
         self._log, self._start_s, self._arrivals = log, now[0], ArrivalClock(*now)
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
         self._times = TokenTimes()
+        self._adapters = adapters
+        self._outputs: deque[Any] = deque()  # vLLM's, of the steps in flight
         self._producing: deque[np.ndarray] = deque()  # rows that get a token, by step in flight
         self._told: dict[str, dict[str, Any]] = {}  # by id of a request that ended with the output at hand
         self._empty_plans = 0
@@ -71,21 +76,48 @@ class Planner:
             "Niyama: policy %s, latency model %s (%s), %d tokens of KV, up to %d prompt tokens beside up to %d decodes",
             policy.name, card.name, card.hardware, kv["kv_tokens"], policy.max_chunk_tokens, policy.max_running,
         )  # fmt: skip
-        return cls(config, host, metrics, log, now)
+        return cls(config, host, metrics, log, now, Adapters(scheduler))
 
     def arrived(self, scheduler: Any, request: Any, monotonic_s: float, wall_s: float) -> None:
         """A new request: what it is promised, and its row."""
-        if request.resumable:
-            raise engine.Unplannable(
-                f"request {request.request_id}: streaming input comes in pieces that no plan knows"
-            )
+        if request.resumable:  # its input comes in pieces, so that no plan knows it
+            self.mirror.outside.add(request)
+            return
         served = serve(self.config, getattr(request.sampling_params, "extra_args", None))
         if served.fault_field is not None:
             self.metrics.fault(served.fault_field)
         arrival_s = self._arrivals.arrival_s(request.arrival_time, request.client_index, monotonic_s, wall_s)
-        live = self.mirror.arrived(request, served, arrival_s, engine.cached_prefix_tokens(scheduler, request))
-        due_s = arrival_s + served.deadline_slo_s if served.interactive else math.inf
-        self._times.arrived(live.row, due_s, served.tbt_s)
+        self.mirror.arrived(request, served, arrival_s)
+        self._let_in(scheduler)
+
+    def _let_in(self, scheduler: Any) -> None:
+        """Tell the kernel of the requests that vLLM would admit now; others would block those behind them."""
+        mirror, adapters = self.mirror, self._adapters
+        if not mirror.not_yet and not mirror.passed_over:
+            return
+        if adapters.most:
+            adapters.start_from(live.request for live in mirror.planned())
+        for live in [*mirror.passed_over.values()]:
+            if not admission.must_wait(live.request) and adapters.take(live.request):
+                mirror.ready_again(live)
+        for live in [*mirror.not_yet.values()]:
+            if not admission.must_wait(live.request) and adapters.take(live.request):
+                mirror.ready(live, engine.cached_prefix_tokens(scheduler, live.request))
+                served = live.served
+                due_s = live.arrival_s + served.deadline_slo_s if served.interactive else math.inf
+                self._times.arrived(live.row, due_s, served.tbt_s)
+
+    def _without_idle_adapters(self, orders: Orders) -> Orders:
+        """Leave out whose adapter would be one too many beside those of the running requests."""
+        if not self._adapters.most:
+            return orders
+        self._adapters.start_from(orders.running)
+        return orders._replace(waiting=[request for request in orders.waiting if self._adapters.take(request)])
+
+    def _must_wait(self, orders: Orders, request: Any) -> bool:
+        """Whether the request, planned and not admitted, had better not be planned again at once."""
+        left_out = bool(self._adapters.most) and request not in orders.waiting
+        return left_out or admission.must_wait(request)
 
     def plan(self, scheduler: Any, monotonic_s: float) -> Orders:
         """Plan the step that vLLM schedules now; it begins when those in flight are predicted to have ended."""
@@ -93,7 +125,8 @@ class Planner:
         self._begin_s, last = self.clock.next_begin_s(self._scheduled_s), self.clock.last
         began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
         timing = Timing(self._begin_s, began_s, ended_s, last.prefill_tokens if last else 0, self.clock.scale)
-        orders = self.mirror.plan(timing, scheduler.running)
+        self._let_in(scheduler)
+        orders = self._without_idle_adapters(self.mirror.plan(timing, scheduler.running))
         for request in orders.dropped:
             engine.preempt(scheduler, request, monotonic_s)
         relegated, restored = self.mirror.newly_relegated(orders.plan)
@@ -107,17 +140,21 @@ class Planner:
     def _refuse_to_stall(self, orders: Orders) -> None:
         idle = not orders.plan.rows and not orders.running and not self.clock.flying
         self._empty_plans = self._empty_plans + 1 if idle else 0
-        if self._empty_plans > STALLED_AFTER and self.mirror.host.scheduler.count[QUEUED] > 0:
+        if self._empty_plans > STALLED_AFTER and self._plannable() > 0:
             raise RuntimeError(f"{self.mirror.host.policy.name} plans nothing although requests wait and none runs")
+
+    def _plannable(self) -> int:
+        return int(self.mirror.host.scheduler.count[QUEUED]) - len(self.mirror.passed_over)
 
     def granted(self, orders: Orders, output: Any) -> None:
         """vLLM has scheduled the step: what it granted, and when that will be done."""
-        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens)
+        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, partial(self._must_wait, orders))
         predicted_s = self.mirror.predicted_s(orders.plan, granted)
         step = Step(
             self._scheduled_s, self._begin_s, predicted_s, self.clock.scale, granted.prefill_tokens, granted.decodes
         )
         self.clock.scheduled(step)
+        self._outputs.append(output)
         self._producing.append(granted.producing)
         lengths = self.mirror.waiting, self.mirror.running
         if lengths != self._shown:
@@ -136,9 +173,14 @@ class Planner:
         for i, rows in enumerate(self._producing):
             self._producing[i] = rows[rows != live.row]
 
-    def step_ended(self, monotonic_s: float) -> None:
-        """The oldest step in flight has ended; its tokens came out now."""
+    def step_ended(self, output: Any, monotonic_s: float) -> None:
+        """The step that vLLM scheduled as `output` has ended; its tokens came out now. Others are not ours."""
+        if not any(output is flying for flying in self._outputs):
+            return
         now_s = monotonic_s - self._start_s
+        while self._outputs.popleft() is not output:  # never executed
+            self.clock.flying.popleft()
+            self._producing.popleft()
         predicted_s, measured_s, step = self.clock.ended(now_s)
         if step.prefill_tokens + step.decodes > 0:
             self.metrics.step(
@@ -157,6 +199,7 @@ class Planner:
 
     def gone(self, request: Any, monotonic_s: float) -> None:
         """A request ends: vLLM is about to free it."""
+        self.mirror.outside.discard(request)
         if request.request_id not in self.mirror.lives:
             return
         complete = request.status.name in _COMPLETE

@@ -1,0 +1,58 @@
+"""Requests that no plan knows (streaming input): served after the planned ones, and always a little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from niyama.vllm.mirror import Orders
+
+TOKENS = 512  # most prompt tokens in a step, each
+RANK = 1e10  # vLLM's priority number, above every planned request's: the first to lose its KV
+
+
+class Outside:
+    """Such requests by id, with their clients' priorities."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, tuple[Any, int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def add(self, request: Any) -> None:
+        """It stays here until it ends."""
+        self._requests[request.request_id] = request, request.priority
+        request.priority = RANK
+
+    def discard(self, request: Any) -> None:
+        """It has ended, if it was one of these."""
+        self._requests.pop(request.request_id, None)
+
+    def give_back_priorities(self) -> None:
+        """Let vLLM see the clients' own priorities again."""
+        for request, priority in self._requests.values():
+            request.priority = priority
+
+    def beside(self, orders: Orders) -> Orders:
+        """The same orders, with these requests at the end."""
+        if not self._requests:
+            return orders
+        requests = [request for request, _ in self._requests.values()]
+        left = {r.request_id: max(1, r.num_tokens - r.num_computed_tokens) for r in requests}
+        caps = {request_id: min(TOKENS, tokens) for request_id, tokens in left.items()}
+        running = sorted(orders.running, key=lambda r: r.request_id in self._requests)
+        budget_tokens = orders.budget_tokens + sum(caps.values())
+        return orders._replace(running=running, caps=orders.caps | caps, budget_tokens=budget_tokens, beside=requests)
+
+    def split(self, scheduled: Mapping[str, int]) -> tuple[Mapping[str, int], list[tuple[int, int]]]:
+        """Scheduled tokens of the planned requests by id, and prefix and tokens of each of these."""
+        if not self._requests:
+            return scheduled, []
+        chunks = [
+            (request.num_computed_tokens - scheduled[request_id], scheduled[request_id])
+            for request_id, (request, _) in self._requests.items()
+            if request_id in scheduled
+        ]
+        return {i: n for i, n in scheduled.items() if i not in self._requests}, chunks
