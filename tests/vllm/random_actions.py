@@ -23,7 +23,7 @@ class Actions:
         self._shared = self._random.integers(0, 256, 2000).tolist()
         self._live: dict[str, int] = {}  # step of arrival by id
         self._compiling: dict[str, int] = {}  # steps to go by id
-        self._streams: list[str] = []
+        self._streams: dict[str, int] = {}  # pieces to come by id
         self._paused = 0  # steps left to the resumption
         self.longest = 0  # steps that a request was there
         self.counts: dict[str, int] = {}
@@ -53,6 +53,7 @@ class Actions:
                 kind()
                 break
         self._compile(1)
+        self._stream()
         if self._paused:
             self._paused -= 1
             if not self._paused:
@@ -65,9 +66,8 @@ class Actions:
         """Resume, and wait for all."""
         self._paused = 0
         self._compile(MOST_COMPILING)
-        for name in self._streams:
-            if name in self.engine.scheduler.requests:
-                self.engine.add_piece(name, 1, 1, last=True)
+        self._streams = dict.fromkeys(self._streams, 0)
+        self._stream()
         self.engine.core.resume_scheduler()
         self.engine.drain(PATIENCE)
         self._look_at_ends()
@@ -138,16 +138,25 @@ class Actions:
                 request.status, request.structured_output_request = RequestStatus.WAITING, None
 
     def add_stream(self) -> None:
-        """Streaming input: one more piece, now and then."""
-        there = [name for name in self._streams if name in self.engine.scheduler.requests]
-        if len(there) > 1:
-            length = self.engine.scheduler.requests[there[0]].num_tokens
-            self.engine.add_piece(there[0], 40, 3, last=length > 1000)
-            return
+        """Streaming input, of which `_stream` sends three more pieces."""
         name = f"{self._names}-stream-{self._added}"
         self._added += 1
-        self._streams.append(name)
+        self._streams[name] = 3
         self.engine.add(name, int(self._random.integers(1, 600)), 3, resumable=True)
+
+    def _stream(self) -> None:
+        for name in [*self._streams]:
+            if name not in self.engine.scheduler.requests:
+                del self._streams[name]
+            elif not self._streams[name] or self._random.random() < 0.1:
+                self.engine.add_piece(name, 40, 3, last=not self._streams[name])
+                self._streams[name] -= 1
+                if self._streams[name] < 0:
+                    del self._streams[name]
+
+    def _may_reset(self) -> bool:
+        """vLLM refuses while a streaming input waits for its next piece, and keeps its KV."""
+        return not any(name in self.engine.scheduler.requests for name in self.engine.streams)
 
     def abort(self) -> None:
         """A client goes."""
@@ -159,7 +168,8 @@ class Actions:
 
     def reset(self) -> None:
         """New weights: all KV goes, of running requests too."""
-        self.engine.reset()
+        if self._may_reset():
+            self.engine.reset()
 
     def reset_cache(self) -> None:
         """The prefix cache alone, where nobody runs."""
@@ -168,7 +178,7 @@ class Actions:
     def pause_keep(self) -> None:
         """Nothing is scheduled for a while; all KV goes."""
         if not self._paused:
-            self.engine.core.pause_scheduler("keep", clear_cache=bool(self._random.random() < 0.7))
+            self.engine.core.pause_scheduler("keep", clear_cache=self._may_reset())
             self._paused = int(self._random.integers(1, 6))
 
     def pause_wait(self) -> None:
@@ -187,8 +197,9 @@ class Actions:
     def sleep(self) -> None:
         """The engine sleeps, keeping its requests, and wakes up again."""
         if not self._paused:
-            self.engine.core.sleep(1, "keep")
-            self.engine.core.wake_up()
+            if self._may_reset():
+                self.engine.core.sleep(1, "keep")
+                self.engine.core.wake_up()
 
     def let_time_pass(self) -> None:
         """A pause without requests, or a stall."""

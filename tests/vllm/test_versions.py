@@ -17,6 +17,9 @@ pytestmark = pytest.mark.engine
 TESTS = (
     "tests/vllm/test_versions.py",
     "tests/vllm/test_scheduler.py",
+    "tests/vllm/test_resets.py",
+    "tests/vllm/test_not_admitted.py",
+    "tests/vllm/test_random_actions.py",
     "tests/vllm/test_emulated_executor.py",
     "tests/vllm/test_virtual_clock.py",
 )

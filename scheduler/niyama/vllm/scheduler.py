@@ -2,7 +2,7 @@
 
     vllm serve MODEL --scheduler-cls niyama.vllm.NiyamaAsyncScheduler
 
-An error of ours never stops the engine: it is logged and counted, and vLLM's own first-come order takes over.
+An error of ours never stops the engine: it is logged and counted, and vLLM's own order takes over.
 """
 
 from __future__ import annotations
