@@ -1,5 +1,5 @@
 # The pipeline: traces -> experiments -> tables -> figures -> report.
-#   snakemake --cores all                                    the paper's figures, and a short look at real vLLM servers
+#   snakemake --cores all                                    the paper's figures, vLLM's own engine, servers that start and serve
 #   snakemake --cores all paper                              every figure and table of the paper, and the studies beyond it
 #   snakemake --cores all servers                            the servers at length (26 minutes)
 #   snakemake --cores all --config experiments=workflows/config/smoke.yaml results=results/smoke servers=none
@@ -34,6 +34,7 @@ include: "workflows/rules/named.smk"
 include: "workflows/rules/panels.smk"
 include: "workflows/rules/scenarios.smk"
 include: "workflows/rules/servers.smk"
+include: "workflows/rules/engine.smk"
 include: "workflows/rules/figures.smk"
 include: "workflows/rules/claims.smk"
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import commands, host_commands, scenario_commands
+from artifact import commands, engine_sweep, host_commands, scenario_commands
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.latency import engine_profile
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     engine_profile.add_command(verbs, _verb)
     latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
+    engine_sweep.add_command(verbs, _verb)
     return parser
 
 
@@ -139,6 +140,7 @@ def _pipeline_commands(verbs) -> None:
     report = _verb(verbs, "report", commands.report, "Write the HTML report of figures that are drawn.")
     report.add_argument("--results", type=Path, default=Path("results"))
     report.add_argument("--servers", action="store_true", help="with the table of real servers")
+    report.add_argument("--engine", action="store_true", help="with the table of vLLM's engine in virtual time")
     report.add_argument("--figures", nargs="+", help="figures that it holds (default: those of the default target)")
     report.add_argument("--name", default="report", help="its file's name (default report)")
     timings = _verb(verbs, "timings", commands.timings, "Say how long each part of the pipeline took.")

@@ -216,7 +216,8 @@ def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from artifact.report import write_report
 
-    print(write_report(options.results, options.figures, servers=options.servers, name=options.name))
+    of_vllm = {"servers": options.servers, "engine": options.engine}
+    print(write_report(options.results, options.figures, **of_vllm, name=options.name))
 
 
 def timings(options: argparse.Namespace) -> None:

@@ -78,7 +78,8 @@ def drawings(name: str, tables: Mapping[str, pd.DataFrame], results_dir: Path) -
     tables: what they were drawn from. ResultError for a picture that is not there.
     """
     module = figure_module(name)
-    html = ""
+    note = module.note(tables) if hasattr(module, "note") else ""
+    html = paragraph(note) if note else ""
     for variant in module.variants(tables):
         png = _picture(name, variant, results_dir)
         width_in = int.from_bytes(png[16:20], "big") / style.DPI  # the header's first field

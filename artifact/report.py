@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -28,23 +29,27 @@ PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotli
 
 
 def write_report(
-    results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, name: str = "report"
-) -> Path:
+    results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, engine: bool = False,
+    name: str = "report",
+) -> Path:  # fmt: skip
     """Write the page from results_dir/tables and the pictures in results_dir/figures, which `render` draws; its path.
 
-    figures: those that it holds (none given: the default target's); servers: whether there is also that of real
-    servers, without which the page says that they were left out. Raises ResultError for a missing table or picture,
-    ValueError for a table without a column that is needed.
+    figures: those that it holds (none given: the default target's); servers, engine: whether there is also that of
+    real servers, and of vLLM's engine in virtual time; else the page says why not. Raises ResultError for a missing
+    table or picture, ValueError for a table without a column that is needed.
     """
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
     inputs = [needed for module in modules.values() for needed in module.INPUTS]
     tables = load_tables([*TABLES, *inputs], results_dir / "tables")
     parts = {"Summary": {"": _summary(tables)}, "Claims": {"": _claims(results_dir)}}
+    of_vllm = {"fig_servers": servers, "fig_engine": engine}
     parts["What differs from the paper"] = {"": _notes(tables)}
     for part, own in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
             figure_module(figure).TITLE: (
-                drawings(figure, tables, results_dir) if figure in modules else _servers(figure, results_dir, servers)
+                drawings(figure, tables, results_dir)
+                if figure in modules
+                else _of_vllm(figure, results_dir, of_vllm[figure])
             )
             for figure in own
         }
@@ -97,13 +102,13 @@ def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
     return f"<dl>\n{items}</dl>\n"
 
 
-def _servers(name: str, results_dir: Path, ran: bool) -> str:
-    """A figure of real servers, or why there is none."""
+def _of_vllm(name: str, results_dir: Path, ran: bool) -> str:
+    """A figure of vLLM's engine or servers, or why there is none."""
     if not ran:
-        return paragraph(
-            "Left out: no real server ran, because vLLM is not installed here or `servers=none` was asked for. "
-            "Everything above is simulation."
-        )
+        why = "`servers=none` was asked for, or the servers' configuration does not have it"
+        if find_spec("vllm") is None:
+            why = "vLLM is not installed; `make setup` installs it, and `snakemake --cores all` then makes this"
+        return paragraph(f"Not made: {why}.")
     return drawings(name, load_tables(figure_module(name).INPUTS, results_dir / "tables"), results_dir)
 
 

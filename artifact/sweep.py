@@ -8,6 +8,7 @@ from artifact import metrics
 from artifact.config import RunSpec
 from artifact.runs import BACKEND as BACKEND
 from artifact.runs import Result, run
+from niyama.sim import Requests, Run
 
 if TYPE_CHECKING:
     from artifact.experiments import SweepExperiment
@@ -35,16 +36,15 @@ def identity_of(spec: RunSpec, backend: str, trace_name: str, replicas: int) -> 
 
 def summary_rows(result: Result) -> list[dict[str, object]]:
     """The run's metrics, one row per group."""
-    columns = metrics.request_columns(result.requests, result.run)
-    whole = metrics.run_metrics(result.requests, result.run)
+    return group_rows(identity(result), result.requests, result.run)
+
+
+def group_rows(who: dict[str, object], requests: Requests, run: Run) -> list[dict[str, object]]:
+    """The same for a run on any backend. who: the columns that say which."""
+    columns, whole = metrics.request_columns(requests, run), metrics.run_metrics(requests, run)
     return [
-        {
-            **identity(result),
-            "group": name,
-            **metrics.summarise(result.requests, result.run, columns, mask),
-            **whole,
-        }
-        for name, mask in metrics.groups(result.requests)
+        {**who, "group": name, **metrics.summarise(requests, run, columns, mask), **whole}
+        for name, mask in metrics.groups(requests)
     ]
 
 

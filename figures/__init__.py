@@ -2,10 +2,10 @@
 
 Every figure module has TITLE (as in the report), INPUTS (names of the tables it reads), `variants(tables)`,
 `caption(tables, variant)` and `draw(tables, variant) -> Figure`; some also have `table(tables)` and
-`text_table(tables)`. `tables` maps a table's name to a pandas DataFrame. Reading order: frames (what a table must
-hold), style and marks (looks), paper (printed numbers), then the figures. What several of them draw alike has a module
-of its own (load_lines, violation_lines, capacity_bars, capacity_dots); no figure imports another. Nothing here knows
-how the tables were made.
+`text_table(tables)`, or `note(tables)`, words that stand before it all. `tables` maps a table's name to a pandas
+DataFrame. Reading order: frames (what a table must hold), style and marks (looks), paper (printed numbers), then the
+figures. What several of them draw alike has a module of its own (load_lines, violation_lines, capacity_bars,
+capacity_dots); no figure imports another. Nothing here knows how the tables were made.
 """
 
 #: Of `snakemake paper`, in the order of the report.
@@ -41,5 +41,5 @@ PAPER_FIGURES = (
 )
 #: Of the default target, in the order of its report.
 FIGURES = ("fig7", "fig7_ratios", "fig10", "fig11", "fig_tbt", "fig1_table4")
-#: Of real servers: drawn where vLLM is installed.
-SERVER_FIGURES = ("fig_servers",)
+#: Of vLLM's engine, in virtual time and behind real servers: drawn where vLLM is installed.
+SERVER_FIGURES = ("fig_engine", "fig_servers")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 
-from figures import load_lines, style
+from figures import load_lines, server_check, style
 from figures.frames import CRITERION_ALL, RUN_COLUMNS, Tables, Variant, estimate_of_log, require, traces_and_latencies
 
 TITLE = "Real vLLM servers (not in the paper)"
@@ -29,10 +29,16 @@ THIN = {"lw": 0.8, "ls": (0, (3, 1.5)), "marker": None, "zorder": 2.5, "alpha": 
 
 
 def variants(tables: Tables) -> list[Variant]:
-    """One per trace and latency model; none where no server was measured."""
-    if "servers" in tables and len(measured(tables["servers"])) == 0:
+    """One per trace and latency model; none where servers were only checked, at one load or none."""
+    if "servers" in tables and server_check.is_check(measured(tables["servers"])):
         return []
     return traces_and_latencies(require(tables, "servers", COLUMNS))
+
+
+def note(tables: Tables) -> str:
+    """What to say before the drawings and the table, if anything."""
+    real = measured(tables["servers"])
+    return server_check.note(real) if server_check.is_check(real) else ""
 
 
 def per_gpu(frame: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +212,10 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The classes' rows for people: measured, with the simulator's value in brackets."""
+    """The classes' rows for people: measured, with the simulator's value in brackets; of a check, what came out."""
+    real = measured(tables["servers"])
+    if server_check.is_check(real):
+        return server_check.outcomes(real)
     rows = table(tables)
     rows = rows[~rows["group"].isin(("short", "long"))]
 

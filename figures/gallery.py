@@ -56,6 +56,7 @@ PLACES = {
     "table4": Place("capacity", "capacity"),
     "table5": Place("analysis", "capacity"),
     "table6": Place("analysis", "overload"),
+    "fig_engine": Place("beyond", "servers"),
     "fig_servers": Place("beyond", "servers"),
     "fig_slo_set": Place("analysis", "overload"),
     "predictor_accuracy": Place("design", "predictor"),

@@ -22,8 +22,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
 Loads = Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
 
 
-class ServerForm(Strict):
-    """How much is measured. Loads are per GPU, so that a system of two gets twice as many requests.
+class EngineForm(Strict):
+    """How much is run. Loads are per GPU, so that a system of two gets twice as many requests.
 
     They are given in requests/s, or as shares of the fluid bound of a GPU with the experiment's latency model: what no
     scheduler can exceed for long (`artifact.fluid`), so that the knee is among them whatever the GPU.
@@ -33,10 +33,9 @@ class ServerForm(Strict):
     loads_of_fluid_bound: Loads | None = None
     seconds: Positive = Field(description="how long requests arrive at each load")
     seeds: Annotated[int, Field(ge=1)] = 1
-    max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) of a busy machine")
 
     @model_validator(mode="after")
-    def _loads_are_distinct(self) -> ServerForm:
+    def _loads_are_distinct(self) -> EngineForm:
         names = ("loads_qps_per_gpu", "loads_of_fluid_bound")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if len(given) != 1:
@@ -45,6 +44,12 @@ class ServerForm(Strict):
             if len(set(loads)) < len(loads):
                 raise ValueError(f"{name} is {list(loads)}; give each load once")
         return self
+
+
+class ServerForm(EngineForm):
+    """How much is measured of servers, in real time."""
+
+    max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) of a busy machine")
 
 
 class ServerExperiment(Strict):
@@ -58,6 +63,7 @@ class ServerExperiment(Strict):
         default=3, description="a load at which the client itself lagged is measured again, up to this often"
     )
     forms: dict[str, ServerForm]
+    virtual_time: EngineForm | None = Field(default=None, description="what the engines run in virtual time")
 
     @model_validator(mode="after")
     def _names_are_known(self) -> ServerExperiment:
@@ -72,6 +78,12 @@ class ServerExperiment(Strict):
             raise ConfigError(f"servers: form {name!r} is unknown; use one of {', '.join(self.forms)}, or {NO_SERVERS}")
         return self.forms[name]
 
+    def virtual(self) -> EngineForm:
+        """What runs in virtual time. Raises ConfigError."""
+        if self.virtual_time is None:
+            raise ConfigError("servers: virtual_time is missing; give it loads_qps_per_gpu, seconds and seeds")
+        return self.virtual_time
+
 
 def load_server_experiment(path: Path, latency: str | None = None) -> ServerExperiment:
     """The experiment of a configuration file, with another latency model where one is given. Raises ConfigError."""
@@ -79,7 +91,7 @@ def load_server_experiment(path: Path, latency: str | None = None) -> ServerExpe
     return parse(ServerExperiment, values if latency is None else {**values, "latency": latency}, str(path))
 
 
-def loads_qps(experiment: ServerExperiment, form: ServerForm, trace_name: str) -> tuple[float, ...]:
+def loads_qps(experiment: ServerExperiment, form: EngineForm, trace_name: str) -> tuple[float, ...]:
     """The form's loads per GPU, in requests/s."""
     if form.loads_qps_per_gpu is not None:
         return form.loads_qps_per_gpu
@@ -89,7 +101,7 @@ def loads_qps(experiment: ServerExperiment, form: ServerForm, trace_name: str) -
 
 
 def server_specs(
-    experiment: ServerExperiment, form: ServerForm, system: ServerSystem, seed: int, trace_name: str
+    experiment: ServerExperiment, form: EngineForm, system: ServerSystem, seed: int, trace_name: str
 ) -> list[RunSpec]:
     """The run of each load, in order; `trace_name` is the trace, or its synthetic twin."""
     return [

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from artifact.servers.measured import Measured, seen_run
-from niyama.sim import Requests
+from niyama.sim import Requests, Run
 
 
 def part_of(requests: Requests, rows: np.ndarray) -> Requests:
@@ -23,18 +23,44 @@ def join_parts(requests: Requests, parts: Sequence[tuple[np.ndarray, Measured]])
 
     Each part's times are from its own start, so the result is as if all had started together.
     """
-    rows = np.concatenate([where for where, _ in parts])
-    if not np.array_equal(np.sort(rows), np.arange(len(requests))):
-        raise ValueError(f"{len(rows)} requests are in the parts of a run of {len(requests)}; each must be in one")
-    place = np.argsort(rows)  # of each request in the parts' order
+    place = _places(requests, [rows for rows, _ in parts])
 
-    def whole(values: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate(values)[place]
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([getattr(measured, name) for _, measured in parts])[place]
 
-    spans = [np.split(m.run.token_s, m.run.token_start[1:-1]) for _, m in parts]
-    by_request = [tokens for span in spans for tokens in span]
-    told = all(m.relegated is not None for _, m in parts)
-    relegated = whole([m.relegated for _, m in parts]) if told else None
-    run = seen_run(requests, np.concatenate([by_request[i] for i in place]), relegated)
-    sent_s, status = whole([m.sent_s for _, m in parts]), whole([m.http_status for _, m in parts])
-    return Measured(requests, run, sent_s, status, relegated)
+    told = all(measured.relegated is not None for _, measured in parts)
+    relegated = whole("relegated") if told else None
+    token_s = join_runs(requests, [(rows, measured.run) for rows, measured in parts]).token_s
+    run = seen_run(requests, token_s, relegated)
+    return Measured(requests, run, whole("sent_s"), whole("http_status"), relegated)
+
+
+def join_runs(requests: Requests, parts: Sequence[tuple[np.ndarray, Run]]) -> Run:
+    """The raw times of all `requests` from those of parts, as `join_parts`; each part ran on a replica of its own."""
+    place, runs = _places(requests, [rows for rows, _ in parts]), [run for _, run in parts]
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([getattr(run, name) for run in runs])[place]
+
+    by_request = [tokens for run in runs for tokens in np.split(run.token_s, run.token_start[1:-1])]
+    replicas = np.repeat(np.arange(len(runs), dtype=np.int32), [len(run.replica) for run in runs])
+    return Run(
+        replica=replicas[place],
+        first_scheduled_s=whole("first_scheduled_s"),
+        token_start=np.concatenate([[0], np.cumsum(requests.output_tokens, dtype=np.int64)]),
+        token_s=np.concatenate([by_request[i] for i in place]),
+        relegations=whole("relegations"),
+        still_relegated=whole("still_relegated"),
+        preemptions=whole("preemptions"),
+        iterations=sum(run.iterations for run in runs),
+        un_relegations=sum(run.un_relegations for run in runs),
+        log=np.concatenate([run.log for run in runs]),
+    )
+
+
+def _places(requests: Requests, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Where each request stands when the parts are put one after the other; ValueError unless each is there once."""
+    order = np.concatenate(rows)
+    if not np.array_equal(np.sort(order), np.arange(len(requests))):
+        raise ValueError(f"{len(order)} requests are in the parts of a run of {len(requests)}; each must be in one")
+    return np.argsort(order)

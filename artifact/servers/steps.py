@@ -34,7 +34,7 @@ def sweep_servers(options: argparse.Namespace) -> None:
     """One system's measured points, all loads, in one server life."""
     experiment = load_server_experiment(options.config, options.latency)
     form, backend = experiment.form(options.form), backend_of(options.backend)
-    name = _trace_name(options, experiment)
+    name = trace_name(options, experiment)
     life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder, options.devices)
     about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
     about["code"] = code_of(options.command)
@@ -47,13 +47,13 @@ def sweep_servers(options: argparse.Namespace) -> None:
         announce(f"error: {error}")
         rows = finished_rows(life)
         about["failures"] = [{"part": f"{options.system}, seed {options.seed}", "reason": str(error)}]
-    tables.write_table(options.out, rows, **about, trace=_described(options))
+    tables.write_table(options.out, rows, **about, trace=described(options))
 
 
 def simulate_servers(options: argparse.Namespace) -> None:
     """The same points of all systems, simulated; no rows where the latency model is not of the backend."""
     experiment = load_server_experiment(options.config, options.latency)
-    form, name, rows = experiment.form(options.form), _trace_name(options, experiment), []
+    form, name, rows = experiment.form(options.form), trace_name(options, experiment), []
     simulated = has_twin(backend_of(options.backend), experiment.latency)
     for system_name in experiment.systems if simulated else ():
         system = build_server_system(system_name, experiment.classes)
@@ -61,7 +61,7 @@ def simulate_servers(options: argparse.Namespace) -> None:
             for spec in server_specs(experiment, form, system, seed, name):
                 rows += summary_rows(run_twin(spec))
     about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND) | {"code": code_of(options.command)}
-    tables.write_table(options.out, rows, **about, trace=_described(options))
+    tables.write_table(options.out, rows, **about, trace=described(options))
 
 
 def merge_servers(options: argparse.Namespace) -> None:
@@ -107,13 +107,14 @@ def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, A
     }
 
 
-def _described(options: argparse.Namespace) -> dict[str, Any]:
+def described(options: argparse.Namespace) -> dict[str, Any]:
+    """What `trace` wrote of the trace."""
     return json.loads(options.described.read_text())
 
 
-def _trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str:
+def trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str:
     """The trace, or its synthetic twin where its description says so."""
-    name = _described(options)["trace"]
+    name = described(options)["trace"]
     if not name.startswith(experiment.trace):
         raise ConfigError(f"--described is about {name!r}, and {options.config} names {experiment.trace!r}")
     return name

@@ -5,7 +5,10 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 from artifact.__main__ import _parser
 from artifact.servers.config import load_server_experiment
@@ -39,8 +42,24 @@ def test_the_full_form_is_a_life_per_system_and_its_lines_parse(tmp_path):
 
 def test_without_servers_no_job_is_about_them(tmp_path):
     said = dry_run(tmp_path, "--config", f"results={tmp_path}", "servers=none")
-    assert "rule report:" in said and "server" not in "".join(re.findall(r"rule (\w+):", said))
-    assert not re.search(r"artifact report .*--servers", said)
+    names = "".join(re.findall(r"rule (\w+):", said))
+    assert "rule report:" in said and "server" not in names and "engine" not in names
+    assert not re.search(r"artifact report .*--(servers|engine)", said)
+
+
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+def test_the_default_target_runs_the_engine_in_virtual_time_and_checks_servers(tmp_path):
+    """A job per system and seed, side by side; of real servers a few dozen requests each, at one load."""
+    said = dry_run(tmp_path, "--config", f"results={tmp_path}")
+    jobs = re.findall(r"rule engine_sweep:(?:\n .*)+", said)
+    virtual = SERVERS.virtual()
+    assert len(jobs) == len(SERVERS.systems) * virtual.seeds and not any("threads" in job for job in jobs)
+    assert virtual.seeds >= 3 and len(virtual.loads_qps_per_gpu) >= 4
+    (options,) = {line for line in re.findall(r"python -m artifact (engine-sweep .*silo --seed 2 .*)", said)}
+    assert _parser().parse_args(shlex.split(options)).system == "silo"
+    assert re.search(r"artifact report .*--servers --engine", said)
+    check = SERVERS.form("short")
+    assert len(check.loads_qps_per_gpu) == 1 and 24 <= check.loads_qps_per_gpu[0] * check.seconds <= 64
 
 
 def test_an_unknown_form_stops_before_any_job(tmp_path):

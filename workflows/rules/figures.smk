@@ -5,6 +5,7 @@ from figures import FIGURES, PAPER_FIGURES
 from figures.gallery import PARTS, place
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
+SHOWN_OF_VLLM = " --servers" * SHOWS_SERVERS + " --engine" * SHOWS_ENGINE
 CHECKED_SERVERS = (
     [f"{RESULTS}/servers/{SERVERS_FORM}/checked.txt"] if SHOWS_SERVERS else []
 )
@@ -62,9 +63,21 @@ rule shown_server_figure:
         "python -m artifact figure fig_servers --results {RESULTS:q} --stamp {output.stamp:q}"
 
 
+rule engine_figure:
+    input:
+        rules.engine_table.output,
+        figure_code("fig_engine"),
+    output:
+        stamp=f"{RESULTS}/figures/fig_engine.txt",
+        page=page("fig_engine"),
+    shell:
+        "python -m artifact figure fig_engine --results {RESULTS:q} --stamp {output.stamp:q}"
+
+
 rule report:
     input:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
+        rules.engine_figure.output if SHOWS_ENGINE else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=FIGURES),
         f"{RESULTS}/tables/manifest.json",
         "artifact/claims.yaml",
@@ -75,12 +88,13 @@ rule report:
     benchmark:
         f"{RESULTS}/benchmarks/report/report.tsv"
     shell:
-        "python -m artifact report --results {RESULTS:q}" + " --servers" * SHOWS_SERVERS
+        "python -m artifact report --results {RESULTS:q}" + SHOWN_OF_VLLM
 
 
 rule paper_report:
     input:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
+        rules.engine_figure.output if SHOWS_ENGINE else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=PAPER),
         rules.tables.output,
         f"{RESULTS}/tables/manifest.json",
@@ -97,4 +111,4 @@ rule paper_report:
         figures=PAPER,
     shell:
         "python -m artifact report --results {RESULTS:q} --name paper --figures {params.figures:q}"
-        + " --servers" * SHOWS_SERVERS
+        + SHOWN_OF_VLLM
