@@ -216,8 +216,7 @@ def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from artifact.report import write_report
 
-    of_vllm = {"servers": options.servers, "engine": options.engine}
-    print(write_report(options.results, options.figures, **of_vllm, name=options.name))
+    print(write_report(options.results, options.figures, servers=options.servers, name=options.name))
 
 
 def timings(options: argparse.Namespace) -> None:

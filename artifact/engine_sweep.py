@@ -39,6 +39,7 @@ from artifact.servers.sweep import NO_PREDICTOR
 from artifact.servers.systems import PRIORITY, ServerPool, ServerSystem, build_server_system
 from artifact.servers.twins import run_twin
 from artifact.sweep import group_rows, identity_of, summary_rows
+from artifact.table_code import code_of
 from niyama import load_card
 from niyama.sim import Requests, Run
 from traces import build
@@ -103,6 +104,7 @@ def sweep_engines(options: argparse.Namespace) -> None:
             print(_in_words(spec, found), file=sys.stderr, flush=True)
     about = {
         "backend": BACKEND,
+        "code": code_of(options.command),
         "latency_model": asdict(load_card(experiment.latency)),
         "seconds": experiment.virtual().seconds,
         "vllm": vllm_version(),

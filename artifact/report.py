@@ -29,27 +29,23 @@ PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotli
 
 
 def write_report(
-    results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, engine: bool = False,
-    name: str = "report",
-) -> Path:  # fmt: skip
+    results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, name: str = "report"
+) -> Path:
     """Write the page from results_dir/tables and the pictures in results_dir/figures, which `render` draws; its path.
 
-    figures: those that it holds (none given: the default target's); servers, engine: whether there is also that of
-    real servers, and of vLLM's engine in virtual time; else the page says why not. Raises ResultError for a missing
-    table or picture, ValueError for a table without a column that is needed.
+    figures: those that it holds (none given: the default target's); servers: whether there are those of vLLM's
+    engine and servers, too; else the page says why not. Raises ResultError for a missing table or picture, ValueError
+    for a table without a column that is needed.
     """
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
     inputs = [needed for module in modules.values() for needed in module.INPUTS]
     tables = load_tables([*TABLES, *inputs], results_dir / "tables")
     parts = {"Summary": {"": _summary(tables)}, "Claims": {"": _claims(results_dir)}}
-    of_vllm = {"fig_servers": servers, "fig_engine": engine}
     parts["What differs from the paper"] = {"": _notes(tables)}
     for part, own in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
             figure_module(figure).TITLE: (
-                drawings(figure, tables, results_dir)
-                if figure in modules
-                else _of_vllm(figure, results_dir, of_vllm[figure])
+                drawings(figure, tables, results_dir) if figure in modules else _servers(figure, results_dir, servers)
             )
             for figure in own
         }
@@ -102,10 +98,10 @@ def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
     return f"<dl>\n{items}</dl>\n"
 
 
-def _of_vllm(name: str, results_dir: Path, ran: bool) -> str:
-    """A figure of vLLM's engine or servers, or why there is none."""
+def _servers(name: str, results_dir: Path, ran: bool) -> str:
+    """A figure of vLLM's engine or of its servers, or why there is none."""
     if not ran:
-        why = "`servers=none` was asked for, or the servers' configuration does not have it"
+        why = "`servers=none` was asked for"
         if find_spec("vllm") is None:
             why = "vLLM is not installed; `make setup` installs it, and `snakemake --cores all` then makes this"
         return paragraph(f"Not made: {why}.")

@@ -40,6 +40,7 @@ MADE_BY: dict[str, tuple[str, ...]] = {
     "predictor-accuracy": ("artifact.latency.accuracy",),
     "server-sweep": ("artifact.servers.sweep", PLUG_IN),
     "server-twins": ("artifact.servers.twins", "artifact.sweep"),
+    "engine-sweep": ("artifact.engine_sweep", PLUG_IN),
     "fidelity": ("artifact.fidelity", PLUG_IN),
     "overhead": ("artifact.bench.vllm_steps", PLUG_IN),
 }

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import load_lines, style
-from figures.frames import CRITERION_ALL, RUN_COLUMNS, Tables, Variant, estimate, require, traces_and_latencies
+from figures.frames import CRITERION_ALL, RUN_COLUMNS, Estimate, Tables, Variant, require, traces_and_latencies
 
 TITLE = "vLLM's own engine in virtual time (not in the paper)"
 INPUTS = ("engine",)
@@ -30,14 +30,15 @@ def caption(tables: Tables, variant: Variant) -> str:
     several = ", ".join(f"{style.look(s).label} {n}" for s, n in gpus.items() if n > 1)
     more = f" (GPUs: {several}, so as many times the load and requests; all others 1)" if several else ""
     return (
-        f"The engine of {about.get('vllm', 'vLLM, version not recorded')}, with its own scheduler and KV manager, in "
+        f"The engine of {about.get('vllm', 'vLLM of unknown version')}, with its own scheduler and KV manager, in "
         f"virtual time on {style.trace_label(variant.trace)}; the GPU is emulated by latency model {variant.latency}"
-        f"{_hardware(frame)}. No HTTP, and the host's own work takes no time: the same bytes on every machine. Systems "
-        f"are set as their servers are. Load is per GPU{more}; arrivals over {about.get('seconds', float('nan')):g} s at "
-        "each load. Violated: of all requests that arrived, TTFT, TTLT and token deadlines counted. Points: mean over "
-        "seeds. Thin dashed: the simulator, planning a step ahead, on the same requests; in no run are the two more than "
-        f"{_worst_points(frame):.2f} points apart. SLOs are scaled to the run's length: "
-        f"{about.get('scaling', 'not recorded')}. Runs this short reach no steady state: compare systems."
+        f"{_hardware(frame)}. No HTTP, and the host's own work takes no time: the same bytes on every machine. "
+        f"Systems are set as their servers are. Load is per GPU{more}; arrivals over "
+        f"{about.get('seconds', float('nan')):g} s at each load. Violated: of all that arrived; TTFT, TTLT and "
+        "token deadlines counted. Points: mean over seeds. Thin dashed: the simulator, planning a step ahead, on "
+        f"the same requests; in no run are the two more than {_worst_points(frame):.2f} points apart. SLOs are scaled "
+        f"to the run's length: {about.get('scaling', 'not recorded')}. Runs this short reach no steady state: "
+        "compare systems."
     )
 
 
@@ -59,6 +60,11 @@ def _per_gpu(tables: Tables) -> pd.DataFrame:
     return frame.assign(load_qps=frame["load_qps"] / frame["replicas"])
 
 
+def _spread(values: pd.Series) -> Estimate:
+    """Mean, lowest and highest: of three seeds Student's interval says little."""
+    return Estimate(float(values.mean()), float(values.min()), float(values.max()))
+
+
 def draw(tables: Tables, variant: Variant) -> Figure:
     """A panel for all requests and for those of each class."""
     frame = variant.rows(_per_gpu(tables))
@@ -73,12 +79,12 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         load_lines.finish(figure, panels, "violated (%)", systems, (thin,))
         for ax in panels[0]:
             ax.set_xlabel("load per GPU (QPS)", labelpad=2)
-        style.footer(figure, engine, {engine["seed"].nunique()}, "bands: 95 % interval over seeds (Student's t)")
+        style.footer(figure, engine, {engine["seed"].nunique()}, "bands: lowest to highest seed")
     return figure
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, systems: list[str], title: str) -> None:
-    percent = {"scale": 100.0, "limits": (0.0, 100.0)}
+    percent = {"how": _spread, "scale": 100.0}
     for system in systems:
         own = rows[rows["system"] == system]
         load_lines.line(ax, own[own["backend"] != SIMULATOR], system, CRITERION_ALL, **percent)
@@ -96,11 +102,11 @@ def table(tables: Tables) -> pd.DataFrame:
     rows = []
     for (system, load, group), own in frame.groupby(["system", "load_qps", "group"], sort=False):
         engine, simulated = own[own["backend"] != SIMULATOR], own[own["backend"] == SIMULATOR]
-        found = estimate(engine[CRITERION_ALL])
+        found = _spread(engine[CRITERION_ALL])
         rows.append(
             {
                 "system": system, "load_qps": load, "group": group, "seeds": len(engine), CRITERION_ALL: found.mean,
-                "lowest_seed": engine[CRITERION_ALL].min(), "highest_seed": engine[CRITERION_ALL].max(),
+                "lowest_seed": found.low, "highest_seed": found.high,
                 f"simulated_{CRITERION_ALL}": simulated[CRITERION_ALL].mean(),
                 "ttft_p95_s": engine["ttft_p95_s"].mean(), "ttlt_p95_s": engine["ttlt_p95_s"].mean(),
             }

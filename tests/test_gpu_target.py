@@ -80,7 +80,7 @@ def test_its_sweep_is_a_life_per_system_on_the_gpu_config(tmp_path):
 def test_only_systems_and_loads_differ_from_the_sweep_without_a_gpu():
     gpu, emulated = (load_server_experiment(CONFIGS / f"{name}.yaml") for name in ("gpu", "servers"))
     assert (gpu.trace, gpu.classes, gpu.latency) == (emulated.trace, emulated.classes, emulated.latency)
-    assert set(gpu.systems) <= set(emulated.systems)
+    assert set(gpu.systems) <= set(emulated.systems) and gpu.virtual() == emulated.virtual()
     shares = gpu.form("full").loads_of_fluid_bound
     assert min(shares) < 0.7 and max(shares) > 1.0 and len(shares) >= 4, "the knees of all systems lie between"
 

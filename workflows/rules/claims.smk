@@ -7,7 +7,7 @@ rule manifest:
     input:
         rules.tables.output,
         rules.shown_servers.output if SHOWS_SERVERS else [],
-        rules.engine_table.output if SHOWS_ENGINE else [],
+        rules.engine_table.output if SHOWS_SERVERS else [],
     output:
         f"{RESULTS}/tables/manifest.json",
     shell:

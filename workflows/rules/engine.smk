@@ -1,12 +1,11 @@
 # vLLM's own engine in virtual time, on what the servers of servers.smk serve. A job is one system and seed at all loads;
-# nothing in it looks at a clock, so jobs run side by side and beside anything else. Left out with `servers=none`, where
-# vLLM is not installed, and for a configuration without `virtual_time` (the report says so).
-SHOWS_ENGINE = SERVERS_FORM != "none" and SERVERS.virtual_time is not None
+# nothing in it looks at a clock, so jobs run side by side and beside anything else. Left out as the servers are, with
+# `servers=none` and where vLLM is not installed (the report says which).
 
 
 rule engine_sweep:
     input:
-        f"{RESULTS}/kernel.txt",
+        KERNEL,
         SERVERS_CONFIG,
         SERVERS_CARD,
         trace=SERVER_TRACE,
@@ -14,9 +13,11 @@ rule engine_sweep:
         f"{RESULTS}/engine/{{server_system}}-{{seed}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/engine_sweep/{{server_system}}-{{seed}}.tsv"
+    params:
+        code=code_digest("engine-sweep"),
     shell:
-        "python -m artifact engine-sweep --config {SERVERS_CONFIG} --system {wildcards.server_system}"
-        " --seed {wildcards.seed} --described {input.trace} --out {output}{LATENCY_OPTION}"
+        "python -m artifact engine-sweep --config {SERVERS_CONFIG:q} --system {wildcards.server_system:q}"
+        " --seed {wildcards.seed:q} --described {input.trace:q} --out {output:q}{LATENCY_OPTION}"
 
 
 rule engine_table:
@@ -29,4 +30,4 @@ rule engine_table:
     output:
         f"{RESULTS}/tables/engine.parquet",
     shell:
-        "python -m artifact server-table {input} --out {output}"
+        "python -m artifact server-table {input:q} --out {output:q}"

@@ -5,7 +5,6 @@ from figures import FIGURES, PAPER_FIGURES
 from figures.gallery import PARTS, place
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
-SHOWN_OF_VLLM = " --servers" * SHOWS_SERVERS + " --engine" * SHOWS_ENGINE
 CHECKED_SERVERS = (
     [f"{RESULTS}/servers/{SERVERS_FORM}/checked.txt"] if SHOWS_SERVERS else []
 )
@@ -77,7 +76,7 @@ rule engine_figure:
 rule report:
     input:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
-        rules.engine_figure.output if SHOWS_ENGINE else [],
+        rules.engine_figure.output if SHOWS_SERVERS else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=FIGURES),
         f"{RESULTS}/tables/manifest.json",
         "artifact/claims.yaml",
@@ -94,7 +93,7 @@ rule report:
 rule paper_report:
     input:
         rules.shown_server_figure.output if SHOWS_SERVERS else [],
-        rules.engine_figure.output if SHOWS_ENGINE else [],
+        rules.engine_figure.output if SHOWS_SERVERS else [],
         expand(f"{RESULTS}/figures/{{figure}}.txt", figure=PAPER),
         rules.tables.output,
         f"{RESULTS}/tables/manifest.json",
