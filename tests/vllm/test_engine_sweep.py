@@ -14,10 +14,10 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 from artifact.__main__ import main
 from artifact.tables import provenance, read_table
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
-BUSY_LOOPS = 8
+BUSY_LOOPS = 2 * (os.cpu_count() or 1)
 CONFIG = """
 trace: azure-code-2023-synth
 latency: a100-llama3-8b-linear
