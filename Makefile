@@ -33,12 +33,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 RUN := PATH="$(abspath $(VENV)/bin):$$PATH"
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test test-busy gpu setup lock clean FORCE
+.PHONY: help reproduce test test-busy vllm-suite gpu setup lock clean FORCE
 
 help:
 	@echo "make reproduce   run every experiment and write $(REPORT)"
 	@echo "make test        run the linters and the tests"
 	@echo "make test-busy   the same beside eight busy loops: no test may depend on how fast the machine is"
+	@echo "make vllm-suite  run vLLM's own scheduler tests against Niyama's classes (UPDATE=1 rewrites the list)"
 	@echo "make gpu         measure this machine's GPU, its step times and servers on it, into $(RESULTS)/gpu"
 	@echo "make setup       only create or update $(VENV)"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
@@ -59,6 +60,9 @@ test: $(STAMP)
 # In a random order as well: SHUFFLE=1, another number for another order.
 test-busy: $(STAMP)
 	@$(PY) tests/beside_load.py 8 $(MAKE) --no-print-directory test PYTEST_ARGS='$(PYTEST_ARGS) $(if $(SHUFFLE),--shuffle $(SHUFFLE))'
+
+vllm-suite: $(STAMP)
+	@$(PY) -m artifact vllm-suite $(if $(UPDATE),--update)
 
 # What has been measured stays, also when it is interrupted: remove $(GPU_RESULTS) to measure again.
 gpu:

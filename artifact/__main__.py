@@ -20,6 +20,8 @@ from artifact.servers.measured import ClientLagged, RunFailed
 from artifact.table_code import MADE_BY, code_of
 from artifact.tables import ResultError
 from artifact.verdicts import commands as verdict_commands
+from artifact.vllm_suite import commands as suite_commands
+from artifact.vllm_suite.source import Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (made := getattr(options, "table", options.command)) in MADE_BY:
             code_of(made)  # as it is now: an edit while the command runs is none of its table's
         return options.run(options) or 0
-    except (ValueError, ResultError, ServerError, RunFailed, ClientLagged) as error:
+    except (ValueError, ResultError, ServerError, RunFailed, ClientLagged, Unavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     latency_commands.add_commands(verbs, _verb)
     host_commands.add_commands(verbs, _verb)
     engine_sweep.add_command(verbs, _verb)
+    suite_commands.add_command(verbs, _verb)
     return parser
 
 
