@@ -57,8 +57,8 @@ def test_requests_survive_pauses_resets_and_sleeps(tmp_path: Path, monkeypatch: 
         with ThreadPoolExecutor(REQUESTS) as clients:
             answers = [clients.submit(complete, row) for row in range(REQUESTS)]
             for begins, ends in CALLS:
-                while not counted(url, "vllm:num_requests_running") and not all(a.done() for a in answers):
-                    pass  # a call under load is meant, not one before it
+                while not counted(url, "vllm:num_requests_running"):
+                    assert not all(answer.done() for answer in answers), f"nobody was left to meet {begins}"
                 call(url + begins)
                 if ends is not None:
                     call(url + ends)
