@@ -6,9 +6,12 @@
 #                                                            the same in a minute, too short to quote, and no servers
 #   snakemake paper --report results/snakemake-report.html   what ran, how long it took, figures by part of the paper
 # Rules only run `python -m artifact ...`: paste the line that a rule prints to run it by hand.
+import os
+import shlex
 import sys
 from pathlib import Path
 
+from artifact import endings
 from artifact.experiments import load_experiments
 from artifact.run_lock import VARIABLE, take_over
 from artifact.workflow_config import one_line, refuse_unknown
@@ -19,10 +22,14 @@ with one_line():
     refuse_unknown(config, Path(workflow.basedir))
     CONFIG = load_experiments(Path(EXPERIMENTS))
 
+FAILURES = Path(RESULTS) / "failures"
+os.environ.setdefault("NIYAMA_AGAIN", shlex.join(["snakemake", *sys.argv[1:]]))
 # A killed run leaves its lock and its jobs: both end here, when the next one starts.
 RUN = "" if {"-n", "--dry-run", "--dryrun"} & set(sys.argv) else take_over()
 # `python` in a rule is the one that runs Snakemake, also when its environment is not activated.
-shell.prefix(f'export {VARIABLE}={RUN} PATH="{Path(sys.executable).parent}:$PATH"; ')
+shell.prefix(
+    f'export {VARIABLE}={RUN} PATH="{Path(sys.executable).parent}:$PATH" NIYAMA_FAILURES={shlex.quote(str(FAILURES))}; '
+)
 
 
 report: "workflows/report/workflow.rst"
@@ -43,11 +50,27 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        f"{RESULTS}/report.txt",
         CHECKED_SERVERS,
 
 
 rule paper:
     input:
         f"{RESULTS}/paper.html",
+        f"{RESULTS}/paper.txt",
         f"{RESULTS}/claims.md",
         CHECKED_SERVERS,
+
+
+onstart:
+    endings.begin(
+        workflow,
+        Path(RESULTS),
+        EXPERIMENTS == "workflows/config/paper.yaml",
+        SERVER_LIFE_S,
+    )
+
+
+onerror:
+    # a failed part costs its own figure only: the report is made all the same, of what there is
+    endings.end(workflow, Path(RESULTS), PAPER, SHOWS_SERVERS)

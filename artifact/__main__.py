@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import commands, engine_sweep, host_commands, scenario_commands
+from artifact import commands, engine_sweep, failures, host_commands, scenario_commands
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.latency import engine_profile
 from artifact.panels import commands as panel_commands
+from artifact.progress import announce_compilation
 from artifact.servers import ServerError
 from artifact.servers import commands as server_commands
 from artifact.servers import steps as server_steps
@@ -27,16 +28,23 @@ from artifact.vllm_suite.source import Unavailable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user's is one line on stderr and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    announce_compilation()
     try:
         if (made := getattr(options, "table", options.command)) in MADE_BY:
             code_of(made)  # as it is now: an edit while the command runs is none of its table's
         return options.run(options) or 0
     except (ValueError, ResultError, ServerError, RunFailed, ClientLagged, Unavailable) as error:
+        failures.note(given, options, error)
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception as error:  # a mistake of ours: the report says it in a line, and here is the traceback
+        failures.note(given, options, error)
+        raise
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)
+        # after a counter, which a terminal shows in place
+        print("\n" * sys.stderr.isatty() + "interrupted; nothing half-written was left", file=sys.stderr)
         return 130
 
 
@@ -143,6 +151,8 @@ def _pipeline_commands(verbs) -> None:
     report = _verb(verbs, "report", commands.report, "Write the HTML report of figures that are drawn.")
     report.add_argument("--results", type=Path, default=Path("results"))
     report.add_argument("--servers", action="store_true", help="with the tables of vLLM's engine and of real servers")
+    report.add_argument("--incomplete", type=Path, help="what a failed run did not make: a box says so in its place")
+    report.add_argument("--stamp", type=Path, help="file that says that the report is complete")
     report.add_argument("--figures", nargs="+", help="figures that it holds (default: those of the default target)")
     report.add_argument("--name", default="report", help="its file's name (default report)")
     timings = _verb(verbs, "timings", commands.timings, "Say how long each part of the pipeline took.")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,9 @@ from artifact import grids, metrics, pipeline, tables
 from artifact import sweep as sweeps
 from artifact.config import ConfigError, RunSpec, load_classes, parse
 from artifact.experiments import Grid, Search, load_experiments, named_experiment
-from artifact.runs import BACKEND, run
+from artifact.failures import Incomplete
+from artifact.progress import requests_done, run_started
+from artifact.runs import BACKEND, run, warm_up_like
 from artifact.table_code import code_of
 from artifact.words import describe_capacity, print_point
 
@@ -53,7 +53,8 @@ def _json(flag: str, text: str) -> Any:
 def simulate(options: argparse.Namespace) -> None:
     """One point."""
     spec = _spec(options, load_qps=options.load, seed=options.seed, overlapped=options.overlapped)
-    progress = _progress(spec.requests)
+    warm_up_like(spec, decision_log=options.decision_log is not None)
+    progress = requests_done(spec.requests)
     done = run(spec, log=options.out is not None, decision_log=options.decision_log, progress=progress)
     rows = sweeps.summary_rows(done)
     answer = point(done, rows)
@@ -89,7 +90,7 @@ def capacity(options: argparse.Namespace) -> None:
     if not options.step > 0:
         raise ConfigError(f"--step is {options.step}; give a positive number of requests/s")
     spec = _spec(options, load_qps=1.0)
-    rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=announce())
+    rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=run_started(searches=options.seeds))
     by_criterion = {row["criterion"]: row for row in rows}
     strict, paper = (by_criterion[name] for name in capacities_of.CRITERIA)
     answer = {"backend": BACKEND, **strict, "without_tbt": {k: paper[k] for k in strict if paper[k] != strict[k]}}
@@ -146,27 +147,28 @@ def capacities(options: argparse.Namespace) -> None:
         requests=experiment.requests[options.trace],
         latency=options.latency,
     )
-    rows = capacities_of.capacities(experiment, spec, options.run_length, guesses, on_run=announce())
+    told = run_started(searches=len(experiment.systems) * experiment.seeds)
+    rows = capacities_of.capacities(experiment, spec, options.run_length, guesses, on_run=told)
     write_rows(options, rows)
 
 
 def sweep(options: argparse.Namespace) -> None:
     """A load sweep on one trace."""
     specs = sweeps.sweep_specs(load_experiments(options.config).sweep, actual_trace(options), options.latency)
-    write_rows(options, sweeps.sweep(specs, announce(len(specs))))
+    write_rows(options, sweeps.sweep(specs, run_started(len(specs))))
 
 
 def cluster(options: argparse.Namespace) -> None:
     """Fleets on one trace."""
     experiment = load_experiments(options.config).cluster
-    write_rows(options, clusters.cluster(experiment, actual_trace(options), options.latency, announce()))
+    write_rows(options, clusters.cluster(experiment, actual_trace(options), options.latency, run_started()))
 
 
 def grid(options: argparse.Namespace) -> None:
     """A grid of runs on one trace."""
     experiment = named_experiment(options.config, options.name, Grid)
     specs = experiment.specs(actual_trace(options), options.latency)
-    write_rows(options, grids.grid_rows(specs, announce(len(specs))))
+    write_rows(options, grids.grid_rows(specs, run_started(len(specs))))
 
 
 def search(options: argparse.Namespace) -> None:
@@ -175,7 +177,7 @@ def search(options: argparse.Namespace) -> None:
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
     specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
-    write_rows(options, grids.search_rows(experiment, specs, announce()))
+    write_rows(options, grids.search_rows(experiment, specs, run_started(searches=len(specs) * experiment.seeds)))
 
 
 def actual_trace(options: argparse.Namespace) -> str:
@@ -216,33 +218,12 @@ def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from artifact.report import write_report
 
-    print(write_report(options.results, options.figures, servers=options.servers, name=options.name))
+    missing = Incomplete.read(options.incomplete) if options.incomplete else None
+    print(write_report(options.results, options.figures, servers=options.servers, name=options.name, missing=missing))
+    if options.stamp is not None:
+        tables.write_text(options.stamp, "complete\n")
 
 
 def timings(options: argparse.Namespace) -> None:
     """How long each part took, from the benchmark files Snakemake keeps."""
     print(pipeline.timings_text(options.results))
-
-
-def _progress(total: int) -> Callable[[int], None] | None:
-    """A counter on a terminal; silence elsewhere."""
-    if not sys.stderr.isatty():
-        return None
-    return lambda done: print(f"\r{done:,} of {total:,} requests", end="\n" if done >= total else "", file=sys.stderr)
-
-
-def announce(total: int | None = None) -> Callable[[RunSpec], None]:
-    """Say which run comes next: on a terminal in place, in a log every 25th."""
-    started, count = time.perf_counter(), 0
-
-    def tell(spec: RunSpec) -> None:
-        nonlocal count
-        count += 1
-        out_of = f" of {total}" if total else ""
-        text = f"run {count}{out_of}, {time.perf_counter() - started:.0f} s: {spec.system} at {spec.load_qps:g} QPS"
-        if sys.stderr.isatty():
-            print(f"\r{text:78s}", end="", file=sys.stderr, flush=True)
-        elif count % 25 == 1:
-            print(text, file=sys.stderr, flush=True)
-
-    return tell

@@ -6,12 +6,13 @@ Nothing in a page is loaded from elsewhere and nothing says when it was made: th
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
 import pandas as pd
 
+from artifact.failures import Failure
 from artifact.render import figure_module, load_tables
 from artifact.tables import ResultError, write_text
 from figures import style
@@ -32,6 +33,8 @@ figcaption, .about { color: #555; font-size: .9rem; max-width: 56rem; }
 th, td { text-align: left; padding: .22rem .6rem; border-bottom: 1px solid #e5e5e5; vertical-align: top;
   font-variant-numeric: tabular-nums; }
 th { background: #f6f6f6; } td.sentence { min-width: 12rem; } tr { break-inside: avoid; }
+.missing { border-left: .3rem solid #D55E00; background: #fdf3ec; padding: .5rem .9rem; margin: .8rem 0 1.4rem;
+  max-width: 56rem; overflow-wrap: anywhere; } .missing p { margin: .2rem 0; }
 dt { font-weight: 600; margin-top: .7rem; } dd { margin: 0 0 0 1rem; }
 summary { cursor: pointer; color: #0072B2; }
 @media print { body { max-width: none; margin: 0; font-size: 10pt; } nav { display: none; } h2 { break-after: avoid; }
@@ -57,6 +60,19 @@ def text(value: object) -> str:
 def paragraph(words: str) -> str:
     """Small print."""
     return f'<p class="about">{text(words)}</p>\n'
+
+
+def box(title: str, failures: Iterable[Failure], again: str) -> str:
+    """What stands in the place of a part that was not made: what is missing, why, and the command that makes it."""
+    lines = "".join(
+        f"<p>{text(failure.part)}: {text(failure.reason)}</p>\n"
+        + (f"<p>By hand: <code>{text(failure.command)}</code></p>\n" if failure.command else "")
+        for failure in failures
+    )
+    return (
+        f'<div class="missing"><p><b>{text(title)}</b></p>\n{lines}'
+        f"<p>To make it: <code>{text(again)}</code> (what is finished stays).</p></div>\n"
+    )
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -90,7 +106,7 @@ def drawings(name: str, tables: Mapping[str, pd.DataFrame], results_dir: Path) -
             f'<figure id="{text(label)}"{kind}><img width="{round(width_in * PIXELS_PER_INCH)}" alt="{text(label)}" '
             f'src="{image}"><figcaption>{text(module.caption(tables, variant))}</figcaption></figure>\n'
         )
-    if hasattr(module, "text_table"):
+    if html and hasattr(module, "text_table"):
         html += f"<details open><summary>Table</summary>{table(module.text_table(tables))}</details>\n"
     return html
 

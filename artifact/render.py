@@ -50,7 +50,7 @@ def render(figure_name: str, results_dir: Path) -> list[Path]:
     paths = []
     for variant in module.variants(tables):
         paths += style.save(module.draw(tables, variant), folder / f"{figure_name}-{variant.slug}")
-    if hasattr(module, "table"):
+    if paths and hasattr(module, "table"):
         numbers, text = folder / f"{figure_name}.csv", folder / f"{figure_name}.md"
         write_text(numbers, module.table(tables).to_csv(index=False, float_format="%.6g"))
         write_text(text, markdown(module.text_table(tables)))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from artifact.manifest import other_code
-from artifact.page import drawings, page, paragraph, table, text
-from artifact.render import figure_module, load_tables
+from artifact.endings import INCOMPLETE_MANIFEST
+from artifact.failures import Failure, Incomplete, again
+from artifact.manifest import PATTERN, other_code, write_manifest
+from artifact.page import box, drawings, page, paragraph, table, text
+from artifact.render import figure_module, load_table, load_tables
 from artifact.table_code import digest
-from artifact.tables import write_text
+from artifact.tables import ResultError, write_text
 from artifact.verdicts.claims import load_claims
 from artifact.verdicts.verify import verify
 from artifact.verdicts.words import counts_text
@@ -28,31 +32,78 @@ RUN_COLUMNS = ("trace", "latency", "predictor", "system", "requests")  # of a ta
 PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
 
 
+class _Made(dict[str, pd.DataFrame]):
+    """The tables that there are. ResultError for another."""
+
+    def __missing__(self, name: str) -> pd.DataFrame:
+        raise ResultError(f"table {name} was not made")
+
+
 def write_report(
-    results_dir: Path, figures: Sequence[str] | None = None, *, servers: bool = False, name: str = "report"
+    results_dir: Path,
+    figures: Sequence[str] | None = None,
+    *,
+    servers: bool = False,
+    name: str = "report",
+    missing: Incomplete | None = None,
 ) -> Path:
     """Write the page from results_dir/tables and the pictures in results_dir/figures, which `render` draws; its path.
 
     figures: those that it holds (none given: the default target's); servers: whether there are those of vLLM's
-    engine and servers, too; else the page says why not. Raises ResultError for a missing table or picture, ValueError
-    for a table without a column that is needed.
+    engine and servers, too; else the page says why not. missing: what a failed run did not make; a box takes its
+    place, and that of whatever else cannot be shown. Without it, raises ResultError for a missing table or picture,
+    ValueError for a table without a column that is needed.
     """
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
     inputs = [needed for module in modules.values() for needed in module.INPUTS]
-    tables = load_tables([*TABLES, *inputs], results_dir / "tables")
-    parts = {"Summary": {"": _summary(tables)}, "Claims": {"": _claims(results_dir)}}
-    parts["What differs from the paper"] = {"": _notes(tables)}
+    tables = _tables([*TABLES, *inputs], results_dir, missing)
+    shown = partial(_or_box, missing)
+    goodput, fleets = shown("Goodput", _summary, tables), shown("GPUs", _gpus, tables)
+    parts = {"Summary": {"": goodput, "GPUs": fleets}, "Claims": {"": shown("Claims", _claims, results_dir)}}
+    parts["What differs from the paper"] = {"": shown("What differs from the paper", _notes, tables)}
     for part, own in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
             figure_module(figure).TITLE: (
-                drawings(figure, tables, results_dir) if figure in modules else _servers(figure, results_dir, servers)
+                shown(figure, drawings, figure, tables, results_dir)
+                if figure in modules
+                else shown(figure, _servers, figure, results_dir, servers)
             )
             for figure in own
         }
-    parts["Provenance"] = {"": _provenance(tables)}
+    parts["Provenance"] = {"": shown("Provenance", _provenance, tables)}
     path = results_dir / f"{name}.html"
-    write_text(path, page("Niyama: results", _body(parts)))
+    write_text(path, page("Niyama: results", _head(missing) + _body(parts)))
     return path
+
+
+def _tables(names: Iterable[str], results_dir: Path, missing: Incomplete | None) -> dict[str, pd.DataFrame]:
+    """The tables; after a failed run those that there are, with a manifest of them where it made none."""
+    folder = results_dir / "tables"
+    if missing is None:
+        return load_tables(names, folder)
+    there = [path for name in dict.fromkeys(names) if (path := folder / f"{name}.parquet").exists()]
+    if not list(results_dir.glob(PATTERN)):
+        write_manifest(results_dir, results_dir / INCOMPLETE_MANIFEST, there)
+    return _Made({path.stem: load_table(path) for path in there})
+
+
+def _or_box(missing: Incomplete | None, title: str, make: Callable[..., str], *arguments: Any) -> str:
+    """A piece of the page; after a failed run a box in the place of one that is missing or cannot be shown."""
+    if missing is None:
+        return make(*arguments)
+    if title in missing.figures:
+        return box(f"Not made: {title}", missing.figures[title], again())
+    try:
+        return make(*arguments)
+    except Exception as error:  # whatever it is, all other pieces are worth showing
+        return box(f"Not made: {title}", [Failure(type(error).__name__, str(error), "")], again())
+
+
+def _head(missing: Incomplete | None) -> str:
+    """What the whole page lacks."""
+    if missing is None:
+        return ""
+    return box("This report is not complete: some parts failed, and all others are below.", missing.failures, again())
 
 
 def _body(parts: Mapping[str, Mapping[str, str]]) -> str:
@@ -79,7 +130,11 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> str:
     html += paragraph(headline.caption(tables))
     for latency in tables["capacity"]["latency"].unique():
         html += f"<h3>Goodput, {text(latency)}</h3>\n" + table(headline.goodputs(tables, latency))
-    return html + "<h3>GPUs</h3>\n" + table(headline.gpus(tables))
+    return html
+
+
+def _gpus(tables: Mapping[str, pd.DataFrame]) -> str:
+    return table(headline.gpus(tables))
 
 
 def _claims(results_dir: Path) -> str:
@@ -105,7 +160,11 @@ def _servers(name: str, results_dir: Path, ran: bool) -> str:
         if find_spec("vllm") is None:
             why = "vLLM is not installed; `make setup` installs it, and `snakemake --cores all` then makes this"
         return paragraph(f"Not made: {why}.")
-    return drawings(name, load_tables(figure_module(name).INPUTS, results_dir / "tables"), results_dir)
+    tables = load_tables(figure_module(name).INPUTS, results_dir / "tables")
+    failed = [failure for frame in tables.values() for failure in frame.attrs.get("failures", ())]
+    boxes = [Failure(failure["part"], failure["reason"], "") for failure in failed]
+    html = box("Not measured, or not wholly", boxes, again()) if boxes else ""
+    return html + drawings(name, tables, results_dir)
 
 
 def _provenance(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -156,9 +215,9 @@ def _traces(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _runs(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Run lengths and seeds of each experiment."""
-    capacity = tables["capacity"]
     rows = []
-    for length, own in sorted(capacity.groupby("run_length"), reverse=True, key=lambda pair: pair[0]):
+    capacities = tables["capacity"].groupby("run_length") if "capacity" in tables else ()
+    for length, own in sorted(capacities, reverse=True, key=lambda pair: pair[0]):
         rows.append({"experiment": f"capacity, {length} runs", **_counts(own, own["seeds"])})
     for name, frame in tables.items():
         if name != "capacity" and set(RUN_COLUMNS) <= set(frame.columns):

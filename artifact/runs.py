@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from traces import Trace, Workload, build, load_trace, local_dir_from_env
 BACKEND = "sim"
 OVERLAPPED_BACKEND = "sim-overlapped"
 SIMULATED = (BACKEND, OVERLAPPED_BACKEND)
+WARM_UP_REQUESTS = 10
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,10 @@ def run(
     else:
         done = simulate_logged(system, requests, executor, predictor, decision_log, **options)
     return Result(spec, system, source.name, requests, done, time.perf_counter() - start)
+
+
+def warm_up_like(spec: RunSpec, *, decision_log: bool = False) -> None:
+    """Run a few requests of `spec`, so that its kernel is compiled and loaded: that is no part of a run's time."""
+    few = spec.model_copy(update={"requests": min(spec.requests, WARM_UP_REQUESTS)})
+    with tempfile.TemporaryDirectory() as folder:
+        run(few, decision_log=Path(folder) / "log" if decision_log else None)

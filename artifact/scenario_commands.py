@@ -7,21 +7,24 @@ from typing import Any
 
 from artifact import disaggregated
 from artifact import overload as overloads
-from artifact.commands import actual_trace, announce, write_rows
+from artifact.commands import actual_trace, write_rows
 from artifact.config import ConfigError
 from artifact.experiments import load_experiments
+from artifact.progress import run_started
 
 
 def disaggregate(options: argparse.Namespace) -> None:
     """Goodput of prefill nodes on one trace."""
     experiment = _section(options, "disaggregated")
-    write_rows(options, disaggregated.capacities(experiment, actual_trace(options), options.latency, announce()))
+    told = run_started(searches=len(experiment.systems) * experiment.seeds)
+    write_rows(options, disaggregated.capacities(experiment, actual_trace(options), options.latency, told))
 
 
 def overload(options: argparse.Namespace) -> None:
     """A square wave of load on one trace."""
     experiment = _section(options, "overload")
-    summary, windows = overloads.overload(experiment, actual_trace(options), options.latency, announce())
+    told = run_started(len(experiment.systems) * experiment.seeds)
+    summary, windows = overloads.overload(experiment, actual_trace(options), options.latency, told)
     write_rows(options, summary)
     write_rows(options, windows, options.windows)
 

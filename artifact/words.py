@@ -22,7 +22,7 @@ def print_point(answer: dict[str, Any]) -> None:
         late = row["late_token_share"]
         print(
             f"{name:10s} {row['violation_rate']:9.2%} {row['violation_rate_without_tbt']:9.2%}"
-            f" {row['ttft_p50_s']:8.2f}s {row['ttft_p99_s']:7.1f}s {row['ttlt_p50_s']:8.2f}s {row['ttlt_p99_s']:7.1f}s"
+            f" {row['ttft_p50_s']:8.2f}s {row['ttft_p99_s']:7.2f}s {row['ttlt_p50_s']:8.2f}s {row['ttlt_p99_s']:7.2f}s"
             f" {row['max_gap_p99_s'] * 1e3:6.0f}ms {'-' if late is None else format(late, '.2%'):>9s}"
             f" {row['relegated_share']:9.2%}"
         )

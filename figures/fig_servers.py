@@ -93,10 +93,10 @@ def _busy_words(frame: pd.DataFrame) -> str:
     late, all_points = (rows[rows["group"] == "all"] for rows in (busy(frame), measured(frame)))
     if len(late) == 0:
         return ""
-    lags_ms, limit_ms = 1e3 * late["lag_p99_s"], frame.attrs.get("max_lag_ms", float("nan"))
+    lags_ms, limit_ms = (1e3 * late["lag_p99_s"]).round().astype(int), frame.attrs.get("max_lag_ms", float("nan"))
     return (
         f"Hollow: {len(late)} of {len(all_points)} points, for which the machine was too busy; the load client itself "
-        f"was {lags_ms.min():.0f} to {lags_ms.max():.0f} ms late (p99, limit {limit_ms:g} ms) in the best of "
+        f"was {style.counted(lags_ms)} ms late (p99, limit {limit_ms:g} ms) in the best of "
         f"{style.counted(late['attempts'].astype(int))} attempts, and a quiet machine would show less. "
     )
 

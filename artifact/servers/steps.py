@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,16 +80,16 @@ def merge_servers(options: argparse.Namespace) -> None:
     tables.write_table(options.out, tables.joined(parts), **about, traces={about["trace"]["trace"]: about["trace"]})
 
 
-def check_servers(options: argparse.Namespace) -> int:
-    """Status 1 when a life failed: says which and why, and deletes its part, for the next run to make it again."""
+def check_servers(options: argparse.Namespace) -> None:
+    """ServerError when a life failed, which says why; its part is deleted, for the next run to make it again."""
+    failed = []
     for path in options.tables:
         for failure in tables.provenance(tables.read_table(path)).get("failures", ()):
-            print(f"error: {failure['part']}: {failure['reason']}", file=sys.stderr)
+            failed.append(f"{failure['part']}: {failure['reason']}")
             path.unlink(missing_ok=True)
-    if not all(path.exists() for path in options.tables):
-        return 1
+    if failed:
+        raise ServerError("; ".join(failed))
     tables.write_text(options.out, "every server started, served and stopped\n")
-    return 0
 
 
 def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, Any]:

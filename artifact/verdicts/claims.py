@@ -201,6 +201,13 @@ def load_claims(path: Path = CLAIMS) -> Claims:
     return _parse(Claims, raw, str(path))
 
 
+def table_minutes(path: Path = CLAIMS) -> dict[str, float]:
+    """Minutes on two cores that each table takes, by its name, where a target of Snakemake makes just that."""
+    sources = (read_yaml(path) or {})["tables"]
+    plain = {name: source for name, source in sources.items() if source["target"] == f"results/tables/{name}.parquet"}
+    return {name: float(source["compute_min"]) for name, source in plain.items()}
+
+
 def _parse(model: type[Strict], row: Any, what: str) -> Any:
     try:
         return model.model_validate(row)

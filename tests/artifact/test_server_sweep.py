@@ -188,7 +188,7 @@ def run_command(tmp_path, config, command, *options, **files):
 def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table_and_then_an_error(
     config, lives, tmp_path, monkeypatch, capsys
 ):
-    """vllm-fcfs is measured while busy, niyama fails at its second load: one table, then status 1."""
+    """vllm-fcfs is measured while busy, niyama fails at its second load: one table, then an error."""
     measure, parts = server_sweep.measure, {name: tmp_path / f"{name}.parquet" for name in ("vllm-fcfs", "niyama")}
 
     def sweep(system):
@@ -218,7 +218,7 @@ def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table_and_then
 
     capsys.readouterr()
     check = ["server-check", *(str(path) for path in parts.values()), "--out", str(tmp_path / "checked.txt")]
-    assert main(check) == 1 and "niyama, seed 0: 8 of 8 requests failed" in capsys.readouterr().err
+    assert main(check) == 2 and "niyama, seed 0: 8 of 8 requests failed" in capsys.readouterr().err
     assert parts["vllm-fcfs"].exists() and not parts["niyama"].exists(), "the next run makes it again, and only it"
     monkeypatch.setattr(server_sweep, "measure", measure)
     lives.engine.fault = None

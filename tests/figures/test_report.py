@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from figure_tables import LINEAR
 
+from artifact.failures import AGAIN, Failure, Incomplete
 from artifact.page import text, write_figure_page
 from artifact.render import figure_module, load_tables, markdown, render
 from artifact.report import write_report
@@ -157,3 +158,27 @@ def test_markdown_escapes_bars():
 def test_variant_names_the_file():
     assert Variant("model", "trace").slug == "trace-model"
     assert Variant("model").slug == "model"
+
+
+def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results, monkeypatch):
+    """Fig 11 failed by itself, table `cluster` was never made, Fig 10 was never drawn: all else is there."""
+    monkeypatch.setattr(style, "DPI", 60)
+    monkeypatch.setenv(AGAIN, "make reproduce")
+    monkeypatch.setattr("artifact.report.FIGURES", ("fig7", "fig10", "fig11", "fig1_table4"))
+    for name in ("fig7", "fig1_table4"):
+        render(name, results)
+    for path in (results / "tables").glob("manifest*.json"):
+        path.unlink()
+    (results / "tables" / "cluster.parquet").unlink()
+    why = Failure("r/figures/fig11.txt", "KeyError: 'panel <3>'", "python -m artifact figure fig11")
+    found = without_images(write_report(results, missing=Incomplete((why,), {"fig11": (why,)})).read_text())
+    assert "This report is not complete" in found and "Not made: fig11" in found
+    assert "panel &lt;3&gt;" in found and "By hand: <code>python -m artifact figure fig11</code>" in found
+    assert found.count("To make it: <code>make reproduce</code>") == found.count('class="missing"')
+    assert '<figure id="fig7-' in found and '<figure id="fig11-' not in found
+    for title, reason in (("fig10", "fig10-"), ("fig1_table4", "cluster"), ("GPUs", "cluster")):
+        assert re.search(rf"Not made: {title}</b></p>\n<p>[^<]*{reason}", found), title
+    assert "Not made: Goodput" not in found, "it is of another table"
+    assert "<h3>Traces</h3>" in found and "SKIPPED" in found, "provenance and claims are of what there is"
+    with pytest.raises(ResultError):
+        write_report(results)

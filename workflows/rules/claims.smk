@@ -5,7 +5,7 @@ ADDED_BY_PAPER = sorted(TABLES - {"capacity", "summary", "cluster"})
 
 rule manifest:
     input:
-        rules.tables.output,
+        MAIN_TABLES,
         rules.shown_servers.output if SHOWS_SERVERS else [],
         rules.engine_table.output if SHOWS_SERVERS else [],
     output:

@@ -73,9 +73,10 @@ rule cluster:
         " --out {output:q}"
 
 
-rule tables:
+# Each a rule of its own: a part that fails costs its own table and no other.
+rule capacity_table:
     input:
-        capacity=[
+        [
             f"{RESULTS}/capacity/{length}/{trace}/{latency}.parquet"
             for length, experiment in (
                 ("paper", CONFIG.capacity),
@@ -84,21 +85,38 @@ rule tables:
             for trace in experiment.requests
             for latency in CONFIG.latencies
         ],
-        summary=expand(
+    output:
+        f"{RESULTS}/tables/capacity.parquet",
+    shell:
+        "python -m artifact merge {input:q} --out {output:q}"
+
+
+rule summary_table:
+    input:
+        expand(
             f"{RESULTS}/sweep/{{trace}}/{{latency}}.parquet",
             trace=CONFIG.sweep.traces,
             latency=CONFIG.latencies,
         ),
-        cluster=expand(
+    output:
+        f"{RESULTS}/tables/summary.parquet",
+    shell:
+        "python -m artifact merge {input:q} --out {output:q}"
+
+
+rule cluster_table:
+    input:
+        expand(
             f"{RESULTS}/cluster/{{trace}}/{{latency}}.parquet",
             trace=CONFIG.cluster.traces,
             latency=CONFIG.latencies,
         ),
     output:
-        capacity=f"{RESULTS}/tables/capacity.parquet",
-        summary=f"{RESULTS}/tables/summary.parquet",
-        cluster=f"{RESULTS}/tables/cluster.parquet",
+        f"{RESULTS}/tables/cluster.parquet",
     shell:
-        "python -m artifact merge {input.capacity:q} --out {output.capacity:q}"
-        " && python -m artifact merge {input.summary:q} --out {output.summary:q}"
-        " && python -m artifact merge {input.cluster:q} --out {output.cluster:q}"
+        "python -m artifact merge {input:q} --out {output:q}"
+
+
+MAIN_TABLES = expand(
+    f"{RESULTS}/tables/{{table}}.parquet", table=("capacity", "summary", "cluster")
+)

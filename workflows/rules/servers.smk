@@ -2,6 +2,7 @@
 # process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left.
 from shlex import quote
 
+from artifact.costs import life_s
 from artifact.figure_code import figure_code
 from artifact.servers.config import load_server_experiment, servers_form
 
@@ -14,6 +15,9 @@ with one_line():
     SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
 LATENCY_OPTION = f" --latency {quote(SERVERS_LATENCY)}" if SERVERS_LATENCY else ""
+SERVER_LIFE_S = life_s(
+    SERVERS, SERVERS.forms.get(SERVERS_FORM) or next(iter(SERVERS.forms.values()))
+)
 SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
 
 

@@ -1,0 +1,126 @@
+"""Why a part of the pipeline was not made: for the report, and for the last lines that a run prints.
+
+Every rule runs `python -m artifact ...`, and that notes its own failure in the folder that FOLDER names, under what it
+should have written. When a run has failed, the Snakefile asks `incomplete` which figures are missing and why, and
+`python -m artifact report --incomplete` makes the report of all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = "NIYAMA_FAILURES"  # environment variable: where to note failures; not set outside the pipeline
+AGAIN = "NIYAMA_AGAIN"  # environment variable: the command that goes on; its default makes the default target
+OUTPUTS = ("out", "stamp", "windows", "markdown")  # options that name a file that a command writes
+SILENT = "its job ended without a message: it was killed, or the machine is out of memory"
+MOST_SHOWN = 240  # characters of a reason that are shown at the end of a run
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A part that was not made. reason: what its command said last; command: the one that makes it."""
+
+    part: str
+    reason: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """What a failed run did not make. failures: what failed itself; figures: whose fault each missing figure is."""
+
+    failures: tuple[Failure, ...]
+    figures: Mapping[str, tuple[Failure, ...]]
+
+    @staticmethod
+    def read(path: Path) -> Incomplete:
+        """From a file that `write` wrote."""
+        found = json.loads(path.read_text())
+        figures = {name: tuple(Failure(**each) for each in own) for name, own in found["figures"].items()}
+        return Incomplete(tuple(Failure(**each) for each in found["failures"]), figures)
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def again() -> str:
+    """The command that goes on where a run stopped."""
+    return os.environ.get(AGAIN) or "snakemake --cores all"
+
+
+def note(arguments: Sequence[str], options: argparse.Namespace, error: BaseException) -> None:
+    """Write down why a command failed, where the pipeline asked for it."""
+    kind = "" if str(error) and isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
+    noted = {"reason": kind + str(error), "command": shlex.join(["python", "-m", "artifact", *arguments])}
+    for path in _records(options):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(noted))
+
+
+def _records(options: argparse.Namespace) -> list[Path]:
+    folder = os.environ.get(FOLDER)
+    outputs = [getattr(options, name, None) for name in OUTPUTS]
+    return [_record(Path(folder), str(output)) for output in outputs if folder and isinstance(output, Path)]
+
+
+def _record(folder: Path, output: str) -> Path:
+    return folder / f"{hashlib.sha256(output.encode()).hexdigest()[:16]}.json"
+
+
+def incomplete(dag: Any, folder: Path, figures: Iterable[str]) -> Incomplete:
+    """What Snakemake's DAG has not finished, with the reasons noted in `folder`.
+
+    A figure is found by its stamp, figures/NAME.txt.
+    """
+    waiting = {job for job in dag.jobs if dag.needrun(job) and not dag.finished(job)}
+
+    def causes(job: Any, seen: set[Any]) -> dict[Any, None]:
+        """The jobs upstream, or this one, that could have run: they failed."""
+        seen.add(job)
+        before = [other for other in dag.dependencies[job] if other in waiting]
+        if not before:
+            return {job: None}
+        return {cause: None for other in before if other not in seen for cause in causes(other, seen)}
+
+    ends = {job: [_failure(cause, folder) for cause in causes(job, set())] for job in waiting}
+    stamps = {f"figures/{name}.txt": name for name in figures}
+    missing = {}
+    for job, own in ends.items():
+        for output in job.output:
+            name = next((name for end, name in stamps.items() if str(output).endswith(f"/{end}")), None)
+            if name is not None:
+                missing[name] = tuple(sorted(own, key=lambda failure: failure.part))
+    failures = {failure: None for own in ends.values() for failure in own}
+    return Incomplete(tuple(sorted(failures, key=lambda failure: failure.part)), missing)
+
+
+def _failure(job: Any, folder: Path) -> Failure:
+    outputs = [str(output) for output in job.output]
+    records = [path for output in outputs if (path := _record(folder, output)).exists()]
+    noted = json.loads(records[0].read_text()) if records else {"reason": SILENT, "command": job.shellcmd or ""}
+    return Failure(outputs[0] if outputs else job.rule.name, noted["reason"], noted["command"])
+
+
+def last_words(found: Incomplete, report: Path | None) -> str:
+    """What to print when a run has failed."""
+    count = len(found.failures)
+    head = f"{count} part{'s' * (count != 1)} failed; everything else was made."
+    lines = [head]
+    for failure in found.failures:
+        reason = " ".join(failure.reason.split())
+        lines += [f"  {failure.part}: {reason[:MOST_SHOWN]}{'...' * (len(reason) > MOST_SHOWN)}"]
+        lines += [f"    by hand: {failure.command}"]
+    if report is not None:
+        lines.append(f"Report, which says what is missing: {report}")
+    lines.append(f"To go on (what is finished stays): {again()}")
+    return "\n".join(lines)

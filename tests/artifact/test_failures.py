@@ -1,0 +1,90 @@
+"""What a command notes when it fails, whose fault a missing figure is, and the last words of a run."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from artifact import failures, host_commands
+from artifact.__main__ import main
+from artifact.failures import Failure, Incomplete, incomplete, last_words
+
+
+@dataclass(eq=False)
+class Job:
+    """A job as far as we look at it."""
+
+    name: str
+    output: list[str]
+    needs: list["Job"] = field(default_factory=list)
+    finished: bool = False
+    shellcmd: str = ""
+
+    @property
+    def rule(self):
+        return SimpleNamespace(name=self.name)
+
+
+def dag_of(*jobs: Job):
+    return SimpleNamespace(
+        jobs=jobs,
+        needrun=lambda job: True,
+        finished=lambda job: job.finished,
+        dependencies={job: job.needs for job in jobs},
+    )
+
+
+def test_a_command_notes_why_it_failed_only_where_the_pipeline_asked(tmp_path, monkeypatch, capsys):
+    arguments = ["merge", str(tmp_path / "gone.parquet"), "--out", str(tmp_path / "tables" / "t.parquet")]
+    assert main(arguments) == 2
+    monkeypatch.setenv(failures.FOLDER, str(tmp_path / "failures"))
+    assert main(arguments) == 2
+    assert "gone.parquet: is missing" in capsys.readouterr().err
+    job = Job("named_table", [str(tmp_path / "tables" / "t.parquet")])
+    (found,) = incomplete(dag_of(job), tmp_path / "failures", []).failures
+    assert found.part == job.output[0] and "gone.parquet: is missing" in found.reason
+    assert found.command == " ".join(["python -m artifact", *arguments])
+
+
+def test_a_mistake_of_ours_is_noted_with_its_kind_and_raised(tmp_path, monkeypatch):
+    monkeypatch.setenv(failures.FOLDER, str(tmp_path / "failures"))
+    out = tmp_path / "overhead.parquet"
+
+    def broken(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(host_commands.vllm_steps, "steps", broken)
+    with pytest.raises(KeyError):
+        main(["overhead", "--out", str(out)])
+    (found,) = incomplete(dag_of(Job("overhead", [str(out)])), tmp_path / "failures", []).failures
+    assert found.reason == "KeyError: 'x'"
+
+
+def test_a_missing_figure_is_the_fault_of_the_first_that_failed_before_it(tmp_path):
+    trace = Job("trace", ["r/traces/a.json"], finished=True)
+    sweep = Job("sweep", ["r/sweep/a.parquet"], [trace], shellcmd="python -m artifact sweep")
+    cluster = Job("cluster", ["r/cluster/a.parquet"], [trace], finished=True)
+    summary = Job("summary_table", ["r/tables/summary.parquet"], [sweep])
+    own = Job("figure", ["r/figures/fig1.txt"], [cluster])
+    other = Job("figure", ["r/figures/fig11.txt", "r/figures/fig11.html"], [summary])
+    drawn = Job("figure", ["r/figures/fig7.txt"], [cluster], finished=True)
+    report = Job("report", ["r/report.html"], [own, other, drawn])
+    dag = dag_of(trace, sweep, cluster, summary, own, other, drawn, report)
+    found = incomplete(dag, tmp_path, ["fig1", "fig11", "fig7"])
+    assert [failure.part for failure in found.failures] == ["r/figures/fig1.txt", "r/sweep/a.parquet"]
+    assert set(found.figures) == {"fig1", "fig11"}
+    (why,) = found.figures["fig11"]
+    assert why == Failure("r/sweep/a.parquet", failures.SILENT, "python -m artifact sweep")
+    found.write(tmp_path / "i.json")
+    assert Incomplete.read(tmp_path / "i.json") == found
+
+
+def test_the_last_words_say_what_why_and_how_to_go_on(tmp_path, monkeypatch):
+    found = Incomplete((Failure("r/tables/x.parquet", "no\nroom" + "!" * 300, "python -m artifact x"),), {})
+    monkeypatch.setenv(failures.AGAIN, "make reproduce")
+    first, what, by_hand, report, again = last_words(found, tmp_path / "report.html").splitlines()
+    assert first == "1 part failed; everything else was made." and what.startswith("  r/tables/x.parquet: no room!!")
+    assert len(what) < 300 and by_hand == "    by hand: python -m artifact x" and report.endswith("report.html")
+    assert again == "To go on (what is finished stays): make reproduce"
+    monkeypatch.delenv(failures.AGAIN)
+    assert last_words(found, None).splitlines()[-1].endswith("snakemake --cores all")
