@@ -28,7 +28,7 @@ HOOKS = (
     (Outside, "beside"),
     *((Mirror, name) for name in ("plan", "granted", "lost", "_chunk", "_let_go")),
 )
-RARE = ("preempted", "lost", "_let_go")
+RARE = ("preempted", "lost", "_let_go", "_keep", "beside")
 SEEDS = range(3)
 STEPS = 60
 
