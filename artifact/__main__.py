@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from artifact import commands, engine_sweep, failures, host_commands, scenario_commands
+from artifact.bounds import check_numbers
 from artifact.config import LATENCY
 from artifact.latency import commands as latency_commands
 from artifact.latency import engine_profile
@@ -28,16 +30,22 @@ from artifact.vllm_suite.source import Unavailable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user's is one line on stderr and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # what a command prints is its answer
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
     announce_compilation()
     try:
+        check_numbers(options)
         if (made := getattr(options, "table", options.command)) in MADE_BY:
             code_of(made)  # as it is now: an edit while the command runs is none of its table's
         return options.run(options) or 0
     except (ValueError, ResultError, ServerError, RunFailed, ClientLagged, Unavailable) as error:
         failures.note(given, options, error)
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, OverflowError) as error:
+        failures.note(given, options, error)
+        print(f"error: a number is too large ({error}); give fewer --requests or smaller values", file=sys.stderr)
         return 2
     except Exception as error:  # a mistake of ours: the report says it in a line, and here is the traceback
         failures.note(given, options, error)

@@ -12,7 +12,7 @@ from artifact import capacity as capacities_of
 from artifact import cluster as clusters
 from artifact import grids, metrics, pipeline, tables
 from artifact import sweep as sweeps
-from artifact.config import ConfigError, RunSpec, load_classes, parse
+from artifact.config import MOST_REPLICAS, ConfigError, RunSpec, load_classes, parse
 from artifact.experiments import Grid, Search, load_experiments, named_experiment
 from artifact.failures import Incomplete
 from artifact.progress import requests_done, run_started
@@ -38,9 +38,12 @@ def _spec(options: argparse.Namespace, **more: Any) -> RunSpec:
 
 def integers(flag: str, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"{flag} is {text!r}; write whole numbers such as 7,3,3") from None
+    if not all(1 <= number <= MOST_REPLICAS for number in numbers):
+        raise ConfigError(f"{flag} is {text!r}; give each pool 1 to {MOST_REPLICAS}")
+    return numbers
 
 
 def _json(flag: str, text: str) -> Any:
@@ -85,10 +88,6 @@ def point(done, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def capacity(options: argparse.Namespace) -> None:
     """A capacity with its bracket and interval, under both criteria."""
-    if options.seeds < 1:
-        raise ConfigError(f"--seeds is {options.seeds}; give at least 1")
-    if not options.step > 0:
-        raise ConfigError(f"--step is {options.step}; give a positive number of requests/s")
     spec = _spec(options, load_qps=1.0)
     rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=run_started(searches=options.seeds))
     by_criterion = {row["criterion"]: row for row in rows}

@@ -10,13 +10,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from niyama import PAPER_CLASSES, QoSClass, load_card
+from niyama.qos import refuse_milliseconds
+from niyama.sim.run import MOST_NOISE
 from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
 LATENCY = "a100-llama3-8b-linear"
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+#: The most that a machine's memory and a double's digits leave room for.
+MOST_REQUESTS, MOST_REPLICAS, MOST_QPS, MOST_SEED = 100_000_000, 10_000, 1e6, 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
+Load = Annotated[float, Field(gt=0, le=MOST_QPS, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 
 
 class ConfigError(ValueError):
@@ -41,6 +47,7 @@ class ClassSpec(Strict):
     @model_validator(mode="after")
     def _is_a_qos_class(self) -> ClassSpec:
         self.qos()
+        refuse_milliseconds(self.name, self.ttft_s, self.tbt_s)
         return self
 
     def qos(self) -> QoSClass:
@@ -58,15 +65,15 @@ class RunSpec(Strict):
 
     trace: Annotated[str, Field(min_length=1)] = Field(description="trace the lengths come from")
     system: Annotated[str, Field(min_length=1)] = Field(description="built-in name, or FILE.py:NAME of a policy")
-    load_qps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="requests/s to the whole system")
-    requests: Annotated[int, Field(ge=1)] = Field(description="requests that arrive; the run ends when all are done")
-    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of lengths, arrivals, classes and noise")
+    load_qps: Load = Field(description="requests/s to the whole system")
+    requests: Count = Field(description="requests that arrive; the run ends when all are done")
+    seed: Seed = Field(default=0, description="seed of lengths, arrivals, classes and noise")
     latency: str = Field(default=LATENCY, description="latency model that executes")
     predictor: str | None = Field(default=None, description="latency model that predicts; none: the executor's own")
-    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    noise: Annotated[float, Field(ge=0, le=MOST_NOISE, allow_inf_nan=False)] = Field(
         default=0.0, description="standard deviation of the log of step times"
     )
-    replicas: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(strict=False)] = Field(
+    replicas: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_REPLICAS)], ...] | None, Field(strict=False)] = Field(
         default=None, description="replicas per pool; none: one each"
     )
     overlapped: bool = Field(

@@ -61,8 +61,6 @@ def _turns(turns: int) -> None:
 
 def fidelity(options: argparse.Namespace) -> int:
     """Simulator against vLLM, point by point; the status is 1 when one is out of tolerance."""
-    if options.capacity is not None and not options.capacity > 0:
-        raise ConfigError(f"--capacity is {options.capacity}; give a positive number of requests/s")
     points = list(
         fidelities.points(
             options.trace.split(","),
@@ -99,8 +97,6 @@ def fidelity(options: argparse.Namespace) -> int:
 
 def overhead(options: argparse.Namespace) -> None:
     """What planning costs vLLM's scheduler, beside queues of several lengths. ConfigError without vLLM."""
-    if options.repeats < 1:
-        raise ConfigError(f"--repeats is {options.repeats}; give at least 1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory() as folder:
         rows = vllm_steps.steps(options.repeats, Path(folder))

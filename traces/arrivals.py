@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from traces.catalog import find_entry
 from traces.errors import TraceError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 SECONDS_PER_HOUR = 3600.0
 HOURS_PER_WEEK = 168
@@ -37,7 +37,7 @@ class GammaArrivals(_Process):
     """Independent gamma gaps of mean 1 / load_qps and coefficient of variation `cv` (1 is Poisson)."""
 
     kind: Literal["gamma"] = "gamma"
-    cv: Positive
+    cv: Annotated[float, Field(gt=1e-6, le=100, allow_inf_nan=False)]
 
 
 class TraceArrivals(_Process):

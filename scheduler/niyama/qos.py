@@ -45,17 +45,17 @@ class QoSClass:
         return self.ttft_s if self.ttft_s is not None else self.ttlt_s
 
 
-#: More than an interactive class can mean, in seconds: somebody wrote milliseconds.
-MOST_TTFT_S, MOST_TBT_S = 600.0, 5.0
+#: More than an interactive class can mean, in seconds: somebody wrote milliseconds. From ENDLESS_S on: no deadline.
+MOST_TTFT_S, MOST_TBT_S, ENDLESS_S = 600.0, 5.0, 86_400.0
 
 
 def refuse_milliseconds(name: str, ttft_s: float | None, tbt_s: float | None) -> None:
     """ValueError when an SLO of the class `name`, as somebody wrote it in a file, must be meant in milliseconds."""
     for field, value, most in (("ttft_s", ttft_s, MOST_TTFT_S), ("tbt_s", tbt_s, MOST_TBT_S)):
-        if value is not None and value > most:
+        if value is not None and most < value < ENDLESS_S:
             raise ValueError(
                 f"class {name!r}: {field} is {value:g} seconds, more than an interactive class waits ({most:g}); "
-                f"for milliseconds write {field}: {value / 1000:g}, for a batch class ttlt_s alone"
+                f"for milliseconds write {field}: {value / 1000:g}, for batch ttlt_s alone, for no deadline 86400"
             )
 
 

@@ -5,7 +5,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from artifact.__main__ import main
+from artifact.__main__ import _parser, main
+from artifact.bounds import BOUNDS
 
 POINT = ["--trace", "azure-code-2023-synth", "--requests", "400"]
 
@@ -99,6 +100,15 @@ def test_a_policy_from_a_file(capsys, tmp_path):
         (["--system", "niyama", "--load", 3, "--arrivals", "{kind"], ["not JSON"]),
         (["--system", "niyama", "--load", 3, "--policy", '{"margin": 0}'], ["margin is 0", "at least 1"]),
         (["--system", "niyama", "--load", 3, "--policy", '{"alpha": 0}'], ["policy.alpha is unknown", "alpha_low"]),
+        (["--system", "niyama", "--load", "1e308"], ["load_qps is 1e+308", "1000000"]),
+        (["--system", "niyama", "--load", 3, "--noise", "1e308"], ["noise is 1e+308", "10"]),
+        (["--system", "niyama", "--load", 3, "--requests", 99999999999], ["--requests is 99999999999", "100000000"]),
+        (["--system", "niyama", "--load", 3, "--requests", 0], ["--requests is 0", "from 1"]),
+        (["--system", "niyama", "--load", 3, "--seed", 10**30], ["--seed is 1000000"]),
+        (["--system", "niyama", "--load", 3, "--replicas", 10**9], ["--replicas is '1000000000'", "10000"]),
+        (["--system", "niyama", "--load", 3, "--policy", '{"max_running": 999999999999}'], ["max_running", "1000000"]),
+        (["--system", "niyama", "--load", 3, "--policy", '{"alpha_high": 1e308}'], ["alpha_high is 1e+308", "1e+09"]),
+        (["--system", "niyama", "--load", 3, "--arrivals", '{"kind": "gamma", "cv": 1e308}'], ["cv"]),
         (["--system", "niyama", "--load", 3, "--policy", "[1]"], ["policy is [1]", "dictionary"]),
         (["--system", "niyama", "--load", 3, "--trace", "azure-cod"], ["azure-cod", "azure-code-2023"]),
     ],
@@ -113,11 +123,50 @@ def test_a_mistake_is_one_line_that_names_field_value_and_fix(capsys, arguments,
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("capacity", "--seeds", "0"),
+        ("capacity", "--seeds", "99999999999"),
+        ("capacity", "--step", "1e-300"),
+        ("capacity", "--step", "inf"),
+        ("fidelity", "--capacity", "nan"),
+        ("fidelity", "--requests", "99999999999"),
+        ("bench", "--requests", "0"),
+        ("bench", "--repeats", "0"),
+        ("bench", "--http", "-1"),
+        ("overhead", "--repeats", "0"),
+        ("load", "--max-lag-ms", "nan"),
+        ("serve", "--port", "99999"),
+        ("crosscheck", "--seed", "-1"),
+    ],
+)
+def test_a_number_out_of_bounds_is_one_line_in_every_command(capsys, command, option, value):
+    required = {
+        "capacity": [*POINT[:2], "--system", "niyama"],
+        "overhead": ["--out", "x"],
+        "load": ["--url", "x", "--workload", "x"],
+        "serve": ["--system", "niyama"],
+    }
+    status, out, err = run(capsys, command, *required.get(command, []), f"{option}={value}")
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1
+    assert err.startswith(f"error: {option} is ") and "give a number from" in err
+
+
+def test_every_number_that_an_option_takes_has_bounds():
+    """Of each command; those of a run are checked as fields of RunSpec."""
+    subparsers = next(a for a in _parser()._actions if isinstance(a.choices, dict))
+    numbers = {a.dest for p in subparsers.choices.values() for a in p._actions if a.type in (int, float)}
+    assert numbers - set(BOUNDS) == {"load", "noise", "low_importance_share"}
+
+
+@pytest.mark.parametrize(
     ("yaml", "words"),
     [
         ("- {name: a, share: 1.0, ttft_s: -6, tbt_s: 0.05}", ["ttft_s is -6", "positive"]),
         ("- {name: a, share: 1.0, ttft_s: .nan, tbt_s: 0.05}", ["ttft_s is nan"]),
         ("- {name: a, share: 1.0, ttft_s: 6}", ["set ttft_s and tbt_s"]),
+        ("- {name: a, share: 1.0, ttft_s: 6000, tbt_s: 0.05}", ["ttft_s is 6000 seconds", "write ttft_s: 6,"]),
+        ("- {name: a, share: 1.0, ttft_s: 6, tbt_s: 50}", ["tbt_s is 50 seconds", "write tbt_s: 0.05"]),
         ("- {name: a, share: 0.5, ttlt_s: 6}", ["shares", "sum to 1"]),
         ("- {name: a, share: 1.0, ttlt_s: 6, colour: red}", ["colour is not a known field"]),
         ("{}", ["must be a list of classes"]),

@@ -93,6 +93,15 @@ def test_a_log_of_an_own_policy_is_replayed_with_its_file(capsys, tmp_path):
     assert status == 2 and "3 pools" in err
 
 
+def test_a_log_never_runs_the_file_that_it_names(capsys, tmp_path, log, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "helper.py").write_text("from pathlib import Path\nPath('ran').write_text('')\nx = None\n")
+    log.write_text(log.read_text().replace('"rules_of":"niyama"', '"rules_of":"helper.py:x"', 1))
+    assert "helper.py:x" in log.read_text()
+    status, _, err = run(capsys, "replay", log)
+    assert status == 2 and "name them with --system FILE.py:NAME" in err and not (tmp_path / "ran").exists()
+
+
 def test_a_decision_log_is_of_one_replica(capsys, tmp_path):
     status, _, err = run(capsys, "simulate", *POINT, "--replicas", 2, "--decision-log", tmp_path / "log")
     assert status == 2 and "has 2 replicas" in err

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from niyama import PAPER_CLASSES, load_card, load_policy
+from niyama.vllm.__main__ import main as check
 from niyama.vllm.config import ConfigError, EngineConfig, load_config
 
 EXAMPLE = Path(__file__).parents[2] / "workflows" / "config" / "engine.yaml"
@@ -68,6 +69,27 @@ def test_a_policy_of_ones_own_is_named_by_file(tmp_path):
             load_config({"niyama": {"policy": f"{tmp_path}/{name}"}}, {})
 
 
+def test_a_policys_file_is_looked_for_beside_the_configuration(tmp_path):
+    (tmp_path / "mine.py").write_text("from niyama import Policy\nmine = Policy('mine', margin=1.5)\n")
+    for policy in ("mine.py:mine", {"name": "mine.py:mine", "max_running": 7}, f"{tmp_path}/mine.py:mine"):
+        path = tmp_path / "niyama.json"
+        path.write_text(json.dumps({"policy": policy}))
+        assert load_config({"niyama": str(path)}, {}).build_policy().margin == 1.5
+
+
+def test_a_configuration_is_checked_without_a_server(tmp_path, capsys):
+    path = tmp_path / "niyama.yaml"
+    path.write_text("classes: [{name: chat, ttft_s: 2, tbt_s: 0.1}]\ndefault_class: chat\nservice_tiers: {}\n")
+    assert check(["check", str(path)]) == 0
+    assert "chat: TTFT 2 s, TBT 0.1 s, the default class" in capsys.readouterr().out
+    path.write_text("polcy: niyama\nclasses: [{name: chat, ttft_s: 2000, tbt_s: 50}]\n")
+    assert check(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and len(lines) == 2 and all(line.startswith(f"error: {path}: ") for line in lines)
+    assert "did you mean 'policy'?" in err and "ttft_s is 2000 seconds" in err
+
+
 def test_a_cards_path_is_relative_to_the_file_that_names_it(tmp_path):
     card = asdict(load_card("a100-llama3-8b-roofline")) | {"name": "mine", "kv_tokens": 1000}
     (tmp_path / "mine.json").write_text(json.dumps(card))
@@ -115,6 +137,8 @@ def test_a_range_says_how_far_a_request_may_go_and_without_one_it_may_only_relax
         ({"classes": [{"name": "a\n", "ttlt_s": 1}]}, ("classes.0.name is 'a\\n'", "pattern")),
         ({"classes": [{"name": "a"}]}, ("'a'", "ttft_s and tbt_s", "ttlt_s alone")),
         ({"classes": [{**BATCH, "ttft_s": 1}]}, ("'night'", "ttlt_s alone")),
+        ({"classes": [{**INTERACTIVE, "ttft_s": 6000}]}, ("'chat'", "ttft_s is 6000 seconds", "write ttft_s: 6,")),
+        ({"classes": [{**INTERACTIVE, "tbt_s": 50}]}, ("'chat'", "tbt_s is 50 seconds", "write tbt_s: 0.05")),
         ({"classes": [{**BATCH, "ttlt_s": "1"}]}, ("classes.0.ttlt_s is '1'", "number")),
         ({"classes": [{**BATCH, "ttlt_s": True}]}, ("classes.0.ttlt_s is True", "number")),
         ({"classes": [{**BATCH, "ttlt_s": float("nan")}]}, ("classes.0.ttlt_s is nan", "finite")),

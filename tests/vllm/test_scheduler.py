@@ -268,6 +268,30 @@ def test_an_error_of_ours_leaves_vllm_working(
     assert tokens == alone
 
 
+FAULTY = """
+from niyama import Policy
+from niyama.rules import rank_rule
+@rank_rule
+def bad(job, alpha):
+    return job.deadline_s / (job.prefill_left - job.prefill_left)
+mine = Policy("mine", rank=bad)
+"""
+
+
+def test_a_rule_that_raises_hands_over_to_vllm_and_is_counted(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(FAULTY)
+    failed: list[Exception] = []
+    monkeypatch.setattr(Planner, "failed", lambda self, error: failed.append(error))
+    traffic = Traffic(random_requests(10, 20.0))
+    _, alone = with_tokens(traffic, CARD, EngineSettings(model_dir, ASYNC_STOCK))
+    settings = EngineSettings(model_dir, SYNC, {"policy": f"{tmp_path}/mine.py:mine"})
+    _, tokens = with_tokens(traffic, CARD, settings)
+    assert [str(e)[:59] for e in failed] == ["policy 'mine': mine.py, line 6, rank 'bad': ZeroDivisionErr"]
+    assert tokens == alone
+
+
 def test_a_policy_that_plans_nothing_does_not_stall_the_engine(model_dir: Path, planners: list[Planner]) -> None:
     traffic = Traffic(random_requests(3, 20.0))
     with virtual_core(CARD, EngineSettings(model_dir, SYNC), traffic.requests.classes, 2048) as (core, _):

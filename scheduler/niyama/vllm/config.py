@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from niyama import PAPER_CLASSES, Policy, QoSClass
 from niyama.latency import ModelCard, is_card_file, load_card
+from niyama.qos import refuse_milliseconds
 from niyama.vllm.loading import ConfigError, explain, read_file, short
 from niyama.vllm.parts import build_policy
 
@@ -53,6 +54,7 @@ class ServedClass(Strict):
     @model_validator(mode="after")
     def _is_a_qos_class_with_ranges_around_its_slos(self) -> ServedClass:
         self.qos()
+        refuse_milliseconds(self.name, self.ttft_s, self.tbt_s)
         for field in ("ttft_s", "tbt_s", "ttlt_s"):
             value, bounds = getattr(self, field), getattr(self, f"{field}_range")
             if bounds is None:
@@ -242,16 +244,31 @@ class EngineConfig(Strict):
 
 
 def load_config(additional_config: Mapping[str, Any] | None, environ: Mapping[str, str]) -> EngineConfig:
-    """The configuration of this server, or the defaults; a card's path is relative to the file. Raises ConfigError."""
+    """The configuration of this server, or the defaults. Raises ConfigError.
+
+    The paths of a card's and of a policy's file are relative to the configuration's folder.
+    """
     value, what = (additional_config or {}).get("niyama"), "additional_config niyama"
     if value is None:
         value, what = environ.get(ENV_VARIABLE) or {}, ENV_VARIABLE
     if not isinstance(value, str):
         return _validate(value, what)
     path, values = Path(value), read_file(Path(value), what)
-    if isinstance(values, dict) and isinstance(values.get("latency"), str) and is_card_file(values["latency"]):
-        values = {**values, "latency": str(path.parent / values["latency"])}
-    return _validate(values, value)
+    return _validate(_beside(path.parent, values), value)
+
+
+def _beside(folder: Path, values: Any) -> Any:
+    """The values with the files that they name looked for in `folder`."""
+    if not isinstance(values, dict):
+        return values
+    latency, policy = values.get("latency"), values.get("policy")
+    if isinstance(latency, str) and is_card_file(latency):
+        values = {**values, "latency": str(folder / latency)}
+    if isinstance(policy, str) and ":" in policy:
+        values = {**values, "policy": str(folder / policy)}
+    elif isinstance(policy, dict) and isinstance(policy.get("name"), str) and ":" in policy["name"]:
+        values = {**values, "policy": {**policy, "name": str(folder / policy["name"])}}
+    return values
 
 
 def _validate(values: Any, what: str) -> EngineConfig:
