@@ -83,6 +83,7 @@ def test_every_command_that_writes_a_table_of_the_pipeline_is_known():
     rules = "".join(path.read_text() for path in Path("workflows/rules").glob("*.smk"))
     assert all(f'code_digest("{name}")' in rules for name in MADE_BY if f"artifact {name} " in rules)
     assert rules.count("code_digest(") >= rules.count("KERNEL,") + 1
+    assert "ancient(" not in rules  # then Snakemake would look at no params of the jobs behind the kernel
 
 
 def test_a_written_table_carries_its_code(tmp_path):

@@ -56,8 +56,6 @@ rule named_table:
 
 rule predictor_accuracy:
     # of profiles that are there or add up from measured kernels: no trace, no simulation
-    input:
-        KERNEL,
     output:
         f"{RESULTS}/tables/predictor_accuracy.parquet",
     benchmark:
