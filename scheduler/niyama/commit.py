@@ -7,18 +7,16 @@ import numpy as np
 from niyama.compiled import compiled
 from niyama.estimators import ORACLE, estimate
 from niyama.faults import ask_rank
+from niyama.kv import hold, kv_tokens_wanted
 from niyama.queues import push, queue_index
 from niyama.requests import DECODING
 from niyama.requests import QUEUED as IN_QUEUE
 from niyama.rules import Job
 from niyama.scheduler import (
     ALPHA,
-    BLOCK_TOKENS,
     IMPORTANT_INTERACTIVE_TOKENS,
-    KV_FREE_BLOCKS,
     KV_HELD_TOKENS,
     KV_SHORT,
-    KV_TOTAL_BLOCKS,
     PREFILL_RATE,
     PREFILLING,
     QUEUED,
@@ -35,20 +33,6 @@ PREFILL_RATE_WEIGHT = 0.995
 def prefill_left(t, r):
     """Prompt tokens still to compute before the next output token."""
     return t.target_tokens[r] - t.computed_tokens[r]
-
-
-@compiled
-def blocks_for(s, tokens):
-    """KV blocks that hold `tokens` tokens."""
-    return (tokens + s.count[BLOCK_TOKENS] - 1) // s.count[BLOCK_TOKENS]
-
-
-@compiled
-def kv_blocks_wanted(s, t, p, r):
-    """Blocks to reserve on admission: the whole prompt and the policy's share of the estimated output."""
-    output = p.kv_reserve * max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    total_tokens = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS]
-    return blocks_for(s, int(min(float(total_tokens), t.target_tokens[r] + np.ceil(output))))
 
 
 @compiled
@@ -90,8 +74,7 @@ def count_prefill(s, t, r, tokens):
 def commit_chunk(s, t, p, rules, r, tokens, now_s):
     """`tokens` prompt tokens of planned request `r` were computed by `now_s`; True when an output token came out."""
     if t.kv_blocks[r] == 0 and tokens > 0:
-        t.kv_blocks[r] = kv_blocks_wanted(s, t, p, r)
-        s.count[KV_FREE_BLOCKS] -= t.kv_blocks[r]
+        hold(s, t, r, 0, kv_tokens_wanted(s, t, p, r), False)
         s.count[KV_HELD_TOKENS] += t.computed_tokens[r]  # none, unless its KV came from another replica
         s.prefilling[s.count[PREFILLING]] = r
         s.count[PREFILLING] += 1
@@ -112,7 +95,8 @@ def commit_chunk(s, t, p, rules, r, tokens, now_s):
     if t.emitted_tokens[r] == 0:
         set_pace(t, p, r, now_s)
     t.emitted_tokens[r] += 1
-    if t.computed_tokens[r] >= t.kv_blocks[r] * s.count[BLOCK_TOKENS]:
+    hold(s, t, r, np.int64(t.computed_tokens[r]) + 1, np.int64(t.kv_room_tokens[r]), True)
+    if t.computed_tokens[r] >= t.kv_room_tokens[r]:
         s.count[KV_SHORT] = 1
     return True
 
@@ -148,7 +132,7 @@ def commit_decode(s, t, r, tokens):
     """
     t.emitted_tokens[r] += tokens
     t.computed_tokens[r] += tokens
-    return t.computed_tokens[r] >= t.kv_blocks[r] * s.count[BLOCK_TOKENS]
+    return t.computed_tokens[r] >= t.kv_room_tokens[r]
 
 
 @compiled

@@ -17,7 +17,7 @@ from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
-from niyama.turn import ALL_DECODED, ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT
+from niyama.turn import ALL_DECODED, ARRIVED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT
 
 VERSION = 1
 _RULES = ("rank", "prefill_budget", "doomed")
@@ -31,7 +31,7 @@ class LogError(ValueError):
 class DecisionLog:
     """Writes a log as it goes. `write` is a Host's `watch`; sizes: the Host's kv_tokens, apps and so on."""
 
-    def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: int) -> None:
+    def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: Any) -> None:
         self._stream, self._turns, self.written_bytes = stream, 0, 0
         numbers = {name: value for name, value in vars(policy).items() if name not in _RULES}
         base = next((name for name, known in BUILT_IN.items() if _rules(known) == _rules(policy)), None)
@@ -39,7 +39,7 @@ class DecisionLog:
         self._line({**header, "sizes": sizes})
 
     @classmethod
-    def open(cls, path: str | Path, policy: Policy, card: ModelCard, **sizes: int) -> DecisionLog:
+    def open(cls, path: str | Path, policy: Policy, card: ModelCard, **sizes: Any) -> DecisionLog:
         """Start a log at `path`; one that is there already is replaced."""
         return cls(Path(path).open("w", encoding="utf-8"), policy, card, **sizes)
 
@@ -201,7 +201,7 @@ class _Rerun:
                 raise LogError(f"{where}: request {row} cannot arrive there; the log is damaged")
             self._live.add(row)
             return
-        known = row in self._live if kind != ALL_DECODED else row == 0
+        known = row in self._live if kind not in (ALL_DECODED, HELD) else row == 0
         if kind == CHUNK:
             known = row in self._planned
             self._planned.discard(row)

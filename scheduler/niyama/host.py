@@ -7,18 +7,19 @@ without this object around it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numba.core.config import DISABLE_JIT
 
 from niyama.faults import refuse_fault, rule_error
+from niyama.kv import check_groups
 from niyama.latency import Batch, LatencyModel, ModelCard
 from niyama.policies import Policy
 from niyama.queues import NONE, Queues, new_queues
 from niyama.requests import RequestTable, new_table
-from niyama.scheduler import KV_BLOCK_TOKENS, Scheduler, new_scheduler
+from niyama.scheduler import KV_BLOCK_TOKENS, NO_LIMIT, Scheduler, new_scheduler
 from niyama.turn import ANSWER, ARRIVED, ENDED, LEFT, layout, tell, turn, turn_by_address
 
 FIRST_ROWS = 256
@@ -69,7 +70,8 @@ class Timing(NamedTuple):
 class Host:
     """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
 
-    kv_tokens: KV capacity, in blocks of block_tokens; apps: number of output-length histories. reuse_rows: False gives
+    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens, chunk_tokens: as of `new_scheduler`.
+    apps: number of output-length histories. reuse_rows: False gives
     every request a row of its own, in order of arrival, so that ties of rank are decided as in the compiled simulator.
     `watch` is told of every turn and what it decided (a decision log).
     """
@@ -82,6 +84,9 @@ class Host:
         kv_tokens: int,
         apps: int,
         block_tokens: int = KV_BLOCK_TOKENS,
+        kv_groups: Sequence[Sequence[int]] | None = None,
+        step_tokens: int = NO_LIMIT,
+        chunk_tokens: int = NO_LIMIT,
         reuse_rows: bool = True,
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
@@ -89,8 +94,9 @@ class Host:
         self._params, self._rules = policy.params(), policy.rules()
         self._model, self._unscaled, self._times, self._scale = card.build(), card.build().coef, card.times(), 1.0
         self.scheduler: Scheduler = new_scheduler(
-            FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens
-        )
+            FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens,
+            kv_groups=kv_groups and check_groups(kv_groups), step_tokens=step_tokens, chunk_tokens=chunk_tokens,
+        )  # fmt: skip
         self.table: RequestTable = new_table(FIRST_ROWS)
         self._numbers, self._answer = np.array(self._params, np.float64), np.zeros(ANSWER)
         self._layout = self._lay_out()

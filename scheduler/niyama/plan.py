@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from niyama.commit import count_prefill, kv_blocks_wanted, prefill_left, rekey, requeue
+from niyama.commit import count_prefill, prefill_left, rekey, requeue
 from niyama.compiled import compiled
 from niyama.faults import ask_budget, ask_doomed
+from niyama.kv import kv_blocks_wanted, kv_tokens
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, RELEGATED_IMPORTANT, RELEGATED_LOW, pop, rebuild, waiting
 from niyama.release import drop_prefill
 from niyama.rules import Limits, Outlook, delayed
 from niyama.scheduler import (
     ALPHA,
-    BLOCK_TOKENS,
+    CHUNK_TOKENS,
     IMPORTANT_INTERACTIVE_TOKENS,
     KV_FREE_BLOCKS,
-    KV_HELD_TOKENS,
-    KV_TOTAL_BLOCKS,
     MIN_SLACK_S,
     PLANNED,
     PREDICTED_S,
     PREFILL_RATE,
     PREFILLING,
+    PREFILLS_HELD,
     QUEUED,
     QUEUED_PREFILL_TOKENS,
     RELEGATIONS,
     RUNNING,
     RUNNING_CONTEXT,
+    STEP_TOKENS,
     UN_RELEGATIONS,
 )
 
@@ -39,6 +40,8 @@ from niyama.scheduler import (
 # 6 QPS: three times the violations, a drain of 1,580 s instead of 1,090 s) and beside full chunks throughout (1:
 # relegates what would make it; sharegpt-8k at 2.1 QPS: nearly twice the batch violations).
 BESIDE = 0.5
+# Free KV is low below `kv_low_tokens`, but for no more than the last sixth of an engine's KV.
+KV_LOW_PARTS = 6
 
 
 @compiled
@@ -50,7 +53,7 @@ def plan(s, t, p, rules, model, now_s):
     slack_s = min_decode_slack(s, t, now_s)
     batch = empty_batch(s.count[RUNNING], s.count[RUNNING_CONTEXT])
     s.count[PLANNED] = 0
-    if s.count[QUEUED] > 0:
+    if s.count[QUEUED] > 0 and s.count[PREFILLS_HELD] == 0:
         full_step_s = seconds(model, with_prefill(batch, 0, p.max_chunk_tokens))
         if p.alpha_low != p.alpha_high:
             adapt_alpha(s, t, p, rules, full_step_s)
@@ -58,6 +61,7 @@ def plan(s, t, p, rules, model, now_s):
         if p.protect_started:
             batch = _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s)
         batch = _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s)
+    s.count[PREFILLS_HELD] = 0
     s.gauge[MIN_SLACK_S] = slack_s
     s.gauge[PREDICTED_S] = seconds(model, batch)
     return batch
@@ -186,10 +190,18 @@ def _first_queue(s, t):
 
 @compiled
 def _limits(s, p):
-    free_tokens = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS] - s.count[KV_HELD_TOKENS]
-    return Limits(
-        p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free_tokens, p.kv_low_tokens, p.kv_low_chunk_tokens, p.step_s
-    )
+    total, free = kv_tokens(s)
+    low = min(p.kv_low_tokens, total // KV_LOW_PARTS)
+    return Limits(p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free, low, p.kv_low_chunk_tokens, p.step_s)
+
+
+@compiled
+def _budget(s, t, rules, model, batch, limits, r, slack_s):
+    """Prompt tokens of request `r` that the iteration has room for; of any request when it is negative."""
+    prefix = t.computed_tokens[r] if r >= 0 else 0
+    room = s.count[STEP_TOKENS] - batch.decodes - batch.prefill_tokens
+    tokens = min(room, ask_budget(s, rules, model, batch, limits, prefix, slack_s))
+    return tokens if r < 0 else min(tokens, s.count[CHUNK_TOKENS], np.int64(prefill_left(t, r)))
 
 
 @compiled
@@ -210,7 +222,7 @@ def _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
             continue
         view = outlook(s, t, p, model, r, now_s, full_step_s)
         if not ask_doomed(s, rules, view) and ask_doomed(s, rules, delayed(view, full_step_s)):
-            tokens = min(view.prefill_left, ask_budget(s, rules, model, batch, limits, t.computed_tokens[r], slack_s))
+            tokens = _budget(s, t, rules, model, batch, limits, r, slack_s)
             if tokens > 0:
                 batch = _add(s, t, r, batch, tokens)
     return batch
@@ -220,7 +232,7 @@ def _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
 def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s):
     """Take requests in order until the budget is used up, or KV or slots for new ones run out."""
     taken, slots_taken = 0, 0  # by new requests of this plan; a relegation on the way may free some of the rest
-    while ask_budget(s, rules, model, batch, limits, 0, slack_s) > 0:
+    while _budget(s, t, rules, model, batch, limits, -1, slack_s) > 0:
         q = _first_queue(s, t)
         if not waiting(s.queues, t, q):
             return batch
@@ -231,9 +243,10 @@ def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
             continue
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0
-        tokens = min(prefill_left(t, r), ask_budget(s, rules, model, batch, limits, t.computed_tokens[r], slack_s))
+        tokens = _budget(s, t, rules, model, batch, limits, r, slack_s)
         slots = p.max_running - s.count[RUNNING] - s.count[PREFILLING] - slots_taken
-        no_room = new and (blocks > s.count[KV_FREE_BLOCKS] - taken or slots == 0)
+        idle = s.count[RUNNING] + s.count[PREFILLING] + slots_taken == 0  # nothing will come free
+        no_room = new and ((blocks > s.count[KV_FREE_BLOCKS] - taken and not idle) or slots == 0)
         if tokens < 1 or no_room:
             requeue(s, t, r)
             return _fill_with_started(s, t, rules, model, batch, limits, slack_s) if no_room else batch
@@ -249,7 +262,7 @@ def _fill_with_started(s, t, rules, model, batch, limits, slack_s):
     """With no room for a new request, go on with prompts that hold their KV already, so that it comes free."""
     for i in range(s.count[PREFILLING]):
         r = s.prefilling[i]
-        budget = ask_budget(s, rules, model, batch, limits, t.computed_tokens[r], slack_s)
-        if budget > 0 and t.queue[r] != NONE:
-            batch = _add(s, t, r, batch, min(prefill_left(t, r), budget))
+        tokens = _budget(s, t, rules, model, batch, limits, r, slack_s)
+        if tokens > 0 and t.queue[r] != NONE:
+            batch = _add(s, t, r, batch, tokens)
     return batch

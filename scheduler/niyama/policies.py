@@ -58,7 +58,8 @@ class Policy:
     """A scheduling policy: three rules (`niyama.rules`) and their numbers. Raises ValueError naming a senseless field.
 
     max_chunk_tokens, min_chunk_tokens: bounds of an iteration's prefill; `fixed_chunk` counts decodes within the
-    first, `grid_chunk` has sizes of its own. Below kv_low_tokens of free KV chunks are at most kv_low_chunk_tokens.
+    first, `grid_chunk` has sizes of its own. Below kv_low_tokens of free KV, or a sixth of all if that is less,
+    chunks are at most kv_low_chunk_tokens.
     max_running: most requests that hold KV at a time.
     alpha_low, alpha_high: s per token of remaining work; equal means fixed. When they differ alpha adapts to load:
     it goes high when the queued prompts need more than `load_high_s` seconds of prefill, and low again below

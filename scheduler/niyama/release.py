@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from niyama.commit import count_prefill, enqueue, prefill_left, remove
 from niyama.compiled import compiled
 from niyama.estimators import learn
+from niyama.kv import blocks_to_grow, hold
 from niyama.queues import NONE, queue_index
 from niyama.requests import DECODING, FINISHED
 from niyama.scheduler import (
-    BLOCK_TOKENS,
     KV_FREE_BLOCKS,
     KV_HELD_TOKENS,
     KV_SHORT,
@@ -50,11 +52,12 @@ def secure_decode_blocks(s, t, p, rules):
     s.count[KV_SHORT] = 0
     while i < s.count[RUNNING]:
         r = s.running[i]
-        if t.computed_tokens[r] < t.kv_blocks[r] * s.count[BLOCK_TOKENS]:
+        alone = s.count[RUNNING] + s.count[PREFILLING] == 1  # it would be prefilled again for the very same KV
+        if t.computed_tokens[r] < t.kv_room_tokens[r]:
             i += 1
-        elif s.count[KV_FREE_BLOCKS] > 0:
-            s.count[KV_FREE_BLOCKS] -= 1
-            t.kv_blocks[r] += 1
+        elif blocks_to_grow(s, t, r) <= s.count[KV_FREE_BLOCKS] or alone:
+            tokens = np.int64(t.computed_tokens[r]) + 1
+            hold(s, t, r, tokens, tokens, True)
         else:
             preempt(s, t, p, rules, _victim(s, t))
             i = 0  # the list has changed; those already served are passed at once
@@ -113,5 +116,5 @@ def _free(s, t, r):
     """Give back all KV of `r`."""
     s.count[KV_FREE_BLOCKS] += t.kv_blocks[r]
     s.count[KV_HELD_TOKENS] -= t.computed_tokens[r]
-    t.kv_blocks[r] = 0
+    t.kv_blocks[r] = t.kv_room_tokens[r] = 0
     t.computed_tokens[r] = 0

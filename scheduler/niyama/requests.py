@@ -33,6 +33,7 @@ class RequestTable(NamedTuple):
     key: np.ndarray  # float64; rank while queued, lower first
     queue: np.ndarray  # uint8; queue it waits in, or queues.NONE (planner)
     kv_blocks: np.ndarray  # int32; KV blocks reserved or held
+    kv_room_tokens: np.ndarray  # int32; tokens that those blocks hold
     pace_s: np.ndarray  # float64; deadline of output token k+1 is pace_s + k*pace_step_s; inf: nothing to protect
     pace_step_s: np.ndarray  # float64
 

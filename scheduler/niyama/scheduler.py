@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from niyama.estimators import HISTORY_COLUMNS
 from niyama.queues import Queues, new_queues
 
 KV_BLOCK_TOKENS = 16  # where the host does not say otherwise
+NO_LIMIT = 1 << 40
 
 # indices of Scheduler.count
 RUNNING = 0  # decoding requests
@@ -28,7 +30,10 @@ RUNNING_CONTEXT = 12  # tokens of KV the decodes attend to
 KV_SHORT = 13  # 1 when some decode may lack the KV for its next token
 BLOCK_TOKENS = 14  # tokens that a block of KV holds
 FAULT = 15  # which of the policy's rules has failed (`niyama.faults`), or NO_FAULT
-COUNTERS = 16
+STEP_TOKENS = 16  # most tokens of an iteration, decodes included
+CHUNK_TOKENS = 17  # most prompt tokens of one request in an iteration
+PREFILLS_HELD = 18  # 1 while only decodes may be planned, for the next iteration alone
+COUNTERS = 19
 NO_FAULT = 0
 
 # indices of Scheduler.gauge
@@ -51,16 +56,32 @@ class Scheduler(NamedTuple):
     count: np.ndarray  # int64[COUNTERS]
     gauge: np.ndarray  # float64[GAUGES]
     history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
+    kv_groups: np.ndarray  # int64[kinds, 5]: `niyama.kv`
 
 
 def new_scheduler(
-    capacity: int, max_running: int, apps: int, kv_tokens: int, alpha: float, block_tokens: int = KV_BLOCK_TOKENS
+    capacity: int,
+    max_running: int,
+    apps: int,
+    kv_tokens: int,
+    alpha: float,
+    block_tokens: int = KV_BLOCK_TOKENS,
+    *,
+    kv_groups: Sequence[Sequence[int]] | None = None,
+    step_tokens: int = NO_LIMIT,
+    chunk_tokens: int = NO_LIMIT,
 ) -> Scheduler:
-    """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks)."""
+    """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks).
+
+    kv_groups: rows of `niyama.kv`, None for one group of full attention; then kv_tokens are those of one group that
+    has all blocks. step_tokens: most of an iteration, decodes included; chunk_tokens: most of one request's prompt.
+    """
     ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
     count = np.zeros(COUNTERS, np.int64)
     count[BLOCK_TOKENS] = block_tokens
     count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // block_tokens
+    count[STEP_TOKENS], count[CHUNK_TOKENS] = step_tokens, chunk_tokens
+    groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
     gauge = np.zeros(GAUGES)
     gauge[ALPHA], gauge[PREFILL_RATE] = alpha, 8500.0
-    return Scheduler(new_queues(capacity), *ids, count, gauge, np.zeros((apps, HISTORY_COLUMNS)))
+    return Scheduler(new_queues(capacity), *ids, count, gauge, np.zeros((apps, HISTORY_COLUMNS)), groups)

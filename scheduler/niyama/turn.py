@@ -34,6 +34,7 @@ from niyama.scheduler import (
     PLANNED,
     PREDICTED_S,
     PREEMPTIONS,
+    PREFILLS_HELD,
     RELEGATIONS,
     RUNNING,
     UN_RELEGATIONS,
@@ -49,7 +50,8 @@ ENDED = 4  # finished with `value` output tokens
 LEFT = 5  # aborted
 ARRIVED = 6  # its row of the table is filled in
 ALL_DECODED = 7  # every decoding request got its next token; request and value: unused
-KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded")
+HELD = 8  # the next iteration has decodes only; request and value: unused
+KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded", "held")
 
 
 @compiled
@@ -93,6 +95,7 @@ class _Lists(NamedTuple):
     count: np.ndarray
     gauge: np.ndarray
     history: np.ndarray
+    kv_groups: np.ndarray
     params: np.ndarray  # float64: Params
     coefficients: np.ndarray  # float64: those of the predictor
     answer: np.ndarray  # float64[ANSWER]: what `tell` writes
@@ -103,7 +106,7 @@ ANSWER = 12
 
 _I4, _F8 = types.int32[::1], types.float64[::1]
 _COLUMNS = tuple(typeof(column) for column in new_table(1))
-_LISTS = (_I4, _I4, _I4, _I4, types.int64[::1], _F8, types.float64[:, ::1], _F8, _F8, _F8)
+_LISTS = (_I4, _I4, _I4, _I4, types.int64[::1], _F8, types.float64[:, ::1], types.int64[:, ::1], _F8, _F8, _F8)
 _NUMBA = {int: types.int64, float: types.float64, bool: types.boolean}
 _table_at = arrays_at(RequestTable, _COLUMNS)
 _queues_at = arrays_at(Queues, (types.float64[:, ::1], types.int32[:, ::1], types.int64[::1]))
@@ -147,6 +150,7 @@ def turn_by_address(where, events, n, prefill_tokens, began_s, ended_s, now_s):
         lists.count,
         lists.gauge,
         lists.history,
+        lists.kv_groups,
     )
     first = _RULES_FIRST
     rules = Rules(rank_at(where[first]), budget_at(where[first + 1]), doomed_at(where[first + 2]))
@@ -168,6 +172,8 @@ def _take_in(s, t, p, rules, kind, r, value, ended_s):
         preempt(s, t, p, rules, r)
     elif kind == ARRIVED:
         enqueue(s, t, p, rules, r)
+    elif kind == HELD:
+        s.count[PREFILLS_HELD] = 1
     else:
         leave(s, t, r, value)
 

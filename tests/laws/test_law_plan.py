@@ -9,7 +9,7 @@ from odd_workloads import COLUMN, DYNAMIC, POLICIES, cases
 from test_law_conservation import assert_counters_match, assert_kv_is_conserved, assert_progress_in_range
 
 from niyama import rules
-from niyama.commit import kv_blocks_wanted
+from niyama.kv import kv_blocks_wanted
 from niyama.requests import FINISHED, QUEUED
 from niyama.scheduler import KV_FREE_BLOCKS, PREFILLING, RUNNING
 

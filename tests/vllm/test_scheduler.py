@@ -20,7 +20,9 @@ from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
 from niyama.sim import Requests
 from niyama.turn import LOST
 from niyama.vllm import engine
+from niyama.vllm import planner as planner_module
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
+from niyama.vllm.kv_groups import kv_sizes
 from niyama.vllm.planner import Planner
 
 pytestmark = pytest.mark.engine
@@ -142,8 +144,7 @@ def test_nothing_is_lost_under_pressure_and_aborts(
     model_dir: Path, scheduler: str, caching: bool, seed: int, planners: list[Planner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Too little KV, which the kernel overrates by half, so that vLLM must preempt on its own; a fifth aborts."""
-    kv_tokens = engine.kv_tokens
-    monkeypatch.setattr(engine, "kv_tokens", lambda s: int(1.5 * kv_tokens(s)))
+    overrated(monkeypatch, 1.5)
     random = np.random.default_rng(seed)
     requests = random_requests(40, 25.0, seed)
     shared = random.integers(0, 256, 400).tolist()
@@ -164,6 +165,16 @@ def test_nothing_is_lost_under_pressure_and_aborts(
     for row, ids in enumerate(tokens):
         assert ids == alone[row] if row in finished else ids == alone[row][: len(ids)], row
     assert finished >= set(range(40)) - set(doomed)
+
+
+def overrated(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """The kernel believes that there is `factor` times the KV that there is."""
+
+    def sizes(scheduler: Any) -> dict[str, Any]:
+        found = kv_sizes(scheduler)
+        return {**found, "kv_tokens": int(factor * found["kv_tokens"])}
+
+    monkeypatch.setattr(planner_module, "kv_sizes", sizes)
 
 
 def serve_with_aborts(
@@ -197,8 +208,7 @@ def test_vllms_own_preemptions_are_reported(
     model_dir: Path, planners: list[Planner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That the test above does meet them."""
-    kv_tokens = engine.kv_tokens
-    monkeypatch.setattr(engine, "kv_tokens", lambda s: 2 * kv_tokens(s))
+    overrated(monkeypatch, 2.0)
     settings = EngineSettings(model_dir, ASYNC, {"policy": {"name": "niyama", "kv_reserve": 0.0}})
     reported = []
     with virtual_core(small_kv(60), settings, random_requests(1, 1.0).classes, 800) as (core, clock):
@@ -353,11 +363,80 @@ def test_what_cannot_be_planned_is_refused_with_a_reason(change: dict[str, Any],
         engine.refuse_unplannable(_config(**change), NO_GROUPS)
 
 
-def test_a_budget_without_room_for_prompts_is_refused(model_dir: Path) -> None:
-    with pytest.raises(engine.Unplannable, match=r"--max-num-batched-tokens is 256 and --max-num-seqs 256"):
-        settings = EngineSettings(model_dir, SYNC, max_num_batched_tokens=256, max_num_seqs=256)
-        with virtual_core(CARD, settings, random_requests(1, 1.0).classes, 128):
-            raise AssertionError("it started")
+@pytest.mark.parametrize(
+    ("tokens", "seqs", "prompts"), [(256, 256, 900), (32, 256, 100), (2, 2, 40), (1, 1, 20), (3, 1, 40)]
+)
+@BOTH
+def test_a_step_needs_no_room_for_decodes_that_are_not_there(
+    model_dir: Path, scheduler: str, tokens: int, seqs: int, prompts: int, planners: list[Planner]
+) -> None:
+    """As small a budget as vLLM takes is served, and the first prompt has all of it."""
+    requests = some_requests([0.0] * 8, [prompts] * 8, [12] * 8)
+    settings = EngineSettings(model_dir, scheduler, max_num_batched_tokens=tokens, max_num_seqs=seqs)
+    with virtual_core(CARD, settings, requests.classes, 2048) as (core, _):
+        seen, traffic = watch_schedule(core), Traffic(requests)
+        for row in range(8):
+            core.add_request(*core.preprocess_add_request(traffic.request(row)))
+        made = [token for outputs in steps(core) for o in outputs for token in o.new_token_ids]
+        assert core.scheduler.planner is planners[0] and len(made) == 8 * 12
+        assert_all_free(core, planners[0])
+    assert sum(seen[0].values()) == min(tokens, 8 * prompts)
+    assert max(sum(step.values()) for step in seen) <= tokens
+
+
+@BOTH
+def test_the_long_prefill_threshold_is_a_cap(model_dir: Path, scheduler: str) -> None:
+    requests = some_requests([0.0] * 4, [1500] * 4, [5] * 4)
+    more = {"long_prefill_token_threshold": 400}
+    settings = EngineSettings(model_dir, scheduler, max_num_batched_tokens=1024, max_num_seqs=16, more=more)
+    with virtual_core(CARD, settings, requests.classes, 2048) as (core, _):
+        seen, traffic = watch_schedule(core), Traffic(requests)
+        for row in range(4):
+            core.add_request(*core.preprocess_add_request(traffic.request(row)))
+        list(steps(core))
+    assert max(n for step in seen for n in step.values()) == 400
+    assert sorted(seen[0].values()) == [224, 400, 400]
+
+
+def test_an_option_that_has_no_effect_is_said(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(planner_module.logger, "warning", lambda line, *values: said.append(line % values))
+    with virtual_core(CARD, EngineSettings(model_dir, ASYNC, policy="priority"), random_requests(1, 1.0).classes, 128):
+        pass
+    assert any("--scheduling-policy priority has no effect" in line for line in said)
+
+
+@BOTH
+def test_prefills_that_vllm_holds_back_are_not_planned_until_prompts_pile_up(
+    model_dir: Path, scheduler: str, planners: list[Planner]
+) -> None:
+    """As data-parallel engines take turns: a throttled step has decodes only, unless the one before left prompts."""
+    requests = some_requests([0.0] * 12, [600] * 12, [60] * 12)
+    settings = EngineSettings(model_dir, scheduler, max_num_batched_tokens=1024, max_num_seqs=4)
+    with virtual_core(CARD, settings, requests.classes, 2048) as (core, _):
+        core._should_throttle_prefills = lambda: True
+        seen, traffic = watch_schedule(core), Traffic(requests)
+        for row in range(2):
+            core.add_request(*core.preprocess_add_request(traffic.request(row)))
+        stepped = steps(core)
+        for _ in range(6):
+            next(stepped)
+        assert not core.scheduler.prefill_capacity_bound
+        core.add_request(*core.preprocess_add_request(traffic.request(2)))
+        before = len(seen)
+        for _ in range(6):
+            next(stepped)
+        assert {n for step in seen[before:] for n in step.values()} == {1}, "only decodes"
+        core._should_throttle_prefills = lambda: False
+        for row in range(3, 12):
+            core.add_request(*core.preprocess_add_request(traffic.request(row)))
+        for _ in range(4):
+            next(stepped)
+        assert core.scheduler.prefill_capacity_bound, "four slots and twelve requests"
+        core._should_throttle_prefills = lambda: True
+        list(stepped)
+        assert core.scheduler.planner is planners[0]
+        assert_all_free(core, planners[0])
 
 
 def test_deadlines_leave_time_for_delivery(model_dir: Path, planners: list[Planner]) -> None:

@@ -22,7 +22,6 @@ from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.plan import plan
 from niyama.release import finish, secure_decode_blocks
 from niyama.scheduler import (
-    BLOCK_TOKENS,
     FAULT,
     KV_FREE_BLOCKS,
     MIN_SLACK_S,
@@ -166,7 +165,7 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
     most = stop - w.progress[ITERATIONS]
     for i in range(n):
         r = s.running[i]
-        room = t.kv_blocks[r] * s.count[BLOCK_TOKENS] - t.computed_tokens[r]
+        room = t.kv_room_tokens[r] - t.computed_tokens[r]
         most = min(most, w.output_tokens[r] - t.emitted_tokens[r], room)
     next_arrival_s = np.inf
     if w.progress[NEXT_ARRIVAL] < len(w.arrival_s):

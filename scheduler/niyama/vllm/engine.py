@@ -102,22 +102,34 @@ def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
             raise Unplannable(f"Niyama cannot plan for {model.model}: {why}. Or run without --scheduler-cls niyama...")
 
 
-def chunk_room(scheduler: Scheduler) -> tuple[int, int]:
-    """Most requests that may run at a time, and most prompt tokens beside that many decodes. Raises Unplannable."""
-    running = min(scheduler.max_num_running_reqs, getattr(scheduler, "max_num_active_reqs", 1 << 30))
-    room = min(scheduler.max_num_scheduled_tokens, scheduler.scheduler_config.max_num_batched_tokens) - running
-    if room < 1:
-        raise Unplannable(
-            f"--max-num-batched-tokens is {room + running} and --max-num-seqs {running}: no room is left for prompts "
-            f"beside that many decodes; raise the first to at least {running + 2500}, or lower the second"
-        )
-    return running, room
+def step_room(scheduler: Scheduler) -> tuple[int, int]:
+    """Most requests that may run at a time, and most tokens of a step, one for each decode included."""
+    tokens = min(scheduler.max_num_scheduled_tokens, scheduler.scheduler_config.max_num_batched_tokens)
+    return min(scheduler.max_num_running_reqs, getattr(scheduler, "max_num_active_reqs", tokens), tokens), tokens
 
 
-def kv_tokens(scheduler: Scheduler) -> int:
-    """Tokens of KV the plan may count on: without the null block and the watermark, shared by the layer groups."""
-    blocks = scheduler.kv_cache_config.num_blocks - 1 - scheduler.kv_cache_manager.watermark_blocks
-    return max(1, blocks // len(scheduler.kv_cache_config.kv_cache_groups)) * scheduler.block_size
+def ignored(scheduler: Scheduler) -> list[str]:
+    """vLLM's options that are set and have no effect, each with what has."""
+    if scheduler.scheduler_config.policy == "priority":
+        return ["--scheduling-policy priority has no effect: requests are served by class, deadline and importance"]
+    return []
+
+
+def prefills_held(scheduler: Scheduler, throttle: bool) -> bool:
+    """Whether vLLM lets only decodes run in the step to come, as data-parallel engines take turns at prefills."""
+    if not throttle or scheduler.prefill_capacity_bound:
+        return False
+    return any(not request.is_prefill_chunk for request in scheduler.running)
+
+
+def note_saturation(scheduler: Scheduler) -> None:
+    """Tell vLLM whether prompts were left waiting by a step that held none back: then it holds none back either.
+
+    It looks for itself while the plan's windows stand in for its queues, and sees none.
+    """
+    if hasattr(scheduler, "prefill_capacity_bound"):
+        waiting = sum(len(getattr(scheduler, name)) for name in queues(scheduler))
+        scheduler.prefill_capacity_bound = waiting > len(scheduler.deferred_waiting)
 
 
 def queues(scheduler: Scheduler) -> list[str]:

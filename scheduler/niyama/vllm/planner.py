@@ -16,12 +16,14 @@ from vllm.v1.request import RequestStatus
 from niyama import Policy
 from niyama.host import Host, Timing
 from niyama.scheduler import QUEUED
+from niyama.turn import HELD
 from niyama.vllm import admission, engine
 from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
 from niyama.vllm.clock import Step, StepClock
 from niyama.vllm.config import EngineConfig, load_config
 from niyama.vllm.engine_log import EngineLog
+from niyama.vllm.kv_groups import kv_sizes
 from niyama.vllm.metrics import SchedulerMetrics
 from niyama.vllm.mirror import Live, Mirror, Orders
 from niyama.vllm.qos import serve
@@ -64,17 +66,20 @@ class Planner:
         """For one engine. now: by vLLM's monotonic and wall clocks. Raises ConfigError and Unplannable."""
         config = load_config(scheduler.vllm_config.additional_config, environ)
         engine.refuse_unplannable(scheduler.vllm_config, scheduler.kv_cache_config)
-        policy, card = _fitted(config.build_policy(), *engine.chunk_room(scheduler)), config.build_card()
-        kv = {"kv_tokens": engine.kv_tokens(scheduler), "block_tokens": scheduler.block_size}
+        running, step_tokens = engine.step_room(scheduler)
+        policy, card = _fitted(config.build_policy(), running, step_tokens), config.build_card()
+        sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": step_tokens}
+        if (longest := scheduler.scheduler_config.long_prefill_token_threshold) > 0:
+            sizes["chunk_tokens"] = longest
+        for line in engine.ignored(scheduler):
+            logger.warning("Niyama: %s", line)
         metrics = SchedulerMetrics([c.name for c in config.classes], environ)
-        parallel, apps = scheduler.vllm_config.parallel_config, config.app_count
-        log = EngineLog(config, parallel, metrics, policy, card, apps=apps, **kv)
-        watch = log.write if config.decision_log is not None else None
-        host = Host(policy, card, apps=apps, watch=watch, **kv)
+        log = EngineLog(config, scheduler.vllm_config.parallel_config, metrics, policy, card, **sizes)
+        host = Host(policy, card, watch=log.write if config.decision_log is not None else None, **sizes)
         host.turn(QUIET)  # compiles now, not when the first request waits
         logger.info(
-            "Niyama: policy %s, latency model %s (%s), %d tokens of KV, up to %d prompt tokens beside up to %d decodes",
-            policy.name, card.name, card.hardware, kv["kv_tokens"], policy.max_chunk_tokens, policy.max_running,
+            "Niyama: policy %s, latency model %s (%s), %d blocks of KV, up to %d requests; steps of up to %d tokens",
+            policy.name, card.name, card.hardware, sizes["kv_tokens"] // sizes["block_tokens"], running, step_tokens,
         )  # fmt: skip
         return cls(config, host, metrics, log, now, Adapters(scheduler))
 
@@ -119,8 +124,13 @@ class Planner:
         left_out = bool(self._adapters.most) and request not in orders.waiting
         return left_out or admission.must_wait(request)
 
-    def plan(self, scheduler: Any, monotonic_s: float) -> Orders:
-        """Plan the step that vLLM schedules now; it begins when those in flight are predicted to have ended."""
+    def plan(self, scheduler: Any, monotonic_s: float, *, held: bool = False) -> Orders:
+        """Plan the step that vLLM schedules now; it begins when those in flight are predicted to have ended.
+
+        held: vLLM will let only decodes run.
+        """
+        if held:
+            self.mirror.host.report(HELD, 0)
         self._scheduled_s = monotonic_s - self._start_s
         self._begin_s, last = self.clock.next_begin_s(self._scheduled_s), self.clock.last
         began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
@@ -251,14 +261,16 @@ class Planner:
         self._log.close()
 
 
-def _fitted(policy: Policy, running: int, room: int) -> Policy:
+def _fitted(policy: Policy, running: int, step_tokens: int) -> Policy:
     """The policy within what the engine can do at most."""
-    chunk = min(policy.max_chunk_tokens, room)
-    if chunk < policy.max_chunk_tokens:
+    chunk, beside = policy.max_chunk_tokens, step_tokens - running
+    if beside < chunk:
         logger.warning(
-            "Niyama: chunks are at most %d tokens and not the policy's %d; for those, --max-num-batched-tokens %d",
-            chunk, policy.max_chunk_tokens, policy.max_chunk_tokens + running,
+            "Niyama: beside %d decodes chunks are at most %d tokens and not the policy's %d; for those, "
+            "--max-num-batched-tokens %d",
+            running, beside, chunk, chunk + running,
         )  # fmt: skip
+    chunk = min(chunk, step_tokens)
     return replace(
         policy,
         max_running=min(policy.max_running, running),

@@ -41,7 +41,9 @@ class _Niyama:
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """One step: plan, let vLLM carry it out, report what it granted."""
-        orders = self._guarded(lambda planner: planner.plan(self, time.monotonic()))
+        throttled = bool(kwargs.get("throttle_prefills", args[0] if args else False))
+        held = self._guarded(lambda planner: engine.prefills_held(self, throttled))
+        orders = self._guarded(lambda planner: planner.plan(self, time.monotonic(), held=held))
         if not self._guarded(lambda planner: self.imposed.impose(orders)):
             return super().schedule(*args, **kwargs)
         self._in_schedule = True
@@ -52,6 +54,8 @@ class _Niyama:
             if self.planner is None:  # an error of ours on the way
                 self.imposed.lift()
             self._guarded(lambda planner: self.imposed.withdraw())
+        if not held:
+            self._guarded(lambda planner: engine.note_saturation(self))
         self._guarded(lambda planner: planner.granted(orders, output))
         return output
 

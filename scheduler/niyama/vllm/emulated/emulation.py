@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -18,6 +18,14 @@ KEY = "emulated"
 EXAMPLE = '{"latency": "a100-llama3-8b-roofline"}'
 
 
+class KVLayers(Strict):
+    """Layers of one kind of attention; full attention unless one of the two is set."""
+
+    groups: int = Field(1, ge=1, description="how many groups of such layers; each takes a block where another does")
+    sliding_window: int | None = Field(None, ge=1, description="tokens that a sliding window holds")
+    local_chunk: int | None = Field(None, ge=1, description="tokens of a chunk of local attention")
+
+
 class Emulation(Strict):
     """Settings of the emulated GPU, from `additional_config["emulated"]` or the environment."""
 
@@ -25,6 +33,10 @@ class Emulation(Strict):
     noise: float = Field(0.0, ge=0.0, le=1.0, description="standard deviation of the log of step times; mean factor 1")
     seed: int = Field(0, ge=0, description="of the noise")
     time: Literal["real", "virtual"] = Field("real", description="virtual: only in-process, through run_virtual")
+
+    kv_layers: Annotated[tuple[KVLayers, ...], Field(strict=False, min_length=1)] = Field(
+        (KVLayers(),), description="kinds of layers that share the KV; the card's kv_tokens are one group's, had it all"
+    )
 
     def card(self) -> ModelCard:
         """The latency model's card. ConfigError when there is none of that name, or the file is not one."""

@@ -20,7 +20,12 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
 from vllm.v1.executor.abstract import Executor
-from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.kv_cache_interface import (
+    AttentionSpec,
+    ChunkedLocalAttentionSpec,
+    FullAttentionSpec,
+    SlidingWindowSpec,
+)
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
 
 from niyama.latency import Batch, ModelCard
@@ -79,7 +84,7 @@ class EmulatedExecutor(Executor):
         self._step_times = StepTimes(card.build(), settings.noise, settings.seed)
         self._busy_until_s = 0.0
         self._computed: tuple[float, dict[str, list[int]]] | None = None
-        self._kv_tokens = card.kv_tokens
+        self._kv_tokens, self._kv_layers = card.kv_tokens, settings.kv_layers
         self.observe: Callable[[DeviceStep, SchedulerOutput], None] | None = None
         _announce(settings, card, self.scheduler_config.async_scheduling)
 
@@ -88,16 +93,26 @@ class EmulatedExecutor(Executor):
         """Yes: futures are lazy."""
         return True
 
-    def get_kv_cache_specs(self) -> list[dict[str, FullAttentionSpec]]:
-        """One layer stands for all: only the number of blocks matters."""
-        spec = FullAttentionSpec(
-            block_size=self.cache_config.block_size,
-            num_kv_heads=self.model_config.get_num_kv_heads(self.parallel_config),
-            head_size=self.model_config.get_head_size(),
-            dtype=self.model_config.dtype,
-        )
+    def get_kv_cache_specs(self) -> list[dict[str, AttentionSpec]]:
+        """One layer stands for each group: only the number of blocks matters."""
+        shape = {
+            "block_size": self.cache_config.block_size,
+            "num_kv_heads": self.model_config.get_num_kv_heads(self.parallel_config),
+            "head_size": self.model_config.get_head_size(),
+            "dtype": self.model_config.dtype,
+        }
+        specs: dict[str, AttentionSpec] = {}
+        for layers in self._kv_layers:
+            if layers.sliding_window is not None:
+                spec = SlidingWindowSpec(**shape, sliding_window=layers.sliding_window)
+            elif layers.local_chunk is not None:
+                spec = ChunkedLocalAttentionSpec(**shape, attention_chunk_size=layers.local_chunk)
+            else:
+                spec = FullAttentionSpec(**shape)
+            for _ in range(layers.groups):
+                specs[f"emulated.attention.{len(specs)}"] = spec
         self._block_bytes = spec.page_size_bytes
-        return [{"emulated.attention": spec}]
+        return [specs]
 
     def determine_available_memory(self) -> list[int]:
         """Bytes for the card's KV tokens in whole blocks, and for the one block that vLLM keeps for itself."""
@@ -184,6 +199,7 @@ def _undo_the_cpu_platform(config: VllmConfig) -> None:
     if not current_platform.is_cpu():
         return
     config.scheduler_config.async_scheduling = True
+    config.scheduler_config.disable_hybrid_kv_cache_manager = False
     scheduler = config.scheduler_config.get_scheduler_cls()
     config.scheduler_config.async_scheduling = issubclass(scheduler, AsyncScheduler)
     if not config.cache_config.user_specified_block_size:

@@ -43,7 +43,8 @@ class EngineSettings:
     """The engine of a virtual run; the fields mean what vLLM's arguments of these names mean.
 
     model_dir: a folder with a config.json. scheduler_cls: an asynchronous one overlaps, as always. niyama: the
-    configuration of Niyama's scheduler; its classes are those of the requests unless it says otherwise.
+    configuration of Niyama's scheduler; its classes are those of the requests unless it says otherwise. kv_layers: as
+    of `Emulation`, empty for its default. more: further arguments of vLLM's.
     """
 
     model_dir: Path
@@ -53,6 +54,8 @@ class EngineSettings:
     max_num_batched_tokens: int = 512
     max_num_seqs: int = 256
     enable_prefix_caching: bool = False
+    kv_layers: Sequence[Mapping[str, int]] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,8 @@ def virtual_core(
         path = Path(folder) / "card.json"
         path.write_text(json.dumps(asdict(card)))
         emulated = {"latency": str(path), "noise": noise, "seed": seed, "time": "virtual"}
+        if engine.kv_layers:
+            emulated["kv_layers"] = list(engine.kv_layers)
         arguments = EngineArgs(
             model=str(engine.model_dir),
             skip_tokenizer_init=True,
@@ -173,6 +178,7 @@ def virtual_core(
             scheduling_policy=engine.policy,
             scheduler_cls=engine.scheduler_cls,
             distributed_executor_backend=EmulatedExecutor,
+            **engine.more,
             additional_config={KEY: emulated, "niyama": niyama},
         )
         core = EngineCore(arguments.create_engine_config(), EmulatedExecutor, log_stats=False)
