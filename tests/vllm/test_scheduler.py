@@ -364,7 +364,7 @@ def test_what_cannot_be_planned_is_refused_with_a_reason(change: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    ("tokens", "seqs", "prompts"), [(256, 256, 900), (32, 256, 100), (2, 2, 40), (1, 1, 20), (3, 1, 40)]
+    ("tokens", "seqs", "prompts"), [(256, 256, 900), (32, 32, 100), (2, 2, 40), (1, 1, 20), (3, 1, 40)]
 )
 @BOTH
 def test_a_step_needs_no_room_for_decodes_that_are_not_there(
