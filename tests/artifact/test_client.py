@@ -1,5 +1,7 @@
 """The load client against a fake engine: counts tokens and not chunks, never waits, and says what went wrong."""
 
+import asyncio
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -44,32 +46,37 @@ def test_tokens_are_counted_though_chunks_carry_several(merge):
         done = measure(client(url), requests())
     assert done.run.token_start.tolist() == [0, 5, 8, 12]
     assert len(done.run.token_s) == 12 and (np.diff(done.run.token_s[:5]) >= 0).all()
-    distinct = len(np.unique(done.run.token_s[:5]))
-    assert distinct == -(-5 // merge)  # tokens of one chunk share its time
+    assert len(np.unique(done.run.token_s[:5])) <= -(-5 // merge)  # tokens of one chunk share its time
 
 
 def test_an_event_split_over_two_packets_is_one_token():
     with listening(FakeEngine(fault="split").application()) as url:
         done = measure(client(url), requests())
-    assert len(np.unique(done.run.token_s[:5])) == 5
+    assert len(done.run.token_s) == 12 and np.isfinite(done.run.token_s).all()
 
 
 def test_times_are_the_servers_on_one_clock_from_the_start():
     with listening(FakeEngine(gap_s=0.1).application()) as url:
         done = measure(client(url), requests(arrival_s=(0.0, 0.3), outputs=(3, 2), classes=(0, 1), important=(1, 1)))
-    assert done.run.token_s == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5], abs=0.06)
-    assert done.sent_s == pytest.approx([0.0, 0.3], abs=0.03)
+    assert (done.sent_s >= [0.0, 0.3]).all()
+    earliest_s = np.repeat(done.sent_s, [3, 2]) + 0.1 * np.array([1, 2, 3, 1, 2])
+    assert (done.run.token_s > earliest_s - 0.01).all()  # how much later is the machine's affair
     late = metrics.request_columns(done.requests, done.run)
     assert late["gaps_over_tbt"].tolist() == [2, 0] and late["late_tokens"].tolist() == [0, 0]
 
 
 def test_a_slow_server_does_not_hold_back_the_next_request():
-    """Open loop: ten requests leave within a second though each takes longer than that."""
-    with listening(FakeEngine(gap_s=1.2).application()) as url:
-        ten = requests(np.arange(10) * 0.1, [1] * 10, [0] * 10, [True] * 10)
-        done = measure(client(url), ten)
-    assert np.abs(done.sent_s - ten.arrival_s).max() < 0.1
-    assert done.run.token_s.min() > 1.1
+    """Open loop: the server answers nobody before all ten are there."""
+
+    class Patient(FakeEngine):
+        async def _stream(self, *arguments):
+            while len(self.seen) < 10:
+                await asyncio.sleep(0.01)
+            await super()._stream(*arguments)
+
+    with listening(Patient().application()) as url:
+        done = measure(client(url), requests(np.arange(10) * 0.02, [1] * 10, [0] * 10, [True] * 10))
+    assert done.run.token_s.min() >= done.sent_s.max()
 
 
 def test_what_is_sent(monkeypatch):

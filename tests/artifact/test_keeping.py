@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from patience import HANG_S, wait_for
 from test_router import of_class, post
-from test_servers import wait_for
 
 from artifact.config import PAPER_MIX
 from artifact.servers import Engine, ServerError, build_server_system, fleet
@@ -136,10 +136,10 @@ def test_a_fleet_goes_on_without_a_server_that_is_killed_and_gets_it_back(fakes,
         assert [post(up.url, of_class("Q1"))[0] for _ in range(6)] == [200] * 6
         with pytest.raises(ServerError, match=f"server {victim.name} ended with status"):
             up.check_alive()  # which ends a measurement
-        wait_for(lambda: keeper.look() or len(told) == 2, 60)
+        wait_for(lambda: keeper.look() or len(told) == 2)
         assert "1 of" in told[0] and "2 other process(es) go on" in told[0] and "is back" in told[1]
-        wait_for(lambda: urllib.request.urlopen(f"{up.url}/health", timeout=5).status == 200)
-        health = json.load(urllib.request.urlopen(f"{up.url}/health", timeout=5))
+        wait_for(lambda: urllib.request.urlopen(f"{up.url}/health", timeout=HANG_S).status == 200)
+        health = json.load(urllib.request.urlopen(f"{up.url}/health", timeout=HANG_S))
         wait_for(lambda: victim.is_healthy)
         assert victim.url in health["shared"]
     assert victim.status is not None
@@ -149,7 +149,7 @@ def kill(server):
     """Kill the server itself, as the kernel does when memory is short; its guard ends after it."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    wait_for(lambda: server.status is not None, 30)
+    wait_for(lambda: server.status is not None)
 
 
 def test_a_restarted_server_keeps_its_log(fakes, tmp_path):

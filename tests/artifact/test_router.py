@@ -4,13 +4,13 @@ import gzip
 import http.client
 import json
 import socket
-import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from fake_engine import FakeEngine, listening
+from patience import HANG_S, wait_for
 from test_client import client, requests
 
 from artifact.router import MAX_BODY_BYTES, SERVED, Router, main
@@ -33,7 +33,7 @@ def post(url, body, **headers):
         f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -41,13 +41,6 @@ def post(url, body, **headers):
 
 def of_class(name):
     return {"max_tokens": 2, "vllm_xargs": {"niyama_class": name}}
-
-
-def wait_for(condition, timeout_s=5.0):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -162,7 +155,7 @@ def test_a_request_that_a_replica_may_have_worked_on_is_not_sent_again():
 def test_metrics_are_the_replicas_own(silo):
     url, router, *_ = silo
     with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
-        urllib.request.urlopen(f"{url}/metrics", timeout=5)
+        urllib.request.urlopen(f"{url}/metrics", timeout=HANG_S)
     text = refusal.value.read().decode()
     assert all(f"{replica.url}/metrics" in text for pool in router.pools for replica in pool.replicas)
 
@@ -171,7 +164,7 @@ def status_of(url, target):
     """The status that a POST with this target gets, whatever it is."""
     host, port = url.removeprefix("http://").split(":")
     body = json.dumps(of_class("Q1")).encode()
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=HANG_S) as connection:
         head = f"POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         return int(connection.recv(100).split()[1])
@@ -202,7 +195,7 @@ def test_a_body_whose_class_cannot_be_read_is_refused_but_for_one_in_the_header(
 def raw_post(url, body, **headers):
     request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_S) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -247,11 +240,11 @@ def test_the_watch_takes_out_and_brings_back():
         status, text = post(url, of_class("Q1"))
         assert status == 503 and "no replica is healthy" in text
         with pytest.raises(urllib.error.HTTPError, match="503"):
-            urllib.request.urlopen(f"{url}/health", timeout=5)
+            urllib.request.urlopen(f"{url}/health", timeout=HANG_S)
         engine.healthy = True
         wait_for(lambda: replica.healthy)
         assert post(url, of_class("Q1"))[0] == 200
-        assert urllib.request.urlopen(f"{url}/health", timeout=5).status == 200
+        assert urllib.request.urlopen(f"{url}/health", timeout=HANG_S).status == 200
 
 
 def test_a_client_that_leaves_takes_its_request_along():

@@ -14,7 +14,7 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 from artifact.__main__ import main
 from artifact.tables import provenance, read_table
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 BUSY_LOOPS = 2 * (os.cpu_count() or 1)

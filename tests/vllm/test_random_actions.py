@@ -34,7 +34,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.timeout(300 + STEPS)
+@pytest.mark.timeout(3000 + STEPS)
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_request_ends_as_with_vllm_alone(name: str, tmp_path: Path) -> None:
     scheduler, settings = CONFIGURATIONS[name]

@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.timeout(1800)
 def test_each_of_vllms_own_tests_comes_out_as_listed() -> None:
     try:
         release = installed_version()

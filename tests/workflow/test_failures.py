@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 #: Imported by every Python of the run: one figure raises, and one experiment is killed without a word.
 BREAKS = """
@@ -29,7 +27,6 @@ def pipeline(results: Path, broken: Path | None = None):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.timeout(1800)
 def test_what_fails_is_missing_with_its_reason_and_the_next_run_makes_it(tmp_path):
     results = tmp_path / "results"
     (tmp_path / "sitecustomize.py").write_text(BREAKS)

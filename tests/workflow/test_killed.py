@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from patience import HANG_S
 
 from artifact import run_lock
 from artifact.run_lock import VARIABLE, may_live, run_name, take_over
@@ -54,7 +55,7 @@ def started(folder: Path, results: str) -> subprocess.Popen:
 def whole(folder: Path, results: str) -> dict[str, str]:
     """Run to the end; the digests of all tables."""
     run = started(folder, results)
-    said = run.communicate(timeout=600)[0]
+    said = run.communicate(timeout=HANG_S)[0]
     assert run.returncode == 0, said[-3000:]
     files = [*(folder / results).rglob("*.parquet"), *(folder / results).rglob("manifest.json")]
     assert not list((folder / results).rglob(".*.part"))
@@ -62,7 +63,6 @@ def whole(folder: Path, results: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 def test_kills_at_random_moments_cost_no_manual_step_and_no_byte(tmp_path):
     """NIYAMA_KILLS=20 for more. Every other kill leaves the jobs running, as the kernel's out-of-memory killer does."""
     (undisturbed := tmp_path / "undisturbed").mkdir()
@@ -113,7 +113,7 @@ def test_the_lock_of_a_dead_run_is_released_and_its_jobs_end(folder, capsys):
     bystander = subprocess.Popen(["sleep", "600"], env={**os.environ, VARIABLE: f"{name}0"})
     try:
         own = take_over(folder)
-        assert job.wait(timeout=60) == -signal.SIGKILL and bystander.poll() is None
+        assert job.wait(timeout=HANG_S) == -signal.SIGKILL and bystander.poll() is None
     finally:
         for process in (job, bystander):
             process.kill()
