@@ -159,7 +159,7 @@ def test_streaming_input_is_served_beside_the_plan(engine: Driven) -> None:
         engine.step()
     engine.add_piece("stream", 1, 1, last=True)
     ends_well(engine)
-    assert len(engine.tokens["stream"]) == 5
+    assert len(engine.tokens["stream"]) in (5, 6)  # 0.26 serves the last piece, 0.32 only takes it as the end
 
 
 def test_an_output_that_nobody_scheduled_changes_nothing(engine: Driven) -> None:
