@@ -172,7 +172,7 @@ def test_a_mistake_in_a_policy_file_is_one_line(case, tmp_path):
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="plain Python takes what numba does not")
-@pytest.mark.parametrize("answer", ["'text'", "None", "sorted(str(alpha))", "open('x')"])
+@pytest.mark.parametrize("answer", ["None", "sorted(str(alpha))", "open('x')"])
 def test_what_numba_cannot_compile_is_one_line(answer, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}@rank_rule\ndef r(job, alpha):\n    return {answer}\nmine = Policy('mine', rank=r)\n")
