@@ -11,6 +11,7 @@ BOUNDS = {
     "requests": (1, MOST_REQUESTS),
     "seed": (0, MOST_SEED),
     "seeds": (1, 1000),
+    "jobs": (1, 64),
     "step": (0.001, MOST_QPS),
     "capacity": (0.001, MOST_QPS),
     "repeats": (1, 10_000),
