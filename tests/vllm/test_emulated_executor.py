@@ -80,8 +80,8 @@ def test_kv_is_the_cards(llm: LLM, model_dir: Path) -> None:
     core = llm.llm_engine.engine_core.engine_core
     assert core.scheduler.kv_cache_manager.block_pool.get_num_free_blocks() == FAST.kv_tokens // 16
     executor = EmulatedExecutor(engine_config(model_dir))
-    pages = executor.get_kv_cache_specs()[0]["emulated.attention"].page_size_bytes
-    assert executor.determine_available_memory() == [(CARD.kv_tokens // 16 + 1) * pages]
+    (spec,) = executor.get_kv_cache_specs()[0].values()
+    assert executor.determine_available_memory() == [(CARD.kv_tokens // 16 + 1) * spec.page_size_bytes]
 
 
 def test_a_number_of_blocks_given_by_hand_wins(model_dir: Path) -> None:
