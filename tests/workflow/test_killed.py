@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,9 +58,13 @@ def whole(folder: Path, results: str) -> dict[str, str]:
     run = started(folder, results)
     said = run.communicate(timeout=HANG_S)[0]
     assert run.returncode == 0, said[-3000:]
-    files = [*(folder / results).rglob("*.parquet"), *(folder / results).rglob("manifest.json")]
-    assert not list((folder / results).rglob(".*.part"))
-    return {str(f.relative_to(folder / results)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    return tables(folder / results)
+
+
+def tables(results: Path) -> dict[str, str]:
+    files = [*results.rglob("*.parquet"), *results.rglob("manifest.json")]
+    assert not list(results.rglob(".*.part"))
+    return {str(f.relative_to(results)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.mark.slow
@@ -71,17 +76,22 @@ def test_kills_at_random_moments_cost_no_manual_step_and_no_byte(tmp_path):
     expected = whole(undisturbed, ODD_NAME)
     took_s = time.monotonic() - start
     moments, killed = random.Random(1), 0
-    for number in range(KILLS):
+    for number in range(3 * KILLS):
         run = started(disturbed, "results")
         try:
-            run.wait(timeout=moments.uniform(0.2, 1.0) * took_s)
+            said = run.communicate(timeout=moments.uniform(0.1, 0.8) * took_s)[0]
         except subprocess.TimeoutExpired:
+            (os.kill if number % 2 else os.killpg)(run.pid, signal.SIGKILL)
+            run.wait()
+            run.stdout.close()
             killed += 1
-        (os.kill if number % 2 else os.killpg)(run.pid, signal.SIGKILL) if run.poll() is None else None
-        run.wait()
-        assert run.returncode in (0, -signal.SIGKILL), run.stdout.read()[-3000:]
-        run.stdout.close()
-    assert killed
+        else:  # it came to its end: the same bytes, and from the start again
+            assert run.returncode == 0, said[-3000:]
+            assert tables(disturbed / "results") == expected
+            shutil.rmtree(disturbed / "results")
+        if killed == KILLS:
+            break
+    assert killed == KILLS
     assert whole(disturbed, "results") == expected
 
 
