@@ -70,9 +70,9 @@ class Timing(NamedTuple):
 class Host:
     """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
 
-    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens, chunk_tokens: as of `new_scheduler`.
-    apps: number of output-length histories. reuse_rows: False gives
-    every request a row of its own, in order of arrival, so that ties of rank are decided as in the compiled simulator.
+    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens: as of `new_scheduler`.
+    apps: number of output-length histories. reuse_rows: False gives every request a row of its own, in order of
+    arrival, so that ties of rank are decided as in the compiled simulator.
     `watch` is told of every turn and what it decided (a decision log).
     """
 
@@ -86,7 +86,6 @@ class Host:
         block_tokens: int = KV_BLOCK_TOKENS,
         kv_groups: Sequence[Sequence[int]] | None = None,
         step_tokens: int = NO_LIMIT,
-        chunk_tokens: int = NO_LIMIT,
         reuse_rows: bool = True,
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
@@ -95,7 +94,7 @@ class Host:
         self._model, self._unscaled, self._times, self._scale = card.build(), card.build().coef, card.times(), 1.0
         self.scheduler: Scheduler = new_scheduler(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens,
-            kv_groups=kv_groups and check_groups(kv_groups), step_tokens=step_tokens, chunk_tokens=chunk_tokens,
+            kv_groups=kv_groups and check_groups(kv_groups), step_tokens=step_tokens,
         )  # fmt: skip
         self.table: RequestTable = new_table(FIRST_ROWS)
         self._numbers, self._answer = np.array(self._params, np.float64), np.zeros(ANSWER)

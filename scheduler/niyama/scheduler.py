@@ -69,18 +69,17 @@ def new_scheduler(
     *,
     kv_groups: Sequence[Sequence[int]] | None = None,
     step_tokens: int = NO_LIMIT,
-    chunk_tokens: int = NO_LIMIT,
 ) -> Scheduler:
     """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks).
 
     kv_groups: rows of `niyama.kv`, None for one group of full attention; then kv_tokens are those of one group that
-    has all blocks. step_tokens: most of an iteration, decodes included; chunk_tokens: most of one request's prompt.
+    has all blocks. step_tokens: most of an iteration, decodes included.
     """
     ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
     count = np.zeros(COUNTERS, np.int64)
     count[BLOCK_TOKENS] = block_tokens
     count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // block_tokens
-    count[STEP_TOKENS], count[CHUNK_TOKENS] = step_tokens, chunk_tokens
+    count[STEP_TOKENS], count[CHUNK_TOKENS] = step_tokens, NO_LIMIT
     groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
     gauge = np.zeros(GAUGES)
     gauge[ALPHA], gauge[PREFILL_RATE] = alpha, 8500.0

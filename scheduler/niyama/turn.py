@@ -29,6 +29,7 @@ from niyama.release import leave, preempt, secure_decode_blocks
 from niyama.requests import RequestTable, new_table
 from niyama.rules import budget_at, doomed_at, rank_at
 from niyama.scheduler import (
+    CHUNK_TOKENS,
     FAULT,
     KV_FREE_BLOCKS,
     PLANNED,
@@ -51,7 +52,8 @@ LEFT = 5  # aborted
 ARRIVED = 6  # its row of the table is filled in
 ALL_DECODED = 7  # every decoding request got its next token; request and value: unused
 HELD = 8  # the next iteration has decodes only; request and value: unused
-KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded", "held")
+CAPPED = 9  # from now on no request gets more than `value` prompt tokens in an iteration; request: unused
+KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded", "held", "capped")
 
 
 @compiled
@@ -174,6 +176,8 @@ def _take_in(s, t, p, rules, kind, r, value, ended_s):
         enqueue(s, t, p, rules, r)
     elif kind == HELD:
         s.count[PREFILLS_HELD] = 1
+    elif kind == CAPPED:
+        s.count[CHUNK_TOKENS] = value
     else:
         leave(s, t, r, value)
 

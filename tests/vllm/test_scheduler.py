@@ -13,9 +13,11 @@ import pytest
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from emulated_runs import CARD, random_requests, small_kv, some_requests, tokens_of, with_tokens
+from vllm.config import SchedulerConfig
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from artifact.servers.model_files import model_folder
+from niyama.decision_log import replay
 from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
 from niyama.sim import Requests
 from niyama.turn import LOST
@@ -27,6 +29,7 @@ from niyama.vllm.planner import Planner
 
 pytestmark = pytest.mark.engine
 ASYNC, SYNC = "niyama.vllm.NiyamaAsyncScheduler", "niyama.vllm.NiyamaScheduler"
+ADAPTIVE = "long_prefill_token_threshold_adaptive"
 BOTH = pytest.mark.parametrize("scheduler", [ASYNC, SYNC], ids=["async", "sync"])
 # Deadlines that many of the requests below miss, so that relegation has work.
 TIGHT = {
@@ -396,6 +399,28 @@ def test_the_long_prefill_threshold_is_a_cap(model_dir: Path, scheduler: str) ->
         list(steps(core))
     assert max(n for step in seen for n in step.values()) == 400
     assert sorted(seen[0].values()) == [224, 400, 400]
+
+
+@pytest.mark.skipif(not hasattr(SchedulerConfig, ADAPTIVE), reason="this vLLM's threshold has no exceptions")
+@pytest.mark.parametrize(
+    ("prompts", "more", "most"), [(1, {}, 1024), (2, {ADAPTIVE: True}, 512)], ids=["alone", "adaptive"]
+)
+def test_the_long_prefill_threshold_has_vllms_exceptions(
+    model_dir: Path, tmp_path: Path, planners: list[Planner], prompts: int, more: dict[str, Any], most: int
+) -> None:
+    """A prompt that is alone starves nobody, and an adaptive threshold is at least a fair share of the step."""
+    requests = some_requests([0.0] * prompts, [1500] * prompts, [5] * prompts)
+    more = {"long_prefill_token_threshold": 100, **more}
+    log = {"decision_log": str(tmp_path / "log.jsonl")}
+    settings = EngineSettings(model_dir, SYNC, log, max_num_batched_tokens=1024, max_num_seqs=16, more=more)
+    with virtual_core(CARD, settings, requests.classes, 2048) as (core, _):
+        seen, traffic = watch_schedule(core), Traffic(requests)
+        for row in range(prompts):
+            core.add_request(*core.preprocess_add_request(traffic.request(row)))
+        list(steps(core))
+        assert_all_free(core, planners[0])
+    assert max(seen[0].values()) == most
+    assert replay(tmp_path / "log.jsonl").divergence is None
 
 
 def test_an_option_that_has_no_effect_is_said(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

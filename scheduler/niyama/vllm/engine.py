@@ -108,6 +108,22 @@ def step_room(scheduler: Scheduler) -> tuple[int, int]:
     return min(scheduler.max_num_running_reqs, getattr(scheduler, "max_num_active_reqs", tokens), tokens), tokens
 
 
+def chunk_limit(scheduler: Scheduler) -> int | None:
+    """Most prompt tokens of one request in the step to come, by vLLM's --long-prefill-token-threshold; None without it.
+
+    It does not hold for a request that is alone. vLLM itself would count the requests that the plan shows it.
+    """
+    tokens = scheduler.scheduler_config.max_num_batched_tokens
+    threshold = scheduler.scheduler_config.long_prefill_token_threshold
+    if threshold <= 0:
+        return None
+    requests = len(scheduler.running) + sum(len(getattr(scheduler, name)) for name in queues(scheduler))
+    if requests < 2:
+        return tokens
+    fair = tokens // requests if getattr(scheduler, "adaptive_long_prefill_threshold", False) else 0
+    return min(tokens, max(threshold, fair))
+
+
 def ignored(scheduler: Scheduler) -> list[str]:
     """vLLM's options that are set and have no effect, each with what has."""
     if scheduler.scheduler_config.policy == "priority":

@@ -16,7 +16,7 @@ from vllm.v1.request import RequestStatus
 from niyama import Policy
 from niyama.host import Host, Timing
 from niyama.scheduler import QUEUED
-from niyama.turn import HELD
+from niyama.turn import CAPPED, HELD
 from niyama.vllm import admission, engine
 from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
@@ -60,6 +60,7 @@ class Planner:
         self._empty_plans = 0
         self._shown: tuple[list[int], list[int]] | None = None  # queue lengths in the metrics
         self._misfit: str | None = None
+        self._chunk_tokens: int | None = None  # most prompt tokens of a request, as the kernel was told
 
     @classmethod
     def start(cls, scheduler: Any, environ: Mapping[str, str], now: tuple[float, float]) -> Planner:
@@ -69,8 +70,6 @@ class Planner:
         running, step_tokens = engine.step_room(scheduler)
         policy, card = _fitted(config.build_policy(), running, step_tokens), config.build_card()
         sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": step_tokens}
-        if (longest := scheduler.scheduler_config.long_prefill_token_threshold) > 0:
-            sizes["chunk_tokens"] = longest
         for line in engine.ignored(scheduler):
             logger.warning("Niyama: %s", line)
         metrics = SchedulerMetrics([c.name for c in config.classes], environ)
@@ -131,6 +130,10 @@ class Planner:
         """
         if held:
             self.mirror.host.report(HELD, 0)
+        chunk_tokens = engine.chunk_limit(scheduler)
+        if chunk_tokens is not None and chunk_tokens != self._chunk_tokens:
+            self.mirror.host.report(CAPPED, 0, chunk_tokens)
+            self._chunk_tokens = chunk_tokens
         self._scheduled_s = monotonic_s - self._start_s
         self._begin_s, last = self.clock.next_begin_s(self._scheduled_s), self.clock.last
         began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
