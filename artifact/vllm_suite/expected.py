@@ -8,8 +8,8 @@
         says: pooling and embedding     # with refused: words of the refusal
         tests: [core/test_scheduler.py::test_a, ...]
 
-A test without its parameters in brackets stands for all of them. Tests of `niyama-async` are listed beside under
-`async_tests` where they differ: it gives every test the asynchronous class.
+A test without its parameters in brackets stands for all of them. `async_tests` is the list of the run `niyama-async`,
+which gives every test the asynchronous class.
 """
 
 from __future__ import annotations
