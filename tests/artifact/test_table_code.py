@@ -51,11 +51,11 @@ OTHER = FUTURE + "OTHER = 1\n"
 @pytest.mark.parametrize(
     ("change", "stale"),
     [
-        (("niyama/sim/replica.py", FUTURE, OTHER), set(MADE_BY) - {"predictor-accuracy", "chunk_curve"}),
+        (("niyama/sim/replica.py", FUTURE, OTHER), set(MADE_BY)),
         (("niyama/latency/model.py", FUTURE, OTHER), set(MADE_BY)),
         (("artifact/overload.py", FUTURE, OTHER), {"overload"}),
         (("artifact/panels/polyserve.py", FUTURE, OTHER), {"polyserve_fleets"}),
-        (("niyama/vllm/planner.py", FUTURE, OTHER), {"server-sweep", "fidelity", "overhead"}),
+        (("niyama/vllm/planner.py", FUTURE, OTHER), {"server-sweep", "engine-sweep", "fidelity", "overhead"}),
         (("artifact/report.py", FUTURE, OTHER), set()),
         (("artifact/metrics.py", '"""', '"""Said otherwise: '), set()),
         (("artifact/metrics.py", FUTURE, FUTURE + "# a comment\n"), set()),

@@ -175,11 +175,6 @@ def test_a_policy_that_plans_nothing_is_refused_where_it_stalls():
     assert_refused(lambda: simulate(system, requests(), ROOFLINE, ROOFLINE), words)
 
 
-def test_no_requests_are_refused():
-    nobody = requests(**{name: np.zeros(0, int) for name in ("class_index", "arrival_s", "prompt_tokens")})
-    assert_refused(lambda: simulate(shared(load_policy("niyama")), nobody, ROOFLINE, ROOFLINE), ("there are none",))
-
-
 def assert_refused(action, words):
     with pytest.raises(ValueError) as refusal:
         action()

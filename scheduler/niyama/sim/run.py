@@ -48,8 +48,6 @@ class Requests:
 
     def check(self, kv_tokens: int) -> None:
         """ValueError naming the first row, or the column, that a replica with `kv_tokens` of KV cannot serve."""
-        if len(self) == 0:
-            raise ValueError("requests: there are none; give at least one")
         for column in ("class_index", "prompt_tokens", "output_tokens", "important", "app", "emitted_tokens"):
             values = getattr(self, column)
             if values is not None and len(values) != len(self):

@@ -11,6 +11,7 @@ import numpy as np
 from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import Batch, empty_batch, seconds, with_prefill
 from niyama.queues import queue_index
+from niyama.scheduler import STEP_TOKENS
 from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
 from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
@@ -155,7 +156,7 @@ class Mirror:
         self._lost.clear()
         plan = self.host.turn(timing)
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
-            return self.outside.beside(Orders(plan, running, [], {}, plan.batch.decodes, []))
+            return self._with_outside(Orders(plan, running, [], {}, plan.batch.decodes, []))
         dropped = self._dropped(plan)
         caps = dict.fromkeys(self._started, 0)
         planned, waiting = [], []
@@ -173,7 +174,10 @@ class Mirror:
             prompts = [r for r in order if r.request_id in self._started]
             prompts.sort(key=lambda request: places.get(request.request_id, len(places)))
             order = [r for r in order if r.request_id not in self._started] + prompts
-        return self.outside.beside(Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped))
+        return self._with_outside(Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped))
+
+    def _with_outside(self, orders: Orders) -> Orders:
+        return self.outside.beside(orders, int(self.host.scheduler.count[STEP_TOKENS]))
 
     def _dropped(self, plan: Plan) -> list[Any]:
         """Requests whose KV the kernel gave up in this turn, and that vLLM still runs."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from niyama.vllm.mirror import Orders
 
-TOKENS = 512  # most prompt tokens in a step, each
+TOKENS, LEAST_TOKENS = 512, 32  # most and least prompt tokens in a step, each
+SHARE = 4  # together their least is at most this part of a step
 RANK = 1e10  # vLLM's priority number, above every planned request's: the first to lose its KV
 
 
@@ -35,12 +36,16 @@ class Outside:
         for request, priority in self._requests.values():
             request.priority = priority
 
-    def beside(self, orders: Orders) -> Orders:
-        """The same orders, with these requests at the end."""
+    def beside(self, orders: Orders, step_tokens: int) -> Orders:
+        """The same orders, with these requests at the end. The plan gives way where a step of at most `step_tokens`
+        would leave them nothing.
+        """
         if not self._requests:
             return orders
         requests = [request for request, _ in self._requests.values()]
         left = {r.request_id: max(1, r.num_tokens - r.num_computed_tokens) for r in requests}
+        least = min(step_tokens // SHARE, sum(min(LEAST_TOKENS, tokens) for tokens in left.values()))
+        orders = _shortened(orders, orders.budget_tokens + least - step_tokens)
         caps = {request_id: min(TOKENS, tokens) for request_id, tokens in left.items()}
         running = sorted(orders.running, key=lambda r: r.request_id in self._requests)
         budget_tokens = orders.budget_tokens + sum(caps.values())
@@ -56,3 +61,18 @@ class Outside:
             if request_id in scheduled
         ]
         return {i: n for i, n in scheduled.items() if i not in self._requests}, chunks
+
+
+def _shortened(orders: Orders, tokens: int) -> Orders:
+    """The orders with that many fewer prompt tokens, taken from the last in line; unchanged for 0 or less."""
+    if tokens <= 0:
+        return orders
+    caps, waiting = dict(orders.caps), orders.waiting
+    started = [request for request in orders.running if request.request_id in caps]
+    for request in (*reversed(waiting), *reversed(started)):
+        taken = min(tokens, caps[request.request_id])
+        caps[request.request_id] -= taken
+        tokens -= taken
+    waiting = [request for request in waiting if caps[request.request_id] > 0]  # vLLM stops at one that gets nothing
+    budget_tokens = orders.budget_tokens - sum(orders.caps.values()) + sum(caps.values())
+    return orders._replace(waiting=waiting, caps=caps, budget_tokens=budget_tokens)
