@@ -145,7 +145,8 @@ def note_saturation(scheduler: Scheduler) -> None:
     """
     if hasattr(scheduler, "prefill_capacity_bound"):
         waiting = sum(len(getattr(scheduler, name)) for name in queues(scheduler))
-        scheduler.prefill_capacity_bound = waiting > len(scheduler.deferred_waiting)
+        deferred = getattr(scheduler, "deferred_waiting", ())  # 0.26 has none
+        scheduler.prefill_capacity_bound = waiting > len(deferred)
 
 
 def queues(scheduler: Scheduler) -> list[str]:
