@@ -22,7 +22,7 @@ if {"cluster", "a100-llama3-8b-roofline"} <= set(sys.orig_argv):
 def pipeline(results: Path, broken: Path | None = None):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", "--config"]
     command += ["experiments=workflows/config/smoke.yaml", f"results={results}", "servers=none"]
-    paths = [str(broken)] * (broken is not None) + [os.environ.get("PYTHONPATH", "")]
+    paths = [str(broken), str(ROOT)] * (broken is not None) + [os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
