@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from niyama import PAPER_CLASSES, QoSClass, load_card
+from niyama.latency.model import MOST_NOISE
 from niyama.qos import refuse_milliseconds
-from niyama.sim.run import MOST_NOISE
 from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"

@@ -25,6 +25,8 @@ FOREST = 2
 MONOTONE = 3
 BIN_EDGE_TOKENS = 512
 
+MOST_NOISE = 10.0  # standard deviation of the log of step times: a factor of 20,000 either way
+
 
 class LatencyModel(NamedTuple):
     """kind: TWO_BIN_LINEAR, ROOFLINE, FOREST or MONOTONE; coef: float64, what the kind's formula takes."""

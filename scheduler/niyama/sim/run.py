@@ -9,6 +9,7 @@ import numpy as np
 
 from niyama.faults import refuse_fault, rule_error
 from niyama.latency import ModelCard
+from niyama.latency.model import MOST_NOISE
 from niyama.policies import Policy
 from niyama.qos import QoSClass
 from niyama.requests import RequestTable, fill, hand_over, new_table
@@ -18,7 +19,6 @@ from niyama.sim.replica import FINISHED, ITERATIONS, LOG_COLUMNS, LOGGED, World,
 from niyama.sim.system import System, route
 
 ORACLE_ESTIMATOR = "oracle"
-MOST_NOISE = 10.0  # of the log of step times: a factor of 20,000 either way
 SLICE_ITERATIONS = 2_000_000
 LOG_ROWS = 65_536
 SEED_STRIDE = 1009  # noise streams of one seed; more than a system has replicas
