@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import threading
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ pytest.importorskip("httpx", reason="httpx comes with vLLM")
 
 from door import COMPLETIONS, Echo, configured, knock
 
-from niyama.vllm.serving import middleware
+from niyama.vllm.serving import bodies, middleware
 from niyama.vllm.serving.bodies import LONG_BODY_BYTES, MOST_CONTAINERS, has_too_many_parts
 from niyama.vllm.serving.middleware import QoSMiddleware
 
@@ -129,6 +130,38 @@ def test_what_stands_in_strings_is_no_part():
     text = '[{"\\' * MOST_CONTAINERS
     assert not has_too_many_parts(json.dumps({"prompt": text, "other": [[1]] * 9}).encode())
     assert not has_too_many_parts(b"[" * MOST_CONTAINERS) and has_too_many_parts(b"[" * (MOST_CONTAINERS + 1))
+
+
+def parts_of(body):
+    """Lists and objects outside strings, told a byte at a time; a string that does not end is one to the end."""
+    count, inside, escaped = 0, False, False
+    for byte in body:
+        if escaped:
+            escaped = False
+        elif inside:
+            inside, escaped = byte != ord('"'), byte == ord("\\")
+        else:
+            inside, count = byte == ord('"'), count + (byte in b"[{")
+    return count
+
+
+def test_parts_are_counted_as_a_byte_by_byte_reader_does(monkeypatch):
+    """Every body of up to six of these bytes. And no quote is looked at in vain: that is what makes it linear."""
+    for size in range(7):
+        for letters in itertools.product(b'"\\[\n', repeat=size):
+            body = bytes(letters)
+            count = parts_of(body)
+            for most in range(max(0, count - 1), count + 1):
+                monkeypatch.setattr(bodies, "MOST_CONTAINERS", most)
+                assert has_too_many_parts(body) == (count > most), body
+            assert b'"' not in body or bodies._STRING_OR_CONTAINER.match(body, body.index(b'"')), body
+
+
+def test_a_string_that_does_not_end_is_read_once():
+    """A search from each of its quotes would be ten billion steps."""
+    body = b'"' + b'\\"' * 1_000_000 + b"[" * (MOST_CONTAINERS + 1)
+    assert sum(1 for _ in bodies._STRING_OR_CONTAINER.finditer(body)) == 1
+    assert not has_too_many_parts(body)
 
 
 def test_the_limit_holds_for_bodies_that_are_not_ours_too():

@@ -18,7 +18,9 @@ UNWANTED = 2
 #: A longer body is parsed in a thread, and must not be made of more lists and objects than that: a parser makes the
 #: event loop, and with it every stream, wait for each of them.
 LONG_BODY_BYTES, MOST_CONTAINERS = 256 << 10, 100_000
-_STRING_OR_CONTAINER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]', re.DOTALL)
+# A string that does not end is one too, and nothing is tried again (possessive), so that each byte is looked at once:
+# else every quote that nothing closes would be a search to the end of the body, with the event loop held all the time.
+_STRING_OR_CONTAINER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]', re.DOTALL)
 
 _KINDS = {
     400: "BadRequestError",
