@@ -164,8 +164,82 @@ def test_a_string_that_does_not_end_is_read_once():
     assert not has_too_many_parts(body)
 
 
+FORM = (b"content-type", b"multipart/form-data; boundary=x")
+UPLOADS = sorted(middleware.AUDIO)
+
+
 def test_the_limit_holds_for_bodies_that_are_not_ours_too():
-    limited = configured(max_body_bytes=1024)
-    assert knock(b" " * 2000, path="/tokenize", config=limited).status_code == 413
-    form = {"content-type": "multipart/form-data; boundary=x"}
-    assert knock(b" " * 2000, form, path="/v1/audio/transcriptions", config=limited).status_code == 200
+    assert knock(b" " * 2000, path="/tokenize", config=configured(max_body_bytes=1024)).status_code == 413
+
+
+@pytest.mark.parametrize("kind", middleware.FORMS)
+@pytest.mark.parametrize("path", [*sorted(middleware.PATHS), "/tokenize"])
+def test_a_form_is_no_way_round_the_limit_where_none_is_taken(path, kind):
+    """And what nobody would parse is not passed on either: vLLM reads a body before it sees that it is no JSON."""
+    echo = Echo(reply={})
+    form, limited = {"content-type": kind.decode()}, configured(max_body_bytes=1024)
+    assert knock(b" " * 2000, form, path=path, config=limited, echo=echo).status_code == 413
+    assert echo.got == []
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+def test_an_upload_has_a_limit_of_its_own(path):
+    limited = configured(max_body_bytes=1024, max_upload_bytes=3000)
+    echo, form = Echo(reply={}), [FORM]
+    assert knock(b"[" * 3000, form, path=path, config=limited, echo=echo).status_code == 200
+    assert echo.got[0][1] == b"[" * 3000
+    response = knock(b" " * 3001, form, path=path, config=limited, echo=echo)
+    assert (response.status_code, len(echo.got)) == (413, 1)
+    assert "3000 bytes" in response.json()["error"]["message"] and "max_upload_bytes" in response.text
+
+
+async def answers_400(receive, send):
+    """As FastAPI does when a form does not come to its end."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    await send({"type": "http.response.start", "status": 400, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def gives_up(receive, send):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise ConnectionError
+
+
+async def has_answered(receive, send):
+    """Before it reads."""
+    await send({"type": "http.response.start", "status": 404, "headers": []})
+    await gives_up(receive, send)
+
+
+def uploaded(app, pieces):
+    """Statuses that are sent for an upload in pieces of 600 bytes where 1024 are the limit; how many are read."""
+    sent, read = [], []
+
+    async def receive():
+        read.append(len(sent))
+        return {"type": "http.request", "body": b"x" * 600, "more_body": len(read) < pieces}
+
+    async def send(message):
+        sent.append(message)
+
+    async def inner(scope, receive, send):
+        await app(receive, send)
+
+    scope = {"type": "http", "method": "POST", "path": UPLOADS[0], "headers": [FORM]}
+    try:
+        asyncio.run(QoSMiddleware(inner, configured(max_upload_bytes=1024))(scope, receive, send))
+    except ConnectionError:
+        sent.append({"status": "raised"})
+    return [message["status"] for message in sent if "status" in message], len(read)
+
+
+@pytest.mark.parametrize("app", [answers_400, gives_up])
+def test_an_upload_without_end_is_cut_off_whatever_the_application_makes_of_it(app):
+    assert uploaded(app, pieces=10**9) == ([413], 2 + 4)  # and as many again, twice, are thrown away
+    assert uploaded(app, pieces=2) == ([413], 2)
+
+
+def test_an_answer_that_has_begun_stays_the_only_one():
+    assert uploaded(has_answered, pieces=10**9) == ([404, "raised"], 2)

@@ -123,7 +123,10 @@ class EngineConfig(Strict):
         default="strip", description="vLLM's own priority (header and body field) as sent by clients"
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
-        default=4 << 20, description="longest request body (forms aside); 413 beyond"
+        default=4 << 20, description="longest request body, uploads aside; 413 beyond"
+    )
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=26 << 20, description="longest form with audio; 413 beyond. vLLM takes 25 MiB of audio"
     )
     app_histories: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=256, description="output-length histories for niyama_app names, beside one for each class"

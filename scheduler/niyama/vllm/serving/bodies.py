@@ -75,6 +75,38 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
+class Piecewise:
+    """A body of at most `limit` bytes, on its way to an application that reads it piece by piece, as it does uploads.
+
+    Beyond, the application is told that the client has left, and what it answers to that is dropped. unread: more of
+    the body is to come.
+    """
+
+    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+        self._receive, self._send, self._left = receive, send, limit
+        self._answered, self.unread = False, False
+
+    @property
+    def cut(self) -> bool:
+        """Whether the body was too long, and the client has no answer."""
+        return self._left < 0 and not self._answered
+
+    async def receive(self) -> Message:
+        """The next piece."""
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left >= 0:
+            return message
+        self.unread = message.get("more_body", False)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Pass the answer on, unless it comes of the cut."""
+        if not self.cut:
+            self._answered = True
+            await self._send(message)
+
+
 def with_length(scope: Scope, length: int) -> Scope:
     """The scope of a request whose body is now `length` bytes in one piece."""
     dropped = (b"content-length", b"transfer-encoding")

@@ -28,6 +28,7 @@ from niyama.vllm.serving.bodies import (
     UNWANTED,
     App,
     Gone,
+    Piecewise,
     Receive,
     Scope,
     Send,
@@ -47,13 +48,13 @@ from niyama.vllm.serving.keys import Headers, is_let_in, key_sha256
 MESSAGES, INVOCATIONS, BATCH = "/v1/messages", "/invocations", "/v1/chat/completions/batch"
 #: The endpoints whose bodies are JSON and may have `vllm_xargs`.
 PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses", MESSAGES, INVOCATIONS, BATCH})
+#: Those that take uploads, as forms.
+AUDIO = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 #: Others that generate: of their QoS, headers and key are known before the body is.
-OTHERS = frozenset(
-    "/inference/v1/generate /cohere/v2/chat /generative_scoring /v1/audio/transcriptions /v1/audio/translations".split()
-)
+OTHERS = AUDIO | {"/inference/v1/generate", "/cohere/v2/chat", "/generative_scoring"}
 #: Endpoints of PATHS that lose `vllm_xargs` in some version of vLLM: QoS holds there only if it can be imposed.
 LOSE_XARGS = frozenset({MESSAGES, BATCH})
-#: Bodies that are read piece by piece, as uploads are.
+#: Of AUDIO, bodies that are passed on piece by piece.
 FORMS = (b"multipart/form-data", b"application/x-www-form-urlencoded")
 PRIORITY_HEADER = b"x-vllm-priority"
 _CANNOT_CONFINE = "this server cannot hold this endpoint to the classes of an API key; use /v1/chat/completions"
@@ -94,8 +95,10 @@ class QoSMiddleware:
             await self._app(scope, receive, send)
         elif not is_let_in(self._config, scope, path):
             await turn_away(scope, send)
-        elif scope["type"] == "websocket" or _kind(scope) in FORMS:
+        elif scope["type"] == "websocket":
             await self._impose(scope, path, receive, send)
+        elif path in AUDIO and _kind(scope) in FORMS:
+            await self._upload(scope, path, receive, send)
         elif (body := await self._body(scope, receive, send)) is None:
             return  # the client has its answer, or left
         elif path in PATHS and _kind(scope) == b"application/json":
@@ -110,14 +113,32 @@ class QoSMiddleware:
         except Gone:
             return None
         except TooLong as found:
-            limit = self._config.max_body_bytes
-            text = f"request body is longer than {limit} bytes; send less, or raise max_body_bytes"
-            await refuse(send, 413, text, unread=discarded(receive, UNWANTED * limit) if found.unread else None)
+            await self._refuse_length("max_body_bytes", found.unread, receive, send)
             return None
         if len(body) > LONG_BODY_BYTES and await self._aside(has_too_many_parts, body):
             await refuse(send, 400, f"request body has more than {MOST_CONTAINERS} lists and objects; send fewer")
             return None
         return body
+
+    async def _upload(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+        """A form that may be too large to be held here."""
+        limit = self._config.max_upload_bytes
+        if declared_length(scope) > limit:
+            await self._refuse_length("max_upload_bytes", True, receive, send)
+            return
+        form = Piecewise(receive, send, limit)
+        try:
+            await self._impose(scope, path, form.receive, form.send)
+        except Exception:
+            if not form.cut:
+                raise
+        if form.cut:
+            await self._refuse_length("max_upload_bytes", form.unread, receive, send)
+
+    async def _refuse_length(self, field: str, unread: bool, receive: Receive, send: Send) -> None:
+        limit = getattr(self._config, field)
+        text = f"request body is longer than {limit} bytes; send less, or raise {field}"
+        await refuse(send, 413, text, unread=discarded(receive, UNWANTED * limit) if unread else None)
 
     async def _serve(self, scope: Scope, path: str, body: bytes, receive: Receive, send: Send) -> None:
         """An endpoint whose body may have QoS in it."""
