@@ -6,7 +6,7 @@ POOLS.json is a list of `{"name": ..., "classes": [...], "urls": [...]}`. Answer
 away takes its request at the server with it. A replica that cannot be reached gets no requests until its /health
 answers again; a request of which it had got nothing yet goes to another one, any other is a 502 that names it. /metrics
 is a 404 that names the replicas: each has counters of its own, so each is to be scraped by itself. The router imports
-nothing of ours but its pools, which is why it is not in servers/: so it starts at once and stays small beside the
+nothing of ours but its own modules, which is why it is not in servers/: so it starts at once and stays small beside the
 servers that are measured.
 """
 
@@ -24,12 +24,11 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from artifact.router_bodies import MAX_BODY_BYTES, Bodies
 from artifact.router_pools import CLASS_HEADER, ROUND_ROBIN, SPREADS, Pool, Replica, RouterError, parse_pools, pool_of
 
 HEALTH_PERIOD_S = 1.0
 HEALTH_TIMEOUT_S = 2.0
-#: Of one request's body, and of those of all that are under way.
-MAX_BODY_BYTES, MAX_HELD_BYTES = 4 << 20, 512 << 20
 #: How its application is to be run: cancelled with its client, and bodies passed on as they came, inflated nowhere.
 SERVED = {"handler_cancellation": True, "auto_decompress": False}
 # Of one hop only (RFC 9110, 7.6.1), or written anew by aiohttp.
@@ -46,11 +45,10 @@ class _NotSent(Exception):
 class Router:
     """Handlers and state of the proxy. Mutable: owned by its web application."""
 
-    def __init__(self, pools: Sequence[Pool], spread: str = ROUND_ROBIN, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, pools: Sequence[Pool], spread: str = ROUND_ROBIN, bodies: Bodies | None = None) -> None:
         if spread not in SPREADS:
             raise RouterError(f"spread is {spread!r}; use one of {', '.join(SPREADS)}")
-        self.pools, self.spread, self.max_body_bytes = tuple(pools), spread, max_body_bytes
-        self._held_bytes = 0
+        self.pools, self.spread, self.bodies = tuple(pools), spread, bodies or Bodies()
         self._session: aiohttp.ClientSession | None = None
 
     def application(self) -> web.Application:
@@ -103,27 +101,12 @@ class Router:
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Pass a request to a replica of its class's pool and stream the answer back."""
-        body = bytearray()
         try:
-            await self._read(request, body)
-            return await self._forward(request, bytes(body), _target(request))
+            target = _target(request)
+            async with self.bodies.received(request) as body:
+                return await self._forward(request, body, target)
         except RouterError as error:
             return _refusal(error.status, str(error))
-        finally:
-            self._held_bytes -= len(body)
-
-    async def _read(self, request: web.Request, body: bytearray) -> None:
-        """The whole body, counted while it comes. RouterError when it is, or all together are, too long."""
-        too_long = RouterError(f"request body is longer than {self.max_body_bytes} bytes; send less", 413)
-        if (request.content_length or 0) > self.max_body_bytes:
-            raise too_long
-        async for chunk in request.content.iter_any():
-            body += chunk
-            self._held_bytes += len(chunk)
-            if len(body) > self.max_body_bytes:
-                raise too_long
-            if self._held_bytes > MAX_HELD_BYTES:
-                raise RouterError("the router holds too many large requests; try again later", 503)
 
     async def _forward(self, request: web.Request, body: bytes, target: str) -> web.StreamResponse:
         header = request.headers.get(CLASS_HEADER)
@@ -208,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--spread", choices=SPREADS, default=ROUND_ROBIN)
     options = parser.parse_args(arguments)
     try:
-        router = Router(parse_pools(json.loads(options.pools.read_text())), options.spread, options.max_body_bytes)
+        pools = parse_pools(json.loads(options.pools.read_text()))
+        router = Router(pools, options.spread, Bodies(options.max_body_bytes))
     except (OSError, ValueError) as error:
         print(f"error: {options.pools}: {error}", file=sys.stderr)
         return 2

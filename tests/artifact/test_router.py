@@ -13,7 +13,8 @@ from fake_engine import FakeEngine, listening
 from patience import HANG_S, wait_for
 from test_client import client, requests
 
-from artifact.router import MAX_BODY_BYTES, SERVED, Router, main
+from artifact.router import SERVED, Router, main
+from artifact.router_bodies import MAX_BODY_BYTES
 from artifact.router_pools import LEAST_OUTSTANDING, MOST_CONTAINERS, Pool, Replica, RouterError, parse_pools
 from artifact.servers.measured import RunFailed, measure
 
@@ -210,21 +211,6 @@ def test_a_compressed_body_reaches_the_server_as_it_came(silo):
     assert status == 415 and b"x-niyama-class" in text
     bomb = gzip.compress(b" " * (MAX_BODY_BYTES * 8))
     assert raw_post(url, bomb, **encoded)[0] == 415  # and inflated by nobody
-
-
-def test_bodies_are_limited_each_and_together(monkeypatch):
-    monkeypatch.setattr("artifact.router.MAX_HELD_BYTES", 5000)
-    engine = FakeEngine()
-    with ExitStack() as stack:
-        url, router = router_over(stack, ("all", ["Q1"], [engine]), max_body_bytes=3000)
-        assert raw_post(url, b" " * 3001)[0] == 413
-        chunked = (b" " * 2000 for _ in range(2))
-        assert raw_post(url, chunked)[0] == 413
-        router._held_bytes += 4000
-        assert raw_post(url, b" " * 2000)[0] == 503
-        router._held_bytes -= 4000
-        assert post(url, of_class("Q1"))[0] == 200
-        wait_for(lambda: router._held_bytes == 0)
 
 
 async def _nothing():
