@@ -22,6 +22,7 @@ from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict, MultiMapping
 from yarl import URL
 
 from artifact.router_bodies import MAX_BODY_BYTES, Bodies
@@ -29,6 +30,10 @@ from artifact.router_pools import CLASS_HEADER, ROUND_ROBIN, SPREADS, Pool, Repl
 
 HEALTH_PERIOD_S = 1.0
 HEALTH_TIMEOUT_S = 2.0
+#: How long a connection to a replica is kept for the next request. uvicorn closes one after 5 s: a request that is sent
+#: at that moment is lost, and nobody can tell whether the replica had begun it.
+KEEPALIVE_S = 3.0
+METRICS = "/metrics"
 #: How its application is to be run: cancelled with its client, and bodies passed on as they came, inflated nowhere.
 SERVED = {"handler_cancellation": True, "auto_decompress": False}
 # Of one hop only (RFC 9110, 7.6.1), or written anew by aiohttp.
@@ -55,7 +60,6 @@ class Router:
         """The web application; run it with SERVED, or disconnects are not passed on and bodies are inflated."""
         app = web.Application()
         app.router.add_get("/health", self.health)
-        app.router.add_get("/metrics", self.metrics)
         app.router.add_route("*", "/{path:.*}", self.forward)
         app.cleanup_ctx.append(self._lifetime)
         return app
@@ -65,7 +69,11 @@ class Router:
         tracing = aiohttp.TraceConfig()
         tracing.on_request_headers_sent.append(_note_sent)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=timeout, auto_decompress=False, trace_configs=[tracing]
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),  # a client's cookies are not for the next one
+            timeout=timeout,
+            auto_decompress=False,
+            trace_configs=[tracing],
         )
         watch = asyncio.create_task(self._watch())
         yield
@@ -94,19 +102,21 @@ class Router:
         whole = all(any(replica.healthy for replica in pool.replicas) for pool in self.pools)
         return web.json_response(state, status=200 if whole else 503)
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        """404: one replica's counters now and another's then would look like counters that are set back."""
-        urls = ", ".join(f"{replica.url}/metrics" for pool in self.pools for replica in pool.replicas)
-        return _refusal(404, f"the router has no metrics; scrape each replica: {urls}")
-
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Pass a request to a replica of its class's pool and stream the answer back."""
         try:
             target = _target(request)
+            if _path(target).startswith(METRICS):  # as vLLM, which serves them at all that begins so
+                raise self._no_metrics()
             async with self.bodies.received(request) as body:
                 return await self._forward(request, body, target)
         except RouterError as error:
             return _refusal(error.status, str(error))
+
+    def _no_metrics(self) -> RouterError:
+        """One replica's counters now and another's then would look like counters that are set back."""
+        urls = ", ".join(f"{replica.url}{METRICS}" for pool in self.pools for replica in pool.replicas)
+        return RouterError(f"the router has no metrics; scrape each replica: {urls}", 404)
 
     async def _forward(self, request: web.Request, body: bytes, target: str) -> web.StreamResponse:
         header = request.headers.get(CLASS_HEADER)
@@ -128,14 +138,13 @@ class Router:
 
     async def _pass_on(self, request: web.Request, body: bytes, replica: Replica, target: str) -> web.StreamResponse:
         """The replica's answer. _NotSent when another may be asked instead; RouterError when it may have begun."""
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_HEADERS}
+        headers = _end_to_end(request.headers)
         sent, out = asyncio.Event(), None
         try:
             async with self._session.request(
                 request.method, f"{replica.url}{target}", headers=headers, data=body or None, trace_request_ctx=sent
             ) as answer:
-                kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_HEADERS}
-                out = web.StreamResponse(status=answer.status, headers=kept)
+                out = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
                 await out.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await out.write(chunk)
@@ -165,15 +174,27 @@ async def _note_sent(session: aiohttp.ClientSession, context: SimpleNamespace, _
         context.trace_request_ctx.set()
 
 
+def _end_to_end(headers: MultiMapping[str]) -> CIMultiDict[str]:
+    """All headers that are not of one hop, each as often as it came; in lower case, or aiohttp's client would take a
+    name that comes again in other letters for a new value."""
+    return CIMultiDict((k.lower(), v) for k, v in headers.items() if k.lower() not in HOP_HEADERS)
+
+
 def _target(request: web.Request) -> str:
     """Path and query, also of a target in absolute form (RFC 9112, 3.2.2)."""
     try:
         target = request.raw_path if request.raw_path.startswith("/") else URL(request.raw_path).raw_path_qs
+        _path(target)
     except ValueError:
         target = ""
     if not target.startswith("/"):
         raise RouterError(f"the request's target is {request.raw_path[:80]!r}; send a path, such as /v1/completions")
     return target
+
+
+def _path(target: str) -> str:
+    """The path that a replica gets, decoded, from its last leading slash on."""
+    return "/" + URL(f"http://replica{target}").path.lstrip("/")
 
 
 def _refusal(status: int, text: str) -> web.Response:
