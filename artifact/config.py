@@ -46,8 +46,7 @@ class ClassSpec(Strict):
 
     @model_validator(mode="after")
     def _is_a_qos_class(self) -> ClassSpec:
-        self.qos()
-        refuse_milliseconds(self.name, self.ttft_s, self.tbt_s)
+        refuse_milliseconds(self.qos())
         return self
 
     def qos(self) -> QoSClass:

@@ -45,18 +45,25 @@ class QoSClass:
         return self.ttft_s if self.ttft_s is not None else self.ttlt_s
 
 
-#: More than an interactive class can mean, in seconds: somebody wrote milliseconds. From ENDLESS_S on: no deadline.
-MOST_TTFT_S, MOST_TBT_S, ENDLESS_S = 600.0, 5.0, 86_400.0
+#: More than each can mean, in seconds, but for whole days, which nobody writes in milliseconds: a batch class may have
+#: some, and for an interactive one they mean no deadline.
+DAY_S = 86_400.0
+MOST_S = {"ttft_s": 600.0, "tbt_s": 5.0, "ttlt_s": DAY_S}
 
 
-def refuse_milliseconds(name: str, ttft_s: float | None, tbt_s: float | None) -> None:
-    """ValueError when an SLO of the class `name`, as somebody wrote it in a file, must be meant in milliseconds."""
-    for field, value, most in (("ttft_s", ttft_s, MOST_TTFT_S), ("tbt_s", tbt_s, MOST_TBT_S)):
-        if value is not None and most < value < ENDLESS_S:
-            raise ValueError(
-                f"class {name!r}: {field} is {value:g} seconds, more than an interactive class waits ({most:g}); "
-                f"for milliseconds write {field}: {value / 1000:g}, for batch ttlt_s alone, for no deadline 86400"
-            )
+def refuse_milliseconds(qos: QoSClass) -> None:
+    """ValueError when an SLO of the class, as somebody wrote it in a file, must be meant in milliseconds."""
+    for field, most_s in MOST_S.items():
+        value = getattr(qos, field)
+        if value is None or value <= most_s or value % DAY_S == 0:
+            continue
+        what, others = f"an interactive class waits ({most_s:g})", "for batch ttlt_s alone, for no deadline 86400"
+        if not qos.interactive:
+            what, others = f"a day ({most_s:g}) and no whole days", "for days a multiple of 86400"
+        raise ValueError(
+            f"class {qos.name!r}: {field} is {value:.10g} seconds, more than {what}; "
+            f"for milliseconds write {field}: {value / 1000:g}, {others}"
+        )
 
 
 #: Table 3 of the paper.

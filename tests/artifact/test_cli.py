@@ -167,6 +167,7 @@ def test_every_number_that_an_option_takes_has_bounds():
         ("- {name: a, share: 1.0, ttft_s: 6}", ["set ttft_s and tbt_s"]),
         ("- {name: a, share: 1.0, ttft_s: 6000, tbt_s: 0.05}", ["ttft_s is 6000 seconds", "write ttft_s: 6,"]),
         ("- {name: a, share: 1.0, ttft_s: 6, tbt_s: 50}", ["tbt_s is 50 seconds", "write tbt_s: 0.05"]),
+        ("- {name: a, share: 1.0, ttlt_s: 1.8e+6}", ["ttlt_s is 1800000 seconds", "write ttlt_s: 1800,"]),
         ("- {name: a, share: 0.5, ttlt_s: 6}", ["shares", "sum to 1"]),
         ("- {name: a, share: 1.0, ttlt_s: 6, colour: red}", ["colour is not a known field"]),
         ("{}", ["must be a list of classes"]),

@@ -139,6 +139,13 @@ def test_a_range_says_how_far_a_request_may_go_and_without_one_it_may_only_relax
         ({"classes": [{**BATCH, "ttft_s": 1}]}, ("'night'", "ttlt_s alone")),
         ({"classes": [{**INTERACTIVE, "ttft_s": 6000}]}, ("'chat'", "ttft_s is 6000 seconds", "write ttft_s: 6,")),
         ({"classes": [{**INTERACTIVE, "tbt_s": 50}]}, ("'chat'", "tbt_s is 50 seconds", "write tbt_s: 0.05")),
+        (
+            {"classes": [{**INTERACTIVE, "ttft_s": 100_000}]},
+            ("ttft_s is 100000 seconds", "write ttft_s: 100,"),
+        ),
+        ({"classes": [{**INTERACTIVE, "tbt_s": 90_000}]}, ("tbt_s is 90000 seconds", "write tbt_s: 90,", "86400")),
+        ({"classes": [{**BATCH, "ttlt_s": 600_000}]}, ("'night'", "ttlt_s is 600000 seconds", "write ttlt_s: 600,")),
+        ({"delivery_s": 10}, ("delivery_s is 10;", "less than or equal to 1")),
         ({"classes": [{**BATCH, "ttlt_s": "1"}]}, ("classes.0.ttlt_s is '1'", "number")),
         ({"classes": [{**BATCH, "ttlt_s": True}]}, ("classes.0.ttlt_s is True", "number")),
         ({"classes": [{**BATCH, "ttlt_s": float("nan")}]}, ("classes.0.ttlt_s is nan", "finite")),
@@ -172,6 +179,19 @@ def test_a_mistake_is_one_line_with_field_value_and_fix(fields, words):
         assert word in text
     assert "\n" not in text
     assert len(text) < 400
+
+
+@pytest.mark.parametrize(
+    "slos",
+    [
+        {"ttlt_s": 60_000},
+        *({"ttlt_s": days * 86_400} for days in (1, 2, 7)),
+        {"ttft_s": 600, "tbt_s": 5},
+        {"ttft_s": 86_400, "tbt_s": 86_400.0},
+    ],
+)
+def test_long_slos_that_people_mean_are_no_milliseconds(slos):
+    assert inline(classes=[{"name": "a", **slos}], default_class="a", service_tiers={}).classes[0].name == "a"
 
 
 def test_every_mistake_gets_its_line():

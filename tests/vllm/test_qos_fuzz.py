@@ -14,8 +14,9 @@ from door import COMPLETIONS, Echo, configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niyama.vllm.config import MAX_SLO_S, ConfigError, EngineConfig, load_config
+from niyama.vllm.config import ConfigError, EngineConfig, load_config
 from niyama.vllm.qos import FIELDS, KEY, MAX_MS, UNKNOWN, QoSError, parse, serve
+from niyama.vllm.served_class import MAX_SLO_S
 from niyama.vllm.serving.answer import told_in_chunk
 from niyama.vllm.serving.http_qos import HEADERS
 from niyama.vllm.serving.middleware import QoSMiddleware

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from niyama.vllm.config import MAX_SLO_S, EngineConfig, ServedClass
+from niyama.vllm.config import EngineConfig
+from niyama.vllm.served_class import MAX_SLO_S, ServedClass
 
 CLASS, TTFT_MS, TBT_MS, TTLT_MS = "niyama_class", "niyama_ttft_ms", "niyama_tbt_ms", "niyama_ttlt_ms"
 IMPORTANCE, APP = "niyama_importance", "niyama_app"

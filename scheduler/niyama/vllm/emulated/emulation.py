@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from niyama.latency import Batch, LatencyModel, ModelCard, empty_batch, load_card, seconds, with_prefill
-from niyama.vllm.config import Strict
 from niyama.vllm.loading import ConfigError, explain, short
+from niyama.vllm.served_class import Strict
 
 ENVIRONMENT = "NIYAMA_EMULATED"
 KEY = "emulated"
