@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -16,10 +17,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from niyama.vllm import metric_files
 from niyama.vllm import metrics as metrics_module
+from niyama.vllm.config import EngineConfig
 from niyama.vllm.metrics import FAULTS, SchedulerMetrics
+from niyama.vllm.qos import serve
 from niyama.vllm.serving.middleware import QoSMiddleware
 
 CLASSES = ("Q1", "Q2", "Q3")
+TIGHTER = {"niyama_class": "Q1", "niyama_ttft_ms": 500, "niyama_tbt_ms": 1}
 DASHBOARD = json.loads(files("niyama.vllm").joinpath("grafana-dashboard.json").read_text())
 # PromQL's own words, beside metric names
 PROMQL = {"sum", "max", "by", "rate", "increase", "histogram_quantile", "label_values"}
@@ -80,8 +84,8 @@ def test_the_rest_is_counted_by_class_and_field(metrics, tmp_path):
     metrics.aborted("Q3")
     metrics.queue("Q1", waiting=7, running=2)
     metrics.queue("Q1", waiting=5, running=2)
-    metrics.fault("niyama_class")
-    metrics.fault("a client's own words")
+    for asked in ({"niyama_class": "Q9"}, {"niyama_typo": 1}, TIGHTER, {"niyama_class": "Q1", "niyama_ttft_ms": 6000}):
+        metrics.arrived(serve(EngineConfig(), asked))
     metrics.fallback()
     metrics.log_ended()
     metrics.correction(1.25)
@@ -94,6 +98,7 @@ def test_the_rest_is_counted_by_class_and_field(metrics, tmp_path):
     assert values["niyama_running_requests", ("class", "Q1")] == 2
     assert values["niyama_qos_faults_total", ("field", "niyama_class")] == 1
     assert values["niyama_qos_faults_total", ("field", "unknown")] == 1
+    assert [values["niyama_clamped_requests_total", ("class", name)] for name in CLASSES] == [1, 0, 0]
     assert values["niyama_fallbacks_total",] == 1
     assert values["niyama_decision_log_ends_total",] == 1
     assert values["niyama_predictor_correction",] == 1.25
@@ -105,7 +110,7 @@ def test_the_number_of_series_is_known_at_the_start(metrics, tmp_path):
         metrics.finished(name, ttft_s=1, ttlt_s=1, relegated=True, ttft_slo_s=1, worst_token_lateness_s=1, ttlt_slo_s=1)
         metrics.queue(name, waiting=1, running=1)
     for field in (*FAULTS, "x", "y"):
-        metrics.fault(field)
+        metrics.arrived(replace(serve(EngineConfig(), TIGHTER), fault_field=field))
     metrics.step(predicted_s=1.0, measured_s=1e9, prefill_tokens=10**9, decodes=1)
     assert set(scraped(tmp_path)) == before
 

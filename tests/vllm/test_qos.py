@@ -69,6 +69,19 @@ def test_a_range_clamps_at_both_ends(asked_ms, given_s):
     assert serve(RANGED, {"niyama_class": "chat", "niyama_ttft_ms": asked_ms}).deadline_slo_s == given_s
 
 
+@pytest.mark.parametrize(
+    ("asked", "clamped"),
+    [
+        ({}, False),
+        ({"niyama_ttft_ms": 6000, "niyama_tbt_ms": 30}, False),
+        *(({"niyama_ttft_ms": ms}, ms in (999, 60_001)) for ms in (999, 1000, 1001, 59_999, 60_000, 60_001)),
+        ({"niyama_ttft_ms": 2000, "niyama_tbt_ms": 19}, True),
+    ],
+)
+def test_what_is_beyond_the_range_is_said_to_be_clamped(asked, clamped):
+    assert serve(RANGED, {"niyama_class": "chat", **asked}).clamped == clamped
+
+
 def test_every_slo_of_a_class_can_be_asked_for():
     served = serve(RANGED, {"niyama_class": "chat", "niyama_ttft_ms": 2000, "niyama_tbt_ms": 30})
     assert (served.deadline_slo_s, served.tbt_s) == (2.0, 0.03)

@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from niyama.vllm.metric_files import engine_folder, kept_in, remove_at_exit
-from niyama.vllm.qos import FIELDS, UNKNOWN
+from niyama.vllm.qos import FIELDS, UNKNOWN, Served
 
 logger = logging.getLogger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
 
@@ -66,6 +66,9 @@ class SchedulerMetrics:
         self._ttlt = self._histogram_per_class(names, "niyama_ttlt_seconds", "Arrival to last token.")
         fault = self._counter("niyama_qos_faults", "Requests whose QoS the engine could not honour.", "field")
         self._fault = {field: fault.labels(field) for field in FAULTS}
+        self._clamped = self._per_class(
+            names, "niyama_clamped_requests", "Requests that asked for an SLO beyond their class's range."
+        )
 
     def _make_step_metrics(self, names: tuple[str, ...]) -> None:
         self._waiting = self._gauge_per_class(names, "niyama_waiting_requests", "Requests that wait for prefill.")
@@ -149,9 +152,12 @@ class SchedulerMetrics:
         self._show(self._waiting[class_name], waiting)
         self._show(self._running[class_name], running)
 
-    def fault(self, field: str) -> None:
-        """A request whose `Served.fault_field` is `field`; any other text counts as unknown."""
-        self._fault.get(field, self._fault[UNKNOWN]).inc()
+    def arrived(self, served: Served) -> None:
+        """A request arrived, and this is what it is promised."""
+        if served.fault_field is not None:
+            self._fault.get(served.fault_field, self._fault[UNKNOWN]).inc()
+        if served.clamped:
+            self._clamped[served.class_name].inc()
 
     def fallback(self) -> None:
         """An internal error: vLLM's own order took over."""

@@ -88,8 +88,7 @@ class Planner:
             self.mirror.outside.add(request)
             return
         served = serve(self.config, getattr(request.sampling_params, "extra_args", None))
-        if served.fault_field is not None:
-            self.metrics.fault(served.fault_field)
+        self.metrics.arrived(served)
         arrival_s = self._arrivals.arrival_s(request.arrival_time, request.client_index, monotonic_s, wall_s)
         self.mirror.arrived(request, served, arrival_s)
         self._let_in(scheduler)

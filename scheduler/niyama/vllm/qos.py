@@ -54,6 +54,7 @@ class Served:
     app: int  # whose output-length history applies: below EngineConfig.app_count
     fault: str | None = None
     fault_field: str | None = None  # one of FIELDS, or UNKNOWN
+    clamped: bool = False  # an SLO was asked for that is beyond the class's range
 
 
 def serve(config: EngineConfig, extra_args: Mapping[str, Any] | None) -> Served:
@@ -99,6 +100,7 @@ def _promise(config: EngineConfig, index: int, asked: Mapping[str, Any]) -> Serv
         tbt_s=slo_s["tbt_s"] if interactive else 0.0,
         important=_important(served, asked),
         app=_app(config, index, asked),
+        clamped=any(key in asked and slo_s[slo] != asked[key] / 1000 for slo, key in _SLOS.items()),
     )
 
 
