@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 
+from niyama.compiled import compiled_apart
 from niyama.sim import Requests, Run
 
 THRESHOLD = 0.01  # capacity: at most this share of each class may be violated
@@ -21,7 +21,7 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 ROUNDING_S = 1e-9
 
 
-@numba.njit(cache=True)
+@compiled_apart
 def _token_pass(token_start, token_s, first_deadline_s, tbt_s, late, over, max_gap):
     """Per request: tokens after their Eq 2 deadline, gaps longer than the TBT, longest gap."""
     for r in range(len(late)):
