@@ -221,22 +221,27 @@ def _combine(per_class: dict[str, float | None], bounds: dict[str, float], share
     return 1.0 / sum(share / limited[name] for name, share in shares.items())
 
 
+def specs(experiment: CapacityExperiment, trace_name: str, latency: str, requests: int) -> list[RunSpec]:
+    """The run, but for load and seed, of every system on one trace and latency model."""
+    one = {"trace": trace_name, "latency": latency, "load_qps": 1.0, "requests": requests}
+    return [RunSpec(**one, system=system) for system in experiment.systems]
+
+
 def capacities(
     experiment: CapacityExperiment,
-    base: RunSpec,
+    specs: list[RunSpec],
     run_length: str,
     guesses: list[dict[str, Any]],
     on_run: Callable[[RunSpec], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Capacity rows of the experiment's systems on `base`'s trace.
+    """Capacity rows of the experiment's runs `specs`.
 
     A search starts at the system's earlier answer among `guesses`, else at that of the system before it.
     """
     rows, guess = [], None
-    for system in experiment.systems:
-        near = (g["capacity_qps"] for g in guesses if g["system"] == system and g["criterion"] == CRITERIA[1])
-        search = silo_capacity if system == SILO else find_capacity
-        spec = base.model_copy(update={"system": system})
+    for spec in specs:
+        near = (g["capacity_qps"] for g in guesses if g["system"] == spec.system and g["criterion"] == CRITERIA[1])
+        search = silo_capacity if spec.system == SILO else find_capacity
         found = search(spec, experiment.seeds, experiment.step_qps, next(near, guess), on_run=on_run)
         guess = found[0]["capacity_qps"] or guess
         rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]

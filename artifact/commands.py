@@ -17,6 +17,7 @@ from artifact.experiments import Grid, Search, load_experiments, named_experimen
 from artifact.failures import Incomplete
 from artifact.progress import requests_done, run_started
 from artifact.runs import BACKEND, run, warm_up_like
+from artifact.sources import describe_trace
 from artifact.table_code import code_of
 from artifact.words import describe_capacity, print_point
 
@@ -127,7 +128,7 @@ def compile_kernel(options: argparse.Namespace) -> None:
 
 def prepare_trace(options: argparse.Namespace) -> None:
     """Get a trace; write what it is."""
-    about = pipeline.describe_trace(options.name)
+    about = describe_trace(options.name)
     tables.write_text(options.out, json.dumps(about, indent=1) + "\n")
     print(f"{about['trace']}: {about['source']}, {about['rows']} rows")
 
@@ -139,35 +140,32 @@ def capacities(options: argparse.Namespace) -> None:
     guesses = tables.read_table(options.guesses).to_pylist() if options.guesses else []
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: requests has no entry for trace {options.trace!r}; add one")
-    spec = RunSpec(
-        trace=actual_trace(options),
-        system=experiment.systems[0],
-        load_qps=1.0,
-        requests=experiment.requests[options.trace],
-        latency=options.latency,
-    )
-    told = run_started(searches=len(experiment.systems) * experiment.seeds)
-    rows = capacities_of.capacities(experiment, spec, options.run_length, guesses, on_run=told)
-    write_rows(options, rows)
+    requests = experiment.requests[options.trace]
+    specs = capacities_of.specs(experiment, actual_trace(options), options.latency, requests)
+    told = run_started(searches=len(specs) * experiment.seeds)
+    rows = capacities_of.capacities(experiment, specs, options.run_length, guesses, on_run=told)
+    write_rows(options, rows, experiment)
 
 
 def sweep(options: argparse.Namespace) -> None:
     """A load sweep on one trace."""
-    specs = sweeps.sweep_specs(load_experiments(options.config).sweep, actual_trace(options), options.latency)
-    write_rows(options, sweeps.sweep(specs, run_started(len(specs))))
+    experiment = load_experiments(options.config).sweep
+    specs = sweeps.sweep_specs(experiment, actual_trace(options), options.latency)
+    write_rows(options, sweeps.sweep(specs, run_started(len(specs))), experiment)
 
 
 def cluster(options: argparse.Namespace) -> None:
     """Fleets on one trace."""
     experiment = load_experiments(options.config).cluster
-    write_rows(options, clusters.cluster(experiment, actual_trace(options), options.latency, run_started()))
+    rows = clusters.cluster(experiment, actual_trace(options), options.latency, run_started())
+    write_rows(options, rows, experiment)
 
 
 def grid(options: argparse.Namespace) -> None:
     """A grid of runs on one trace."""
     experiment = named_experiment(options.config, options.name, Grid)
     specs = experiment.specs(actual_trace(options), options.latency)
-    write_rows(options, grids.grid_rows(specs, run_started(len(specs))))
+    write_rows(options, grids.grid_rows(specs, run_started(len(specs))), experiment)
 
 
 def search(options: argparse.Namespace) -> None:
@@ -176,7 +174,8 @@ def search(options: argparse.Namespace) -> None:
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
     specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
-    write_rows(options, grids.search_rows(experiment, specs, run_started(searches=len(specs) * experiment.seeds)))
+    told = run_started(searches=len(specs) * experiment.seeds)
+    write_rows(options, grids.search_rows(experiment, specs, told), experiment)
 
 
 def actual_trace(options: argparse.Namespace) -> str:
@@ -184,10 +183,13 @@ def actual_trace(options: argparse.Namespace) -> str:
     return json.loads(options.described.read_text())["trace"] if options.described else options.trace
 
 
-def write_rows(options: argparse.Namespace, rows: list[dict[str, Any]], out: Path | None = None) -> None:
-    """Write a job's rows to `out` (none given: its --out) with the trace's description."""
-    about = {"trace": pipeline.describe_trace(actual_trace(options)), "code": code_of(options.command)}
-    tables.write_table(out or options.out, rows, backend=BACKEND, latency=options.latency, **about)
+def write_rows(
+    options: argparse.Namespace, rows: list[dict[str, Any]], experiment: Any, out: Path | None = None
+) -> None:
+    """Write a job's rows of an experiment to `out` (none given: its --out) with the trace's description."""
+    name, about = actual_trace(options), {"backend": BACKEND, "latency": options.latency}
+    code = code_of(options.command, options.latency, name, settings=experiment)
+    tables.write_table(out or options.out, rows, **about, trace=describe_trace(name), code=code)
 
 
 def merge(options: argparse.Namespace) -> None:

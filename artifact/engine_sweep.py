@@ -104,7 +104,7 @@ def sweep_engines(options: argparse.Namespace) -> None:
             print(_in_words(spec, found), file=sys.stderr, flush=True)
     about = {
         "backend": BACKEND,
-        "code": code_of(options.command),
+        "code": code_of(options.command, experiment.latency, name),
         "latency_model": asdict(load_card(experiment.latency)),
         "seconds": experiment.virtual().seconds,
         "vllm": vllm_version(),

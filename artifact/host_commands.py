@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from artifact import fidelity as fidelities
-from artifact import pipeline, tables
+from artifact import tables
 from artifact.bench import vllm_steps
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
 from artifact.servers.life import vllm_version
+from artifact.sources import describe_trace
 from artifact.systems import build_system
 from artifact.table_code import code_of
 from niyama import Policy
@@ -86,9 +87,9 @@ def fidelity(options: argparse.Namespace) -> int:
                 print(_line(rows[-1]), flush=True)
     if options.out is not None:
         slos = {name: [c.model_dump() for c in fidelities.SLOS[name]] for name in options.slos.split(",")}
-        traces = {name: pipeline.describe_trace(name) for name in options.trace.split(",")}
+        traces = {name: describe_trace(name) for name in options.trace.split(",")}
         about = {"backend": fidelities.BACKEND, "vllm": vllm_version(), "slos": slos, "traces": traces}
-        about["code"] = code_of(options.command)
+        about["code"] = code_of(options.command, *options.latency.split(","), *traces)
         tables.write_table(options.out, rows, **about)
     if options.json:
         print(json.dumps(rows, indent=1))

@@ -10,31 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from artifact.config import ConfigError, RunSpec
-from artifact.runs import BACKEND, Result, run, trace
+from artifact.runs import BACKEND, Result, run
 from artifact.table_code import code_of, joined_code
 from artifact.tables import joined, provenance, read_table, write_table
 from niyama.sim import LOG_COLUMNS, Requests, Run
-from traces import describe
 
 
 def warm_up() -> None:
     """Run something small, so that the kernel is compiled and in the cache."""
     run(RunSpec(trace="azure-code-2023-synth", system="niyama", load_qps=1.0, requests=10))
-
-
-def describe_trace(name: str) -> dict[str, Any]:
-    """Where the trace came from and its percentiles, for provenance."""
-    source = trace(name)
-    return {
-        "trace": source.name,
-        "source": source.source,
-        "sha256": source.sha256,
-        "rows": len(source),
-        "citation": source.citation,
-        "licence": source.licence,
-        "notes": list(source.notes),
-        "lengths": describe(source),
-    }
 
 
 def merge(paths: list[Path], out: Path) -> None:
@@ -76,9 +60,9 @@ def raw_columns(requests: Requests, done: Run) -> dict[str, Any]:
 
 def write_run(folder: Path, result: Result) -> None:
     """requests.parquet and iterations.parquet of one simulated run."""
-    done, columns = result.run, raw_columns(result.requests, result.run)
-    about = {"spec": result.spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
-    about["code"] = code_of("simulate")
+    spec, done, columns = result.spec, result.run, raw_columns(result.requests, result.run)
+    about = {"spec": spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
+    about["code"] = code_of("simulate", spec.latency, spec.predictor_name, result.trace_name, spec.system)
     write_table(folder / "requests.parquet", pa.table(columns), **about)
     log = {"replica": done.log[:, 0].astype(np.int32)}
     log |= {name: done.log[:, i + 1] for i, name in enumerate(LOG_COLUMNS)}

@@ -6,14 +6,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from artifact.config import RunSpec
+from artifact.sources import trace as trace
 from artifact.systems import build_system
 from niyama import load_card
 from niyama.sim import Requests, Run, System, simulate, simulate_logged
-from traces import Trace, Workload, build, load_trace, local_dir_from_env
+from traces import Workload, build
 
 BACKEND = "sim"
 OVERLAPPED_BACKEND = "sim-overlapped"
@@ -41,12 +41,6 @@ class Result:
 def backend(spec: RunSpec) -> str:
     """What executes a run, as results name it."""
     return OVERLAPPED_BACKEND if spec.overlapped else BACKEND
-
-
-@cache
-def trace(name: str, cache_dir: Path = Path("data")) -> Trace:
-    """A trace by name: local folder of NIYAMA_TRACES, cache, download, or its synthetic twin."""
-    return load_trace(name, local_dir=local_dir_from_env(), cache_dir=cache_dir)
 
 
 def to_requests(spec: RunSpec, workload: Workload) -> Requests:

@@ -17,7 +17,8 @@ def disaggregate(options: argparse.Namespace) -> None:
     """Goodput of prefill nodes on one trace."""
     experiment = _section(options, "disaggregated")
     told = run_started(searches=len(experiment.systems) * experiment.seeds)
-    write_rows(options, disaggregated.capacities(experiment, actual_trace(options), options.latency, told))
+    rows = disaggregated.capacities(experiment, actual_trace(options), options.latency, told)
+    write_rows(options, rows, experiment)
 
 
 def overload(options: argparse.Namespace) -> None:
@@ -25,8 +26,8 @@ def overload(options: argparse.Namespace) -> None:
     experiment = _section(options, "overload")
     told = run_started(len(experiment.systems) * experiment.seeds)
     summary, windows = overloads.overload(experiment, actual_trace(options), options.latency, told)
-    write_rows(options, summary)
-    write_rows(options, windows, options.windows)
+    write_rows(options, summary, experiment)
+    write_rows(options, windows, experiment, options.windows)
 
 
 def _section(options: argparse.Namespace, name: str) -> Any:

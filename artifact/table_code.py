@@ -1,7 +1,8 @@
-"""Which code a table was made by: a hash of every module that what makes it imports, directly or not.
+"""Which code a table was made by: a hash of every module that what makes it imports, directly or not, or starts.
 
-`code_of("sweep")` goes into the table's metadata and, as `code_digest("sweep")`, into the rule that makes it: an edit
-of one of those modules makes the table stale, an edit of another does not. Comments, docstrings, layout are no edits.
+`code_of("sweep", ...)` goes into the table's metadata and, as `code_digest("sweep", ...)`, into the rule that makes it:
+an edit of one of those modules makes the table stale, an edit of another does not. Comments, docstrings, layout are no
+edits. Beside the modules stands the data that they read (`artifact.table_data`): cards, traces, measured kernels.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from artifact.table_data import PACKAGES, Code, contents, data_hash, data_of
 from artifact.tables import ResultError
 
-PACKAGES = {name: Path(str(find_spec(name).origin)).parent for name in ("artifact", "niyama", "traces")}
-Code = dict[str, str]  # module -> hash of its code
-
-# What makes the rows, by command (for `panel`: by table). "NAME.*": all modules of a package; servers load the plug-in
-# by name, in processes of their own, so no import tells.
+# What makes the rows, by command (for `panel`: by table). "NAME.*": all modules of a package. vLLM loads the plug-in's
+# classes by their names, so no import tells.
 PLUG_IN = "niyama.vllm.*"
 MADE_BY: dict[str, tuple[str, ...]] = {
+    "trace": ("artifact.sources",),
     "simulate": ("artifact.runs",),
     "capacities": ("artifact.capacity",),
     "sweep": ("artifact.sweep",),
@@ -39,16 +39,26 @@ MADE_BY: dict[str, tuple[str, ...]] = {
     "polyserve_fleets": ("artifact.panels.polyserve",),
     "predictor-accuracy": ("artifact.latency.accuracy",),
     "server-sweep": ("artifact.servers.sweep", PLUG_IN),
-    "server-twins": ("artifact.servers.twins", "artifact.sweep"),
+    "server-twins": ("artifact.servers.twins",),
     "engine-sweep": ("artifact.engine_sweep", PLUG_IN),
     "fidelity": ("artifact.fidelity", PLUG_IN),
     "overhead": ("artifact.bench.vllm_steps", PLUG_IN),
 }
 
 
+def code_of(command: str, *names: str, settings: Any = None) -> Code:
+    """The hash of each module and each piece of data that a table of a command depends on, by its name.
+
+    names: the latency models, traces and systems that it is made with; settings: of its experiment, for what they name.
+    """
+    own = modules_of(command)
+    return own | data_of(own, names, settings)
+
+
 @cache
-def code_of(command: str) -> Code:
-    """The hash of each module that the tables of a command depend on, by module."""
+def modules_of(command: str) -> Code:
+    """The modules' part of `code_of`. It is read once, and so is all data: later edits are none of the tables'."""
+    contents()
     found: set[str] = set()
     waiting = [module for name in MADE_BY[command] for module in _named(name)]
     while waiting:
@@ -59,9 +69,9 @@ def code_of(command: str) -> Code:
     return {module: module_hash(module) for module in sorted(found)}
 
 
-def code_digest(command: str) -> str:
+def code_digest(command: str, *names: str, settings: Any = None) -> str:
     """All of `code_of` in one hash, for a rule's params."""
-    return digest(code_of(command))
+    return digest(code_of(command, *names, settings=settings))
 
 
 def digest(code: Mapping[str, str]) -> str:
@@ -70,7 +80,7 @@ def digest(code: Mapping[str, str]) -> str:
 
 
 def mixed(codes: Iterable[Code | None]) -> list[str]:
-    """Modules of which tables that belong together were made by different versions."""
+    """Modules and data of which tables that belong together were made by different versions."""
     seen: dict[str, set[str]] = {}
     for code in codes:
         for module, own in (code or {}).items():
@@ -79,8 +89,8 @@ def mixed(codes: Iterable[Code | None]) -> list[str]:
 
 
 def changed_since(code: Mapping[str, str]) -> list[str]:
-    """Modules that are not, or no longer, in this checkout as they were when the table was made."""
-    return sorted(module for module, own in code.items() if module_hash(module) != own)
+    """Modules and data that are not, or no longer, in this checkout as they were when the table was made."""
+    return sorted(name for name, own in code.items() if (module_hash(name) or data_hash(name)) != own)
 
 
 def joined_code(codes: Mapping[str, Code | None]) -> dict[str, Code]:
@@ -122,8 +132,9 @@ def _path(module: str) -> Path | None:
     return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
 
 
+@cache
 def _imported(module: str) -> set[str]:
-    """Our modules that a module imports anywhere in its text but for types alone, and the packages they are in."""
+    """Our modules that a module imports anywhere in its text but for types alone, or starts; and their packages."""
     parts = (name.split(".") for name in _read(_path(module).read_text(encoding="utf-8"))[1])
     every = {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
     return {name for name in every if _path(name)}
@@ -131,7 +142,7 @@ def _imported(module: str) -> set[str]:
 
 @cache
 def _read(text: str) -> tuple[str, frozenset[str]]:
-    """A module's hash, and the names that it imports."""
+    """A module's hash, and the names that it imports or starts as `python -m NAME`."""
     tree = ast.parse(text)
     names, types = set(), set()
     for node in ast.walk(tree):  # outer nodes come first
@@ -143,6 +154,8 @@ def _read(text: str) -> tuple[str, frozenset[str]]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.List):
+            names |= {b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant)}
     return hashlib.sha256(json.dumps(_shape(tree)).encode()).hexdigest()[:12], frozenset(names)
 
 
@@ -161,6 +174,10 @@ def _fields(node: ast.AST) -> Iterator[list[Any]]:
             value = value[1:]
         if value is not None and value != []:  # newer versions add fields, empty mostly
             yield [name, _shape(value)]
+
+
+def _is(node: ast.expr, text: str) -> bool:
+    return isinstance(node, ast.Constant) and node.value == text
 
 
 def _is_text(statements: list[ast.stmt]) -> bool:

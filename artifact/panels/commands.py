@@ -15,8 +15,8 @@ from artifact.panels.chunk_windows import chunk_throughput, chunk_windows
 from artifact.panels.five_requests import five_requests
 from artifact.panels.polyserve import polyserve_fleets
 from artifact.panels.settings import Panels
-from artifact.pipeline import describe_trace
 from artifact.runs import BACKEND
+from artifact.sources import describe_trace
 from artifact.table_code import code_of
 from artifact.tables import write_table
 
@@ -48,4 +48,5 @@ def panel(options: argparse.Namespace) -> None:
     rows = ROWS[options.table](settings, options.latency)
     traces = {about["trace"]: about for about in map(describe_trace, panels.traces_of(options.table))}
     backend = LATENCY_MODEL_ONLY if options.table == "chunk_curve" else BACKEND
-    write_table(options.out, rows, backend=backend, latency=options.latency, traces=traces, code=code_of(options.table))
+    code = code_of(options.table, options.latency, *traces, settings=settings)
+    write_table(options.out, rows, backend=backend, latency=options.latency, traces=traces, code=code)

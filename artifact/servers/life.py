@@ -92,7 +92,7 @@ class Life:
             "gpus": list(self.gpus),
             "pools": [pool.name for pool in self.system.pools],
             "pools_in_turn": self.in_turn,
-            "code": code_of("server-sweep"),
+            "code": code_of("server-sweep", self.engine.latency, spec.trace),
         }
 
     def done(self, spec: RunSpec) -> bool:

@@ -16,15 +16,13 @@ from typing import Any
 from artifact import runs, tables
 from artifact.config import ConfigError
 from artifact.servers.command_line import backend_of
-from artifact.servers.config import ServerExperiment, load_server_experiment, scaling, server_specs
+from artifact.servers.config import ServerExperiment, load_server_experiment, scaling
 from artifact.servers.life import plan_life, vllm_version
 from artifact.servers.measured import RunFailed
 from artifact.servers.process import ServerError
 from artifact.servers.stopping import terminated_like_interrupted
 from artifact.servers.sweep import announce, finished_rows, measure_life
-from artifact.servers.systems import build_server_system
-from artifact.servers.twins import has_twin, run_twin
-from artifact.sweep import summary_rows
+from artifact.servers.twins import has_twin, twin_rows
 from artifact.table_code import code_of, joined_code
 from niyama import load_card
 
@@ -36,7 +34,7 @@ def sweep_servers(options: argparse.Namespace) -> None:
     name = trace_name(options, experiment)
     life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder, options.devices)
     about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
-    about["code"] = code_of(options.command)
+    about["code"] = code_of(options.command, experiment.latency, name)
     try:
         with terminated_like_interrupted():
             rows = measure_life(life, announce)
@@ -52,14 +50,11 @@ def sweep_servers(options: argparse.Namespace) -> None:
 def simulate_servers(options: argparse.Namespace) -> None:
     """The same points of all systems, simulated; no rows where the latency model is not of the backend."""
     experiment = load_server_experiment(options.config, options.latency)
-    form, name, rows = experiment.form(options.form), trace_name(options, experiment), []
+    form, name = experiment.form(options.form), trace_name(options, experiment)
     simulated = has_twin(backend_of(options.backend), experiment.latency)
-    for system_name in experiment.systems if simulated else ():
-        system = build_server_system(system_name, experiment.classes)
-        for seed in range(form.seeds):
-            for spec in server_specs(experiment, form, system, seed, name):
-                rows += summary_rows(run_twin(spec))
-    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND) | {"code": code_of(options.command)}
+    rows = twin_rows(experiment, form, name) if simulated else []
+    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND)
+    about["code"] = code_of(options.command, experiment.latency, name)
     tables.write_table(options.out, rows, **about, trace=described(options))
 
 

@@ -13,6 +13,8 @@ from artifact.config import ClassSpec, RunSpec
 from artifact.runs import Result, to_requests, trace
 from artifact.servers import systems as servers
 from artifact.servers.command_line import DELIVERY_S, EMULATED, default_batched_tokens
+from artifact.servers.config import EngineForm, ServerExperiment, server_specs
+from artifact.sweep import summary_rows
 from niyama import BUILT_IN, QoSClass, load_card
 from niyama.latency import is_card_file
 from niyama.rules import rank_rule
@@ -52,6 +54,17 @@ def has_twin(backend: str, latency: str) -> bool:
     A card that ships is of a GPU elsewhere; a file is of this machine, by `python -m artifact fit`.
     """
     return backend == EMULATED or is_card_file(latency)
+
+
+def twin_rows(experiment: ServerExperiment, form: EngineForm, trace_name: str) -> list[dict[str, object]]:
+    """The summary rows of all points of an experiment, simulated."""
+    rows = []
+    for name in experiment.systems:
+        system = servers.build_server_system(name, experiment.classes)
+        for seed in range(form.seeds):
+            for spec in server_specs(experiment, form, system, seed, trace_name):
+                rows += summary_rows(run_twin(spec))
+    return rows
 
 
 def run_twin(spec: RunSpec) -> Result:

@@ -1,7 +1,8 @@
-"""Every table says which code made it: an edit of that code, and of no other, makes it stale."""
+"""Every table says which code and data made it: an edit of those, and of no other, makes it stale."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,33 +10,47 @@ from pathlib import Path
 
 import pytest
 
-from artifact import table_code
+from artifact import table_code, table_data
 from artifact.__main__ import main
 from artifact.manifest import made_elsewhere, problems, write_manifest
 from artifact.pipeline import merge
-from artifact.table_code import MADE_BY, changed_since, code_of, mixed, module_hash
+from artifact.table_code import MADE_BY, changed_since, code_of, mixed, module_hash, modules_of
+from artifact.table_data import contents, data_hash
 from artifact.tables import ResultError, provenance, read_table, write_table
 
 
+def read_anew() -> None:
+    for known in (modules_of, table_code._imported, contents):
+        known.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """The packages, copied."""
+    folder = tmp_path_factory.mktemp("code")
+    for name, package in table_code.PACKAGES.items():
+        shutil.copytree(package, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A copy of the sources that may be edited; `edit(module, old, new)` replaces text in one."""
-    packages = {}
-    for name, folder in table_code.PACKAGES.items():
-        ignored = shutil.ignore_patterns("__pycache__", "reference", "setup")
-        packages[name] = shutil.copytree(folder, tmp_path / "code" / name, ignore=ignored)
-    monkeypatch.setattr(table_code, "PACKAGES", packages)
-    code_of.cache_clear()
+def checkout(copy, monkeypatch):
+    """Has that copy hashed; `edit(path, old, new)` replaces text in one of its files, for the test."""
+    for name in table_code.PACKAGES:
+        monkeypatch.setitem(table_code.PACKAGES, name, copy / name)
+    read_anew()
+    before = {}
 
     def edit(path: str, old: str, new: str) -> None:
-        file = tmp_path / "code" / path
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new, 1))
-        code_of.cache_clear()
+        before[path] = content = (copy / path).read_bytes()
+        assert old.encode() in content
+        (copy / path).write_bytes(content.replace(old.encode(), new.encode(), 1))
+        read_anew()
 
     yield edit
-    code_of.cache_clear()
+    for path, content in before.items():
+        (copy / path).write_bytes(content)
+    read_anew()
 
 
 def stale_after(edit, *change: str) -> set[str]:
@@ -44,6 +59,8 @@ def stale_after(edit, *change: str) -> set[str]:
     return {name for name in MADE_BY if code_of(name) != before[name]}
 
 
+#: What imports `artifact.servers`, whose processes are started from modules that no import tells.
+STARTS_SERVERS = {"server-sweep", "server-twins", "engine-sweep", "fidelity", "overhead"}
 FUTURE = "from __future__ import annotations\n"
 OTHER = FUTURE + "OTHER = 1\n"
 
@@ -51,12 +68,26 @@ OTHER = FUTURE + "OTHER = 1\n"
 @pytest.mark.parametrize(
     ("change", "stale"),
     [
-        (("niyama/sim/replica.py", FUTURE, OTHER), set(MADE_BY) - {"predictor-accuracy", "chunk_curve"}),
-        (("niyama/latency/model.py", FUTURE, OTHER), set(MADE_BY)),
+        (("niyama/sim/replica.py", FUTURE, OTHER), set(MADE_BY) - {"predictor-accuracy", "chunk_curve", "trace"}),
+        (("niyama/latency/model.py", FUTURE, OTHER), set(MADE_BY) - {"trace"}),
         (("artifact/overload.py", FUTURE, OTHER), {"overload"}),
         (("artifact/panels/polyserve.py", FUTURE, OTHER), {"polyserve_fleets"}),
         (("niyama/vllm/planner.py", FUTURE, OTHER), {"server-sweep", "engine-sweep", "fidelity", "overhead"}),
         (("artifact/report.py", FUTURE, OTHER), set()),
+        (("artifact/experiments.py", FUTURE, OTHER), {"cluster", "grid", "search"}),
+        (("artifact/router_pools.py", FUTURE, OTHER), STARTS_SERVERS),
+        (("artifact/servers/guard.py", FUTURE, OTHER), STARTS_SERVERS),
+        (
+            ("niyama/vllm/serving/middleware.py", FUTURE, OTHER),
+            {"server-sweep", "engine-sweep", "fidelity", "overhead"},
+        ),
+        (("artifact/servers/config.py", FUTURE, OTHER), {"server-sweep", "server-twins", "engine-sweep"}),
+        (("artifact/reference/latency/kernels/gemm.csv", "0", "1"), {"predictor-accuracy"}),
+        (("artifact/reference/latency/a100-llama3-8b-linear-grid.csv", "0", "1"), {"predictor-accuracy"}),
+        (("niyama/latency/cards/a100-llama3-8b-linear.json", "1", "2"), {"predictor-accuracy"}),
+        (("niyama/latency/cards/a100-llama3-8b-roofline.json", "1", "2"), {"overhead"}),
+        (("artifact/reference/tables/capacity.parquet", "0", "1"), {"fidelity", "engine-sweep"}),
+        (("traces/catalog.yaml", "rows: 8819", "rows: 8820"), set()),
         (("artifact/metrics.py", '"""', '"""Said otherwise: '), set()),
         (("artifact/metrics.py", FUTURE, FUTURE + "# a comment\n"), set()),
     ],
@@ -64,6 +95,70 @@ OTHER = FUTURE + "OTHER = 1\n"
 )
 def test_an_edit_concerns_the_tables_that_depend_on_it_and_no_others(checkout, change, stale):
     assert stale_after(checkout, *change) == stale
+
+
+CODE_TRACE, LINEAR, ROOFLINE = "azure-code-2023", "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "stale"),
+    [
+        (f"niyama/latency/cards/{LINEAR}.json", "420000", "420001", {LINEAR}),
+        (f"niyama/latency/cards/{ROOFLINE}.json", "420000", "420001", {ROOFLINE}),
+        ("traces/catalog.yaml", "rows: 8819", "rows: 8820", {CODE_TRACE, f"{CODE_TRACE}-synth"}),
+        ("traces/catalog.yaml", "datasets:", "# said otherwise\ndatasets:", set()),
+        ("traces/sketches.json", '"rows": 8819', '"rows": 8820', {f"{CODE_TRACE}-synth"}),
+        (
+            "traces/azure_llm_2024_hour_of_week.csv",
+            "1",
+            "2",
+            {LINEAR, ROOFLINE, CODE_TRACE, f"{CODE_TRACE}-synth", "X"},
+        ),
+    ],
+)
+def test_an_edit_of_a_card_or_a_trace_concerns_what_was_made_with_it(checkout, path, old, new, stale):
+    names = (LINEAR, ROOFLINE, CODE_TRACE, f"{CODE_TRACE}-synth", "X")
+    before = {name: code_of("sweep", name) for name in names}
+    checkout(path, old, new)
+    assert {name for name in names if code_of("sweep", name) != before[name]} == stale
+    assert len(changed_since(before[LINEAR])) == (LINEAR in stale)
+
+
+def test_predictors_and_files_of_ones_own_are_data_of_an_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("mine = 1\n")
+    (tmp_path / "card.json").write_text("{}")
+    grid = {
+        "systems": ["niyama", "mine.py:mine"],
+        "variants": {"a: b": {"predictor": ROOFLINE}, "c": {"predictor": None}},
+    }
+    code = code_of("grid", "card.json", settings=grid)
+    data = {name for name in code if module_hash(name) is None} - set(code_of("grid"))
+    assert data == {"mine.py", "card.json", f"niyama/latency/cards/{ROOFLINE}.json"} and not changed_since(code)
+    (tmp_path / "mine.py").write_text("mine = 2\n")
+    (tmp_path / "card.json").unlink()
+    assert changed_since(code) == ["card.json", "mine.py"]
+
+
+#: Data files that no table is made from: what others are written by, checked against or shown with.
+NOT_READ = {
+    "artifact/claims.yaml",
+    "artifact/vllm_suite/expected.yaml",
+    "artifact/reference/latency/a100-llama3-8b-roofline.json",
+    "artifact/reference/latency/published.json",
+    "niyama/vllm/grafana-dashboard.json",
+}
+
+
+def test_every_data_file_is_known():
+    """A new one is read by a module of READ_BY, is an entry or a card, or stands in NOT_READ."""
+    known = {name.partition(":")[0] for name in contents()}
+    for package, folder in table_data.PACKAGES.items():
+        for path in (path for suffix in ("csv", "json", "yaml", "npz", "txt") for path in folder.rglob(f"*.{suffix}")):
+            name = f"{package}/{path.relative_to(folder).as_posix()}"
+            assert name in known | NOT_READ or name.startswith("artifact/reference/tables/"), name
+    assert all(data_hash(file) for own in table_data.READ_BY.values() for file in own)
+    assert all(module_hash(module) for module in table_data.READ_BY)
 
 
 def test_metrics_are_part_of_all_that_reports_requests(checkout):
@@ -81,16 +176,18 @@ def test_what_is_hashed_is_what_is_loaded():
 
 def test_every_command_that_writes_a_table_of_the_pipeline_is_known():
     rules = "".join(path.read_text() for path in Path("workflows/rules").glob("*.smk"))
-    assert all(f'code_digest("{name}")' in rules for name in MADE_BY if f"artifact {name} " in rules)
+    rules = re.sub(r"code_digest\(\s+", "code_digest(", rules)
+    assert all(f'code_digest("{name}"' in rules for name in MADE_BY if f"artifact {name} " in rules)
     assert rules.count("code_digest(") >= rules.count("KERNEL,") + 1
     assert "ancient(" not in rules  # then Snakemake would look at no params of the jobs behind the kernel
 
 
 def test_a_written_table_carries_its_code(tmp_path):
     out = tmp_path / "t.parquet"
-    command = ["panel", "chunk_curve", "--config", "workflows/config/smoke.yaml", "--latency", "a100-llama3-8b-linear"]
+    command = ["panel", "chunk_curve", "--config", "workflows/config/smoke.yaml", "--latency", LINEAR]
     assert main([*command, "--out", str(out)]) == 0
-    assert provenance(read_table(out))["code"] == code_of("chunk_curve")
+    code = provenance(read_table(out))["code"]
+    assert code == code_of("chunk_curve", LINEAR) and f"niyama/latency/cards/{LINEAR}.json" in code
 
 
 OLD, NEW = {"niyama.plan": "1", "artifact.sweep": "a"}, {"niyama.plan": "2", "artifact.capacity": "b"}

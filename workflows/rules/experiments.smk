@@ -1,6 +1,6 @@
 # One job per experiment, trace and latency model; each writes one table. What a job depends on is its own part of the
-# configuration (`settings`), not the whole file. The trace's description says which trace it is after all: its
-# synthetic twin, when it could not be had.
+# configuration (`settings`), not the whole file, and the modules and cards that make its rows (`code`). The trace's
+# description says which trace it is after all: its synthetic twin, when it could not be had.
 TRACE = f"{RESULTS}/traces/{{trace}}.json"
 
 
@@ -15,7 +15,7 @@ rule capacity:
     priority: 2
     params:
         settings=lambda w: CONFIG.capacity.model_dump_json(),
-        code=code_digest("capacities"),
+        code=lambda w: code_digest("capacities", w.latency, settings=CONFIG.capacity),
     shell:
         "python -m artifact capacities --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
         " --run-length paper --out {output:q}"
@@ -34,7 +34,9 @@ rule long_capacity:
     priority: 1
     params:
         settings=lambda w: CONFIG.long_capacity.model_dump_json(),
-        code=code_digest("capacities"),
+        code=lambda w: code_digest(
+            "capacities", w.latency, settings=CONFIG.long_capacity
+        ),
     shell:
         "python -m artifact capacities --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
         " --run-length long --guesses {input.guesses:q} --out {output:q}"
@@ -50,7 +52,7 @@ rule sweep:
         f"{RESULTS}/benchmarks/sweep/{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.sweep.model_dump_json(),
-        code=code_digest("sweep"),
+        code=lambda w: code_digest("sweep", w.latency, settings=CONFIG.sweep),
     shell:
         "python -m artifact sweep --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
         " --out {output:q}"
@@ -67,7 +69,7 @@ rule cluster:
     priority: 3
     params:
         settings=lambda w: CONFIG.cluster.model_dump_json(),
-        code=code_digest("cluster"),
+        code=lambda w: code_digest("cluster", w.latency, settings=CONFIG.cluster),
     shell:
         "python -m artifact cluster --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q} --latency {wildcards.latency:q}"
         " --out {output:q}"

@@ -19,7 +19,7 @@ rule grid:
         f"{RESULTS}/benchmarks/grid/{{grid}}-{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.grids[w.grid].model_dump_json(),
-        code=code_digest("grid"),
+        code=lambda w: code_digest("grid", w.latency, settings=CONFIG.grids[w.grid]),
     shell:
         "python -m artifact grid {wildcards.grid:q} --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
         " --latency {wildcards.latency:q} --out {output:q}"
@@ -35,7 +35,9 @@ rule search:
         f"{RESULTS}/benchmarks/search/{{search}}-{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.searches[w.search].model_dump_json(),
-        code=code_digest("search"),
+        code=lambda w: code_digest(
+            "search", w.latency, settings=CONFIG.searches[w.search]
+        ),
     shell:
         "python -m artifact search {wildcards.search:q} --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
         " --latency {wildcards.latency:q} --out {output:q}"

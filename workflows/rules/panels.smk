@@ -22,7 +22,9 @@ rule panel:
         f"{RESULTS}/benchmarks/panel/{{panel}}-{{latency}}.tsv"
     params:
         settings=lambda w: str(getattr(CONFIG.panels, w.panel)),
-        code=lambda w: code_digest(w.panel),
+        code=lambda w: code_digest(
+            w.panel, w.latency, settings=getattr(CONFIG.panels, w.panel)
+        ),
     shell:
         "python -m artifact panel {wildcards.panel:q} --config {EXPERIMENTS:q} --latency {wildcards.latency:q} --out {output:q}"
 

@@ -21,7 +21,9 @@ rule disaggregated:
         f"{RESULTS}/benchmarks/disaggregated/{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.disaggregated.model_dump_json(),
-        code=code_digest("disaggregated"),
+        code=lambda w: code_digest(
+            "disaggregated", w.latency, settings=CONFIG.disaggregated
+        ),
     shell:
         "python -m artifact disaggregated --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
         " --latency {wildcards.latency:q} --out {output:q}"
@@ -52,7 +54,7 @@ rule overload:
         f"{RESULTS}/benchmarks/overload/{{trace}}-{{latency}}.tsv"
     params:
         settings=lambda w: CONFIG.overload.model_dump_json(),
-        code=code_digest("overload"),
+        code=lambda w: code_digest("overload", w.latency, settings=CONFIG.overload),
     shell:
         "python -m artifact overload --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
         " --latency {wildcards.latency:q} --out {output.summary:q} --windows {output.windows:q}"

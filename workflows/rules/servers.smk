@@ -39,7 +39,7 @@ rule server_sweep:
     # the clock is real: nothing else may run beside it
     threads: workflow.cores
     params:
-        code=code_digest("server-sweep"),
+        code=code_digest("server-sweep", SERVERS.latency),
         raw=lambda w: f"{RESULTS}/servers/{w.form}/raw/{w.server_system}-{w.seed}",
     shell:
         "python -m artifact server-sweep --config {SERVERS_CONFIG:q} --form {wildcards.form:q}"
@@ -58,7 +58,7 @@ rule server_twins:
     benchmark:
         f"{RESULTS}/benchmarks/server_twins/{{form}}.tsv"
     params:
-        code=code_digest("server-twins"),
+        code=code_digest("server-twins", SERVERS.latency),
     shell:
         "python -m artifact server-twins --config {SERVERS_CONFIG:q} --form {wildcards.form:q} --described {input.trace:q}"
         " --out {output:q}{LATENCY_OPTION}"
@@ -114,6 +114,10 @@ rule shown_servers:
         "cp {input:q} {output:q}"
 
 
+FIDELITY_TRACES = ("azure-code-2023", "azure-conv-2023")
+FIDELITY_CARDS = ("a100-llama3-8b-linear", "a100-llama3-8b-roofline")
+
+
 rule fidelity:
     # not part of any target: by itself, with `snakemake --cores all results/tables/fidelity.parquet`
     input:
@@ -123,11 +127,13 @@ rule fidelity:
     benchmark:
         f"{RESULTS}/benchmarks/fidelity/fidelity.tsv"
     params:
-        code=code_digest("fidelity"),
+        code=code_digest("fidelity", *FIDELITY_TRACES, *FIDELITY_CARDS),
+        traces=",".join(FIDELITY_TRACES),
+        cards=",".join(FIDELITY_CARDS),
     # status 1: a pair differs; the table says which, and the claim fails
     shell:
-        "python -m artifact fidelity --trace azure-code-2023,azure-conv-2023 --slos paper,tight"
-        " --latency a100-llama3-8b-linear,a100-llama3-8b-roofline --out {output:q} || test $? -eq 1"
+        "python -m artifact fidelity --trace {params.traces:q} --latency {params.cards:q} --slos paper,tight"
+        " --loads 0.7,1.0,1.3 --requests 1000 --out {output:q} || test $? -eq 1"
 
 
 rule overhead:
@@ -138,7 +144,7 @@ rule overhead:
     params:
         code=code_digest("overhead"),
     shell:
-        "python -m artifact overhead --out {output:q}"
+        "python -m artifact overhead --repeats 5 --out {output:q}"
 
 
 rule servers:

@@ -25,5 +25,8 @@ rule trace:
         f"{RESULTS}/traces/{{trace}}.json",
     benchmark:
         f"{RESULTS}/benchmarks/trace/{{trace}}.tsv"
+    params:
+        # the trace, or the twin that stands for it; what takes the description is made again after it
+        code=lambda w: code_digest("trace", w.trace, f"{w.trace}-synth"),
     shell:
         "python -m artifact trace {wildcards.trace:q} --out {output:q}"

@@ -1,0 +1,153 @@
+"""An edit makes those jobs run again whose results it could change, and no others: `snakemake -n` says which."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from niyama.latency import model_names
+
+ROOT = Path(__file__).parents[2]
+TRACE, LINEAR, ROOFLINE = "azure-code-2023", "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
+FIGURES = {"fig_tbt": "summary", "fig4": "chunk_curve", "predictor_accuracy": "predictor_accuracy"}
+SWEEPS = {f"sweep/{TRACE}/{latency}.parquet" for latency in (LINEAR, ROOFLINE)}
+GRID = {f"grids/steps/{TRACE}/{LINEAR}.parquet"}  # one of its predictors is ROOFLINE
+PANELS = {f"panels/chunk_curve/{latency}.parquet" for latency in model_names()}
+ALONE = {"kernel.txt", f"traces/{TRACE}.json"}
+
+
+def tables(*names: str) -> set[str]:
+    """These tables, and the figures drawn from them."""
+    return {f"tables/{name}.parquet" for name in names} | {
+        f"figures/{figure}.txt" for figure, table in FIGURES.items() if table in names
+    }
+
+
+ALL = ALONE | SWEEPS | GRID | PANELS | tables("summary", "steps", "chunk_curve", "predictor_accuracy")
+
+
+def small_config() -> dict:
+    """The smoke configuration with one grid and one panel."""
+    config = yaml.safe_load((ROOT / "workflows/config/smoke.yaml").read_text())
+    config = {
+        key: config[key] for key in ("latencies", "capacity", "long_capacity", "sweep", "cluster", "grids", "panels")
+    }
+    config["grids"]["steps"]["variants"] = {"own": {}, "other": {"predictor": ROOFLINE}}
+    config["panels"] = {"chunk_curve": config["panels"]["chunk_curve"]}
+    return config
+
+
+#: Imports what is not ours, once: that takes longer than all else. A fork runs Snakemake with each line's arguments.
+SERVER = """
+import json, os, sys
+import numba, pandas, pyarrow.parquet, pydantic, scipy.stats, seaborn, snakemake.cli
+for line in sys.stdin:
+    if not (child := os.fork()):
+        os.dup2(1, 2)
+        sys.argv = ["snakemake", *json.loads(line)]
+        sys.exit(snakemake.cli.main())
+    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Checkout:
+    """A copy of the repository in which everything is made, as Snakemake sees it: the files are empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("artifact", "figures", "scheduler", "traces", "workflows"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(ROOT / "Snakefile", folder)
+        (folder / "small.yaml").write_text(yaml.safe_dump(small_config()))
+        for name in (*ALL, *(f"figures/{figure}.html" for figure in FIGURES)):
+            (folder / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "results" / name).touch()
+        packages = os.pathsep.join([str(folder / "scheduler"), str(folder)])
+        # nothing is simulated: without the compiler an edited scheduler is not compiled anew
+        environment = {**os.environ, "PYTHONPATH": packages, "NUMBA_DISABLE_JIT": "1"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=folder, env=environment, **pipes)
+        self.snakemake("--touch", "--forceall")
+
+    def snakemake(self, *arguments: str) -> str:
+        """What it says of all the tables and figures here."""
+        targets = [f"results/{name}" for name in sorted(ALL) if name.startswith(("tables/", "figures/"))]
+        command = [
+            "--cores",
+            "1",
+            "--nolock",
+            *arguments,
+            *targets,
+            "--config",
+            "experiments=small.yaml",
+            "servers=none",
+        ]
+        print(json.dumps(command), file=self.server.stdin, flush=True)
+        said = []
+        while not said or not said[-1].startswith("status "):
+            said.append(self.server.stdout.readline())
+            assert said[-1], "it ended"
+        assert said[-1] == "status 0\n", "".join(said)
+        return "".join(said)
+
+    def to_run(self) -> set[str]:
+        """The first output of every job that would run."""
+        return set(re.findall(r"^    output: results/([^,\n]+)", self.snakemake("--dry-run"), re.MULTILINE))
+
+    @contextmanager
+    def edited(self, path: str, old: str, new: str) -> Iterator[None]:
+        """With other text in a file, and then as it was, its time too."""
+        file = self.folder / path
+        text, time_ns = file.read_text(), file.stat().st_mtime_ns
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+        yield
+        file.write_text(text)
+        os.utime(file, ns=(time_ns, time_ns))
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Iterator[Checkout]:
+    own = Checkout(tmp_path_factory.mktemp("checkout"))
+    yield own
+    own.server.communicate()
+
+
+FUTURE = "from __future__ import annotations\n"
+PREDICTORS = tables("predictor_accuracy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "old", "new", "stale"),
+    [
+        ("scheduler/niyama/plan.py", FUTURE, FUTURE + "OTHER = 1\n", ALL - PREDICTORS - {f"traces/{TRACE}.json"}),
+        (
+            f"scheduler/niyama/latency/cards/{ROOFLINE}.json",
+            '"kv_tokens": 420000',
+            '"kv_tokens": 420001',
+            {one for one in SWEEPS | PANELS if ROOFLINE in one} | GRID | tables("summary", "steps", "chunk_curve"),
+        ),
+        (
+            "traces/catalog.yaml",
+            "rows: 8819",
+            "rows: 8820",
+            {f"traces/{TRACE}.json"} | SWEEPS | GRID | tables("summary", "steps"),
+        ),
+        ("figures/load_lines.py", FUTURE, FUTURE + "OTHER = 1\n", {"figures/fig_tbt.txt"}),
+    ],
+    ids=["scheduler", "card", "trace", "figure"],
+)
+def test_an_edit_makes_stale_what_it_concerns(checkout, path, old, new, stale):
+    with checkout.edited(path, old, new):
+        assert checkout.to_run() == stale
