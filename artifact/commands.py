@@ -17,7 +17,7 @@ from artifact.experiments import Grid, Search, load_experiments, named_experimen
 from artifact.failures import Incomplete
 from artifact.progress import requests_done, run_started
 from artifact.runs import BACKEND, run, warm_up_like
-from artifact.sources import describe_trace
+from artifact.sources import describe_trace, trace
 from artifact.table_code import code_of
 from artifact.words import describe_capacity, print_point
 
@@ -130,7 +130,7 @@ def prepare_trace(options: argparse.Namespace) -> None:
     """Get a trace; write what it is."""
     about = describe_trace(options.name)
     tables.write_text(options.out, json.dumps(about, indent=1) + "\n")
-    print(f"{about['trace']}: {about['source']}, {about['rows']} rows")
+    print(f"{about['trace']}: {trace(options.name).source}, {about['rows']} rows")
 
 
 def capacities(options: argparse.Namespace) -> None:

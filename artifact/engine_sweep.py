@@ -30,7 +30,7 @@ from artifact.servers.command_line import (
     default_batched_tokens,
 )  # fmt: skip
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling, server_specs
-from artifact.servers.life import vllm_version
+from artifact.servers.life import vllm_release
 from artifact.servers.measured import check_fits
 from artifact.servers.measured_parts import join_runs, part_of
 from artifact.servers.model_files import model_folder
@@ -107,7 +107,7 @@ def sweep_engines(options: argparse.Namespace) -> None:
         "code": code_of(options.command, experiment.latency, name),
         "latency_model": asdict(load_card(experiment.latency)),
         "seconds": experiment.virtual().seconds,
-        "vllm": vllm_version(),
+        "vllm": vllm_release(),
         "classes": [c.model_dump() for c in experiment.classes],
         "scaling": scaling(experiment.classes),
     }

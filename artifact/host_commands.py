@@ -16,7 +16,7 @@ from artifact import fidelity as fidelities
 from artifact import tables
 from artifact.bench import vllm_steps
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
-from artifact.servers.life import vllm_version
+from artifact.servers.life import vllm_release, vllm_version
 from artifact.sources import describe_trace
 from artifact.systems import build_system
 from artifact.table_code import code_of
@@ -88,7 +88,7 @@ def fidelity(options: argparse.Namespace) -> int:
     if options.out is not None:
         slos = {name: [c.model_dump() for c in fidelities.SLOS[name]] for name in options.slos.split(",")}
         traces = {name: describe_trace(name) for name in options.trace.split(",")}
-        about = {"backend": fidelities.BACKEND, "vllm": vllm_version(), "slos": slos, "traces": traces}
+        about = {"backend": fidelities.BACKEND, "vllm": vllm_release(), "slos": slos, "traces": traces}
         about["code"] = code_of(options.command, *options.latency.split(","), *traces)
         tables.write_table(options.out, rows, **about)
     if options.json:

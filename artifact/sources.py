@@ -16,16 +16,17 @@ def trace(name: str, cache_dir: Path = Path("data")) -> Trace:
 
 
 def about(source: Trace) -> dict[str, Any]:
-    """Where a trace came from and its percentiles, for provenance."""
+    """What a trace is and its percentiles, for provenance: the same wherever its bytes lay."""
+    spread = describe(source)
     return {
         "trace": source.name,
-        "source": source.source,
+        "source": "synthetic" if source.source == "synthetic" else "published",
         "sha256": source.sha256,
         "rows": len(source),
         "citation": source.citation,
         "licence": source.licence,
         "notes": list(source.notes),
-        "lengths": describe(source),
+        "lengths": {name: spread[name] for name in ("prompt_tokens", "output_tokens")},
     }
 
 

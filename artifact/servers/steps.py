@@ -34,7 +34,7 @@ def sweep_servers(options: argparse.Namespace) -> None:
     name = trace_name(options, experiment)
     life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder, options.devices)
     about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
-    about["code"] = code_of(options.command, experiment.latency, name)
+    about |= {"vllm": vllm_version(), "code": code_of(options.command, experiment.latency, name)}
     try:
         with terminated_like_interrupted():
             rows = measure_life(life, announce)
@@ -63,7 +63,7 @@ def merge_servers(options: argparse.Namespace) -> None:
     parts = [tables.read_table(path) for path in options.tables]
     abouts = [tables.provenance(part) for part in parts]
     measured = [about for about in abouts if about["backend"] not in runs.SIMULATED]
-    for name in ("backend", "gpus", "latency_model"):
+    for name in ("backend", "gpus", "latency_model", "vllm"):
         values = {json.dumps(about.get(name)) for about in measured}
         if len(values) != 1:
             found = ", ".join(sorted(values)) or "none"
@@ -95,7 +95,6 @@ def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, A
         "form": form,
         "seconds": experiment.form(form).seconds,
         "max_lag_ms": experiment.form(form).max_lag_ms,
-        "vllm": vllm_version(),
         "classes": [c.model_dump() for c in experiment.classes],
         "scaling": scaling(experiment.classes),
     }
