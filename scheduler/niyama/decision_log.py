@@ -17,7 +17,7 @@ from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
-from niyama.turn import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT
+from niyama.turn import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST
 
 VERSION = 1
 _RULES = ("rank", "prefill_budget", "doomed")
@@ -159,7 +159,8 @@ class _Rerun:
     """A scheduler as the one that wrote the log, told what that one was told."""
 
     def __init__(self, path: str | Path, header: dict[str, Any], policy: Policy | None) -> None:
-        self._path, self._live, self._planned = path, set(), set()
+        self._path, self._live = path, set()
+        self._planned: set[int] = set()  # and not reported since, for however many turns the host passes them over
         try:
             numbers, name, card = header["policy"], header["rules_of"], header["card"]
             if policy is None and name not in BUILT_IN:  # a log is data: it never names code to run
@@ -188,7 +189,7 @@ class _Rerun:
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LogError(f"{where} is not a turn ({error!r}); the file is damaged") from None
-        self._planned = set(plan.rows)
+        self._planned |= set(plan.rows)
         return _decided(plan)
 
     def _report(self, kind: int, row: int, value: int, arrivals: dict[int, Arrival], where: str) -> None:
@@ -204,11 +205,12 @@ class _Rerun:
         known = row in self._live if kind not in (ALL_DECODED, HELD, CAPPED) else row == 0
         if kind == CHUNK:
             known = row in self._planned
-            self._planned.discard(row)
         elif kind == DECODED:
             known = known and self._host.table.state[row] == DECODING
-        elif kind in (ENDED, LEFT):
+        if kind in (ENDED, LEFT):
             self._live.discard(row)
+        if kind in (CHUNK, LOST, ENDED, LEFT):
+            self._planned.discard(row)
         if not known:
             raise LogError(f"{where}: event {KINDS[kind]!r} cannot happen to request {row} there; the log is damaged")
         self._host.report(kind, row, value)

@@ -11,10 +11,11 @@ import pytest
 from plain import ROOFLINE
 
 from niyama import QoSClass, load_policy
-from niyama.decision_log import LogError, replay
+from niyama.decision_log import DecisionLog, LogError, replay
+from niyama.host import Arrival, Host, Timing
 from niyama.rules import rank_rule
 from niyama.sim import Requests, shared, simulate_logged
-from niyama.turn import CHUNK, ENDED
+from niyama.turn import CHUNK, ENDED, LOST
 
 CLASSES = (QoSClass("chat", ttft_s=0.5, tbt_s=0.03), QoSClass("job", ttlt_s=3.0))
 N = 80
@@ -86,6 +87,32 @@ def test_a_log_replays_without_the_compiler(log):
     command = [sys.executable, "-c", script, str(log)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == str(replay(log))
+
+
+@pytest.fixture
+def passed_over(tmp_path):
+    """The log of a host that reports only after five turns that it granted a planned request nothing."""
+    path, sizes = tmp_path / "late.jsonl", {"kv_tokens": 16_000, "apps": 1}
+    log = DecisionLog.open(path, load_policy("niyama"), ROOFLINE, **sizes)
+    host = Host(load_policy("niyama"), ROOFLINE, watch=log.write, **sizes)
+    row = host.arrive(Arrival(0.0, 900, 6.0, 0.05, True, True, 0))
+    assert [host.turn(Timing(0.1 * turn, 0.0, 0.0, 0)).rows for turn in range(6)] == [[row], [], [], [], [], []]
+    host.report(CHUNK, row, 0)
+    assert host.turn(Timing(0.7, 0.0, 0.0, 0)).rows == [row]
+    log.close()
+    return path
+
+
+def test_a_planned_request_may_be_passed_over_for_many_turns(passed_over):
+    found = replay(passed_over)
+    assert (found.turns, found.divergence, found.cut_short) == (7, None, None)
+
+
+@pytest.mark.parametrize("first", [CHUNK, LOST])
+def test_a_plan_is_reported_once(passed_over, tmp_path, first):
+    path = changed(passed_over, tmp_path, 8, lambda turn: turn.update(events=[first, 0, 0, CHUNK, 0, 0]))
+    with pytest.raises(LogError, match="line 8: event 'chunk' cannot happen to request 0 there"):
+        replay(path)
 
 
 def test_rules_that_are_not_built_in_are_asked_for(tmp_path):
