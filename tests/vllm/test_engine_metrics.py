@@ -86,7 +86,6 @@ def test_the_rest_is_counted_by_class_and_field(metrics, tmp_path):
     metrics.queue("Q1", waiting=5, running=2)
     for asked in ({"niyama_class": "Q9"}, {"niyama_typo": 1}, TIGHTER, {"niyama_class": "Q1", "niyama_ttft_ms": 6000}):
         metrics.arrived(serve(EngineConfig(), asked))
-    metrics.fallback()
     metrics.log_ended()
     metrics.correction(1.25)
     values = scraped(tmp_path)
@@ -99,7 +98,6 @@ def test_the_rest_is_counted_by_class_and_field(metrics, tmp_path):
     assert values["niyama_qos_faults_total", ("field", "niyama_class")] == 1
     assert values["niyama_qos_faults_total", ("field", "unknown")] == 1
     assert [values["niyama_clamped_requests_total", ("class", name)] for name in CLASSES] == [1, 0, 0]
-    assert values["niyama_fallbacks_total",] == 1
     assert values["niyama_decision_log_ends_total",] == 1
     assert values["niyama_predictor_correction",] == 1.25
 
@@ -113,6 +111,17 @@ def test_the_number_of_series_is_known_at_the_start(metrics, tmp_path):
         metrics.arrived(replace(serve(EngineConfig(), TIGHTER), fault_field=field))
     metrics.step(predicted_s=1.0, measured_s=1e9, prefill_tokens=10**9, decodes=1)
     assert set(scraped(tmp_path)) == before
+
+
+def test_after_a_fallback_the_gauges_show_an_idle_engine(metrics, tmp_path):
+    """Nobody sets them any more: what they showed last would stand until the restart."""
+    metrics.queue("Q1", waiting=37, running=4)
+    metrics.correction(1.25)
+    metrics.fallback()
+    values = scraped(tmp_path)
+    assert values["niyama_waiting_requests", ("class", "Q1")] == 0
+    assert values["niyama_running_requests", ("class", "Q1")] == 0
+    assert values["niyama_predictor_correction",] == 1.0
 
 
 def test_a_scheduler_made_anew_goes_on_counting(metrics, tmp_path):

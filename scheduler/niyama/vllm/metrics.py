@@ -160,8 +160,13 @@ class SchedulerMetrics:
             self._clamped[served.class_name].inc()
 
     def fallback(self) -> None:
-        """An internal error: vLLM's own order took over."""
+        """An internal error: vLLM's own order took over. From now on nobody tells how many wait here, or how long
+        steps take: the gauges show what they do of an idle engine.
+        """
         self._fallback.inc()
+        for gauge in (*self._waiting.values(), *self._running.values()):
+            self._show(gauge, 0)
+        self.correction(1.0)
 
     def log_ended(self) -> None:
         """The decision log could not be written, or had reached its limit."""
