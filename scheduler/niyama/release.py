@@ -59,7 +59,7 @@ def secure_decode_blocks(s, t, p, rules):
             tokens = np.int64(t.computed_tokens[r]) + 1
             hold(s, t, r, tokens, tokens, True)
         else:
-            preempt(s, t, p, rules, _victim(s, t))
+            preempt(s, t, p, rules, _victim(s, t), 0)
             i = 0  # the list has changed; those already served are passed at once
 
 
@@ -76,11 +76,15 @@ def _victim(s, t):
 
 
 @compiled
-def preempt(s, t, p, rules, r):
-    """Drop the request's KV; it is prefilled again, with the output it had (recompute)."""
+def preempt(s, t, p, rules, r, unseen_tokens):
+    """Drop the request's KV; it is prefilled again, with the output it had (recompute).
+
+    unseen_tokens: of its output, those that the host drops before anybody has seen them; they come out again.
+    """
     if t.state[r] == DECODING:
         _stop_decoding(s, t, r)
-        t.target_tokens[r] = t.computed_tokens[r] + 1
+        t.target_tokens[r] = t.computed_tokens[r] + 1 - unseen_tokens
+        t.emitted_tokens[r] -= unseen_tokens
     else:
         _unqueue(s, t, r)
     drop_prefill(s, t, r)

@@ -46,7 +46,7 @@ from niyama.scheduler import (
 DECODED = 0  # got its next token; value: unused
 CHUNK = 1  # `value` tokens of a planned request were computed, 0 when the host granted none
 SIZED = 2  # it has `value` tokens to prefill in all, not what was said before (a prefix was cached, output was lost)
-LOST = 3  # the host dropped its KV
+LOST = 3  # the host dropped its KV, and `value` tokens that were reported and that nobody has seen
 ENDED = 4  # finished with `value` output tokens
 LEFT = 5  # aborted
 ARRIVED = 6  # its row of the table is filled in
@@ -171,7 +171,7 @@ def _take_in(s, t, p, rules, kind, r, value, ended_s):
     elif kind == SIZED:
         _resize(s, t, r, value)
     elif kind == LOST:
-        preempt(s, t, p, rules, r)
+        preempt(s, t, p, rules, r, value)
     elif kind == ARRIVED:
         enqueue(s, t, p, rules, r)
     elif kind == HELD:

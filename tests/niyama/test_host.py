@@ -117,6 +117,22 @@ def test_a_request_that_lost_its_kv_is_prefilled_with_its_output() -> None:
     assert plan.preemptions == 1
 
 
+@pytest.mark.parametrize(("steps", "unseen"), [(4, 1), (4, 2), (1, 1)])
+def test_output_that_the_host_drops_with_the_kv_is_not_out(steps: int, unseen: int) -> None:
+    """It is made again, at its own deadline; a first token that was dropped sets the pace anew."""
+    host = new_host()
+    row = host.arrive(chat(0.0, 100))
+    grant_all(host, 0.0, steps)
+    host.report(LOST, row, unseen)
+    plan = host.turn(Timing(7.0, 6.9, 7.0, 0))
+    assert (plan.rows, plan.tokens) == ([row], [100 + steps - unseen])
+    assert host.table.emitted_tokens[row] == steps - unseen
+    host.report(CHUNK, row, plan.tokens[0])
+    host.turn(Timing(7.1, 7.0, 7.1, plan.tokens[0]))
+    assert host.table.emitted_tokens[row] == steps - unseen + 1
+    assert host.table.pace_s[row] == (6.0 if steps > unseen else np.inf)  # a late first token leaves nothing to keep
+
+
 def test_slower_steps_make_smaller_chunks() -> None:
     """The predictor is stretched by what the host measured."""
     chunks = []

@@ -11,6 +11,7 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 from driven import Driven, driven
 
 from artifact.servers.model_files import model_folder
+from niyama.decision_log import replay
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK
 
 pytestmark = pytest.mark.engine
@@ -28,7 +29,8 @@ MIXES = {
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     """One engine for all the tests; each leaves it idle."""
     model_dir = model_folder("llama3-8b", tmp_path_factory.mktemp("models"))
-    with driven(model_dir, request.param, max_num_batched_tokens=1024) as one:
+    log = {"decision_log": str(model_dir / "decisions.jsonl")}
+    with driven(model_dir, request.param, niyama=log, max_num_batched_tokens=1024) as one:
         yield one
 
 
@@ -74,6 +76,28 @@ def test_a_pause_that_keeps_requests_loses_none(engine: Driven) -> None:
     assert len(engine.aborted) == 2
 
 
+def ahead(engine: Driven, name: str) -> int:
+    """How many more tokens of the request the kernel counts than vLLM has put out."""
+    mirror, request = engine.scheduler.planner.mirror, engine.scheduler.requests[name]
+    return int(mirror.host.table.emitted_tokens[mirror.lives[name].row]) - request.num_output_tokens
+
+
+def test_after_resets_the_kernel_counts_the_tokens_that_are_out(engine: Driven) -> None:
+    """Else every reset would make the deadlines of the tokens to come one token's time too lax."""
+    if getattr(engine.scheduler, "planner", None) is None:
+        pytest.skip("vLLM alone counts nothing")
+    engine.add("counted", 60, 60)
+    for _ in range(5):
+        engine.step()
+    before = ahead(engine, "counted")
+    for _ in range(3):
+        engine.reset()
+        for _ in range(5):
+            engine.step()
+        assert ahead(engine, "counted") == before
+    ends_well(engine)
+
+
 def test_tokens_that_a_reset_drops_do_not_count_as_out(engine: Driven) -> None:
     """The first token was in flight when its KV went: the request still waits for its first token."""
     planner = getattr(engine.scheduler, "planner", None)
@@ -86,3 +110,13 @@ def test_tokens_that_a_reset_drops_do_not_count_as_out(engine: Driven) -> None:
     engine.reset()
     assert all(row not in rows for rows in planner._producing)
     ends_well(engine)
+
+
+def test_the_log_of_all_the_above_replays(engine: Driven) -> None:
+    """The engine's first turn too, where this test runs by itself."""
+    planner = getattr(engine.scheduler, "planner", None)
+    if planner is None:
+        pytest.skip("vLLM alone writes none")
+    planner.close()
+    found = replay(planner._log.path)
+    assert (found.divergence, found.cut_short) == (None, None)

@@ -190,15 +190,11 @@ class Mirror:
             self._let_go(live)
         return [live.request for live in lost]
 
-    def lost(self, request_id: str) -> Live | None:
-        """vLLM freed the request's KV; None when that was the plan's own doing."""
-        live = self.lives.get(request_id)
-        if live is None or not live.held:
-            return None
+    def lost(self, live: Live, unseen_tokens: int) -> None:
+        """vLLM freed the request's KV, and drops so many of the tokens that it was reported to have got."""
         self._let_go(live)
         self._lost.add(live.row)
-        self.host.report(LOST, live.row)
-        return live
+        self.host.report(LOST, live.row, unseen_tokens)
 
     def granted(self, plan: Plan, scheduled: Mapping[str, int], must_wait: Callable[[Any], bool]) -> Granted:
         """Report what vLLM granted, in tokens by request id.

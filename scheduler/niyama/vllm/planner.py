@@ -176,14 +176,17 @@ class Planner:
 
     def preempted(self, request: Any, *, output_is_lost: bool) -> None:
         """vLLM has freed a request's KV. output_is_lost: as are the tokens that it is to get from steps in flight."""
-        live = self.mirror.lost(request.request_id)
-        if live is not None and output_is_lost:
-            self._gets_nothing(live)
+        live = self.mirror.lives.get(request.request_id)
+        if live is not None and live.held:  # else the plan itself has given it up
+            self.mirror.lost(live, self._gets_nothing(live) if output_is_lost else 0)
 
-    def _gets_nothing(self, live: Live) -> None:
-        """vLLM will drop the request's tokens of the steps in flight."""
+    def _gets_nothing(self, live: Live) -> int:
+        """vLLM will drop the request's tokens of the steps in flight; returns how many."""
+        dropped = 0
         for i, rows in enumerate(self._producing):
             self._producing[i] = rows[rows != live.row]
+            dropped += len(rows) - len(self._producing[i])
+        return dropped
 
     def step_ended(self, output: Any, monotonic_s: float) -> None:
         """The step that vLLM scheduled as `output` has ended; its tokens came out now. Others are not ours."""
