@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import TYPE_CHECKING
 
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
+
+if TYPE_CHECKING:
+    from niyama.vllm.mirror import Live
 
 
 def must_wait(request: Request) -> bool:
@@ -19,6 +24,11 @@ def must_wait(request: Request) -> bool:
     return request.status != RequestStatus.RUNNING
 
 
+def adapter_of(request: Request) -> int:
+    """The number of the request's LoRA adapter, 0 for none."""
+    return request.lora_request.lora_int_id if request.lora_request else 0
+
+
 class Adapters:
     """Which LoRA adapters may be asked of vLLM: at most `max_loras` different ones run at a time."""
 
@@ -29,18 +39,74 @@ class Adapters:
 
     def start_from(self, requests: Iterable[Request]) -> None:
         """These are the requests whose adapters are taken."""
-        self._in_use = {self._of(request) for request in requests} - {0}
+        self.start_with(map(adapter_of, requests))
+
+    def start_with(self, adapters: Iterable[int]) -> None:
+        """These are the adapters that are taken."""
+        self._in_use = {*adapters} - {0}
+
+    def have(self, request: Request) -> bool:
+        """Whether the request's adapter needs no place of its own: it is taken already."""
+        adapter = adapter_of(request)
+        return not self.most or not adapter or adapter in self._in_use
 
     def take(self, request: Request) -> bool:
         """Whether the request's adapter is, or now becomes, one of those that may run."""
-        adapter = self._of(request)
-        if not self.most or not adapter or adapter in self._in_use:
+        if self.have(request):
             return True
         if len(self._in_use) >= self.most:
             return False
-        self._in_use.add(adapter)
+        self._in_use.add(adapter_of(request))
         return True
 
-    @staticmethod
-    def _of(request: Request) -> int:
-        return request.lora_request.lora_int_id if request.lora_request else 0
+    def worth_asking(self, blocked: Blocked) -> list[Live]:
+        """Those of the blocked whose adapters may run, in order of arrival while there is a place for any adapter."""
+        if not self.most or len(self._in_use) < self.most:
+            return [*blocked.values()]
+        return [live for adapter in (0, *self._in_use) for live in blocked.of(adapter)]
+
+
+class AdapterUse(Counter[int]):
+    """How many requests of the kernel's need each adapter, by its number."""
+
+    def note(self, live: Live, needs: bool) -> None:
+        """Whether the request needs its adapter from now on."""
+        adapter = adapter_of(live.request)
+        if adapter and needs != live.needs_adapter:
+            live.needs_adapter = needs
+            self[adapter] += 1 if needs else -1
+            if not self[adapter]:
+                del self[adapter]
+
+
+class Blocked(MutableMapping[str, "Live"]):
+    """Requests that vLLM would not admit, by id, in order of arrival. Found by adapter too: there may be thousands that
+    wait for theirs, and nobody walks them in every step.
+    """
+
+    def __init__(self) -> None:
+        self._lives: dict[str, Live] = {}
+        self._by_adapter: dict[int, dict[str, Live]] = {}
+
+    def of(self, adapter: int) -> Iterable[Live]:
+        """Those of this adapter."""
+        return self._by_adapter.get(adapter, {}).values()
+
+    def __setitem__(self, request_id: str, live: Live) -> None:
+        self._lives[request_id] = live
+        self._by_adapter.setdefault(adapter_of(live.request), {})[request_id] = live
+
+    def __delitem__(self, request_id: str) -> None:
+        adapter = adapter_of(self._lives.pop(request_id).request)
+        del self._by_adapter[adapter][request_id]
+        if not self._by_adapter[adapter]:
+            del self._by_adapter[adapter]
+
+    def __getitem__(self, request_id: str) -> Live:
+        return self._lives[request_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lives)
+
+    def __len__(self) -> int:
+        return len(self._lives)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ from niyama.latency import Batch, empty_batch, seconds, with_prefill
 from niyama.queues import queue_index
 from niyama.scheduler import STEP_TOKENS
 from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
+from niyama.vllm.admission import AdapterUse, Blocked
 from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
+from niyama.vllm.relegations import Relegations
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
 TIER = 1e9
@@ -35,6 +37,7 @@ class Live:
     preemptions: int = 0
     relegations: int = 0
     relegated: bool = False
+    needs_adapter: bool = False  # it is counted among those that need its adapter
 
 
 class Orders(NamedTuple):
@@ -73,8 +76,9 @@ class Mirror:
         self._delivery_s = delivery_s  # tokens take that long from the engine to the client
         self.waiting, self.running = [0] * classes, [0] * classes  # requests without and with KV, by class
         self.lives: dict[str, Live] = {}
-        self.not_yet: dict[str, Live] = {}  # unknown to the kernel until vLLM would admit them
-        self.passed_over: dict[str, Live] = {}  # were planned, not admitted, and are out of the kernel's queues
+        self.not_yet = Blocked()  # unknown to the kernel until vLLM would admit them
+        self.passed_over = Blocked()  # were planned, not admitted, and are out of the kernel's queues
+        self.adapters = AdapterUse()  # of requests that hold KV, or that the kernel may plan and has not relegated
         self.outside = Outside()
         self.by_row: dict[int, Live] = {}
         self._started: dict[str, Live] = {}  # part of their prompt is in KV
@@ -82,7 +86,7 @@ class Mirror:
         self._decoding_rows: np.ndarray | None = None  # of the above; None when it has changed
         self._lost: set[int] = set()  # rows whose KV vLLM freed since the last plan
         self._preemptions = 0
-        self._relegations = (0, 0)
+        self._relegations = Relegations()
 
     def arrived(self, request: Any, served: Served, arrival_s: float) -> Live:
         """A new request; the kernel hears of it when it is `ready`."""
@@ -106,18 +110,23 @@ class Mirror:
         )
         live.row = self.host.arrive(new)
         self.by_row[live.row] = live
+        self._relegations.row_is_new(live.row)
+        self._count_adapter(live)
 
     def ready_again(self, live: Live) -> None:
         """vLLM would now admit the request that it passed over."""
         del self.passed_over[live.request.request_id]
         self.host.report(CHUNK, live.row, 0)
+        self._count_adapter(live)
 
-    def planned(self) -> Iterator[Live]:
-        """Requests that hold KV, or that the kernel may plan and has not relegated."""
-        relegated = self.host.table.relegated
-        for live in self.by_row.values():
-            if live.held or not (relegated[live.row] or live.request.request_id in self.passed_over):
-                yield live
+    def _pass_over(self, live: Live) -> None:
+        """The planned request stays out of the kernel's queues until vLLM would admit it."""
+        self.passed_over[live.request.request_id] = live
+        self._count_adapter(live)
+
+    def _count_adapter(self, live: Live) -> None:
+        blocked = live.relegated or live.request.request_id in self.passed_over
+        self.adapters.note(live, live.held or not blocked)
 
     def gone(self, request_id: str, output_tokens: int) -> Live:
         """A request has ended with `output_tokens` of output, or was aborted (0)."""
@@ -129,26 +138,15 @@ class Mirror:
         if self.not_yet.pop(request_id, None) is not None:
             return live
         del self.by_row[live.row]
+        self.adapters.note(live, False)
         self.host.report(ENDED if output_tokens else LEFT, live.row, output_tokens)
         return live
 
     def newly_relegated(self, plan: Plan) -> tuple[list[Live], list[Live]]:
         """Requests relegated, and those made ordinary again, since this was last asked."""
-        totals = plan.relegations, plan.un_relegations
-        if totals == self._relegations:
-            return [], []
-        self._relegations, table = totals, self.host.table
-        relegated, restored = [], []
-        for row in np.flatnonzero(table.relegations).tolist():
-            live = self.by_row.get(row)
-            if live is None:
-                continue
-            times, now = int(table.relegations[row]), bool(table.relegated[row])
-            if times > live.relegations:
-                relegated.append(live)
-            if (live.relegated or times > live.relegations) and not now:
-                restored.append(live)
-            live.relegations, live.relegated = times, now
+        relegated, restored = self._relegations.since_last(plan, self.host.table, self.by_row)
+        for live in (*relegated, *restored):
+            self._count_adapter(live)
         return relegated, restored
 
     def plan(self, timing: Timing, running: list[Any]) -> Orders:
@@ -185,7 +183,7 @@ class Mirror:
             return []
         self._preemptions = plan.preemptions
         blocks = self.host.table.kv_blocks
-        lost = [live for live in self.lives.values() if live.held and blocks[live.row] == 0]
+        lost = [live for live in (*self._started.values(), *self._decoding.values()) if blocks[live.row] == 0]
         for live in lost:
             self._let_go(live)
         return [live.request for live in lost]
@@ -227,7 +225,7 @@ class Mirror:
             if live in prompts or live.row in self._lost:
                 continue
             if not live.held and must_wait(live.request):
-                self.passed_over[live.request.request_id] = live
+                self._pass_over(live)
             else:
                 self.host.report(CHUNK, live.row, 0)
         done = [live.row for live in prompts if live.request.request_id in self._decoding]
@@ -282,6 +280,7 @@ class Mirror:
         if not live.held:
             request.priority = self._rank(row)
             live.held = True
+            self._count_adapter(live)
             self._move(live, self.waiting, self.running)
         if request.is_prefill_chunk:
             self._started[request.request_id] = live
@@ -305,6 +304,7 @@ class Mirror:
     def _let_go(self, live: Live) -> None:
         live.held = False
         live.preemptions += 1
+        self._count_adapter(live)
         self._started.pop(live.request.request_id, None)
         self._no_longer_decodes(live.request.request_id)
         self._move(live, self.running, self.waiting)

@@ -90,25 +90,34 @@ class Planner:
         served = serve(self.config, getattr(request.sampling_params, "extra_args", None))
         self.metrics.arrived(served)
         arrival_s = self._arrivals.arrival_s(request.arrival_time, request.client_index, monotonic_s, wall_s)
-        self.mirror.arrived(request, served, arrival_s)
-        self._let_in(scheduler)
+        mirror, live = self.mirror, self.mirror.arrived(request, served, arrival_s)
+        self._take_adapters()
+        if self._adapters.have(request) or len(mirror.not_yet) + len(mirror.passed_over) == 1:
+            self._let_in_if_ready(scheduler, live)  # else whoever waits has the first claim to an adapter's place
+
+    def _take_adapters(self) -> None:
+        """Note whose places are taken: requests hold KV, or the kernel may plan them and has not relegated them."""
+        self._adapters.start_with(self.mirror.adapters)
 
     def _let_in(self, scheduler: Any) -> None:
         """Tell the kernel of the requests that vLLM would admit now; others would block those behind them."""
         mirror, adapters = self.mirror, self._adapters
         if not mirror.not_yet and not mirror.passed_over:
             return
-        if adapters.most:
-            adapters.start_from(live.request for live in mirror.planned())
-        for live in [*mirror.passed_over.values()]:
+        self._take_adapters()
+        for live in adapters.worth_asking(mirror.passed_over):
             if not admission.must_wait(live.request) and adapters.take(live.request):
                 mirror.ready_again(live)
-        for live in [*mirror.not_yet.values()]:
-            if not admission.must_wait(live.request) and adapters.take(live.request):
-                mirror.ready(live, engine.cached_prefix_tokens(scheduler, live.request))
-                served = live.served
-                due_s = live.arrival_s + served.deadline_slo_s if served.interactive else math.inf
-                self._times.arrived(live.row, due_s, served.tbt_s)
+        for live in adapters.worth_asking(mirror.not_yet):
+            self._let_in_if_ready(scheduler, live)
+
+    def _let_in_if_ready(self, scheduler: Any, live: Live) -> None:
+        request, served = live.request, live.served
+        if admission.must_wait(request) or not self._adapters.take(request):
+            return
+        self.mirror.ready(live, engine.cached_prefix_tokens(scheduler, request))
+        due_s = live.arrival_s + served.deadline_slo_s if served.interactive else math.inf
+        self._times.arrived(live.row, due_s, served.tbt_s)
 
     def _without_idle_adapters(self, orders: Orders) -> Orders:
         """Leave out whose adapter would be one too many beside those of the running requests."""
