@@ -1,28 +1,28 @@
-"""What the Snakefile does before its first step and after a run that failed."""
+"""What the Snakefile does before its first step, and after the last one or a failure."""
 
 from __future__ import annotations
 
 import atexit
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact import costs
+from artifact import costs, failures
 from artifact.failures import Incomplete, again, incomplete, last_words
+from artifact.manifest import write_manifest
 from artifact.progress import in_words
+from artifact.tables import ResultError, read_table
 
 #: Rules that write a report, and its name.
 REPORTS = {"report": "report", "paper_report": "paper"}
 #: Of the tables that a failed run made, where it made no manifest.
 INCOMPLETE_MANIFEST = "tables/manifest-incomplete.json"
-SERVER_FIGURE = "fig_servers"
 
 
 def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float) -> None:
-    """Forget what the run before this one could not make; say how long this one takes, and then how far it is.
+    """Forget what this run is to make again; say how long it takes, and then how far it is.
 
     costs_known: whether the minutes in claims.yaml are of this configuration. server_life_s: what a system of real
     servers takes.
@@ -31,9 +31,11 @@ def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float)
 
     from artifact.verdicts.claims import table_minutes
 
+    if workflow.touch:  # it makes nothing
+        return
     minutes = table_minutes() if costs_known else {}
-    shutil.rmtree(results / "failures", ignore_errors=True)
-    (results / INCOMPLETE_MANIFEST).unlink(missing_ok=True)
+    failures.forget(workflow.dag, results / "failures")
+    _remove_stale(workflow.dag, results)
     seconds = costs.planned_s(workflow.dag, minutes, server_life_s)
     takes = f"about {in_words(sum(seconds.values()))} on two cores that do nothing else" if minutes else ""
     takes = takes or "how long is not known for this configuration (the paper's is: see artifact/claims.yaml)"
@@ -41,20 +43,54 @@ def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float)
     logger.addHandler(costs.Steps(seconds, whole=bool(minutes)))
 
 
-def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> None:
-    """Make the reports that were asked for of what there is, and say what failed and how to go on.
+def _remove_stale(dag: Any, results: Path) -> None:
+    """Remove tables, manifests and claims that are to be made again, so that none stands beside newer ones when this
+    run fails or is killed. What took long are their parts, which stay until their own jobs start."""
+    (results / INCOMPLETE_MANIFEST).unlink(missing_ok=True)
+    for path in _outputs(job for job in dag.jobs if dag.needrun(job)):
+        if path.parent.name == "tables" or path.stem == "claims":
+            path.unlink(missing_ok=True)
+
+
+def _outputs(jobs: Any) -> Iterator[Path]:
+    return (Path(output) for job in jobs for output in job.output)
+
+
+def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> bool:
+    """Whether all was made. Else make the reports that were asked for of what there is, and say what failed.
 
     figures: those of the long report; servers: whether real ones are shown. After Ctrl-C it only says how to go on.
     """
+    dag = workflow.dag
     if workflow.scheduler is not None and getattr(workflow.scheduler, "_user_kill", None):
         _say_last(f"Interrupted. To go on (what is finished stays): {again()}")
-        return
-    found = incomplete(workflow.dag, results / "failures", [*figures, SERVER_FIGURE])
-    names = [REPORTS[job.rule.name] for job in workflow.dag.jobs if job.rule.name in REPORTS]
+        return False
+    found = incomplete(dag, results)
+    if not found.failures:
+        return True
+    _list_made(dag, results, found)
+    names = [REPORTS[job.rule.name] for job in dag.jobs if job.rule.name in REPORTS]
     path = None
     for name in names:
         path = _report(found, results, name, figures, servers) or path
     _say_last(last_words(found, path))
+    return False
+
+
+def _list_made(dag: Any, results: Path, found: Incomplete) -> None:
+    """A manifest of the tables that there are, in the place of one that was not made."""
+    if not any(Path(name).match("tables/manifest*.json") for name in found.outputs):
+        return
+    made = {path for path in _outputs(dag.jobs) if path.suffix == ".parquet" and path.parent == results / "tables"}
+    write_manifest(results, results / INCOMPLETE_MANIFEST, filter(_is_whole, made))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_table(path)
+    except (ResultError, ValueError):
+        return False
+    return True
 
 
 def _say_last(text: str) -> None:

@@ -1,7 +1,7 @@
 """Why a part of the pipeline was not made: for the report, and for the last lines that a run prints.
 
 Every rule runs `python -m artifact ...`, and that notes its own failure in the folder that FOLDER names, under what it
-should have written. When a run has failed, the Snakefile asks `incomplete` which figures are missing and why, and
+should have written. When a run has failed, the Snakefile asks `incomplete` which files are missing and why, and
 `python -m artifact report --incomplete` makes the report of all others.
 """
 
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,17 +35,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Incomplete:
-    """What a failed run did not make. failures: what failed itself; figures: whose fault each missing figure is."""
+    """What a failed run did not make. failures: what failed itself; outputs: whose fault each missing file is.
+
+    A file is called by its path in the folder of results, such as figures/fig7.txt, a figure's stamp.
+    """
 
     failures: tuple[Failure, ...]
-    figures: Mapping[str, tuple[Failure, ...]]
+    outputs: Mapping[str, tuple[Failure, ...]]
 
     @staticmethod
     def read(path: Path) -> Incomplete:
         """From a file that `write` wrote."""
         found = json.loads(path.read_text())
-        figures = {name: tuple(Failure(**each) for each in own) for name, own in found["figures"].items()}
-        return Incomplete(tuple(Failure(**each) for each in found["failures"]), figures)
+        outputs = {name: tuple(Failure(**each) for each in own) for name, own in found["outputs"].items()}
+        return Incomplete(tuple(Failure(**each) for each in found["failures"]), outputs)
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -74,14 +77,18 @@ def _records(options: argparse.Namespace) -> list[Path]:
 
 
 def _record(folder: Path, output: str) -> Path:
-    return folder / f"{hashlib.sha256(output.encode()).hexdigest()[:16]}.json"
+    return folder / f"{hashlib.sha256(os.path.normpath(output).encode()).hexdigest()[:16]}.json"
 
 
-def incomplete(dag: Any, folder: Path, figures: Iterable[str]) -> Incomplete:
-    """What Snakemake's DAG has not finished, with the reasons noted in `folder`.
+def forget(dag: Any, folder: Path) -> None:
+    """Remove what earlier runs noted of the jobs that are to run; another run's notes stay."""
+    for job in dag.jobs:
+        for output in job.output if dag.needrun(job) else ():
+            _record(folder, str(output)).unlink(missing_ok=True)
 
-    A figure is found by its stamp, figures/NAME.txt.
-    """
+
+def incomplete(dag: Any, results: Path) -> Incomplete:
+    """What Snakemake's DAG has not finished, with the reasons noted in results/failures."""
     waiting = {job for job in dag.jobs if dag.needrun(job) and not dag.finished(job)}
 
     def causes(job: Any, seen: set[Any]) -> dict[Any, None]:
@@ -92,16 +99,16 @@ def incomplete(dag: Any, folder: Path, figures: Iterable[str]) -> Incomplete:
             return {job: None}
         return {cause: None for other in before if other not in seen for cause in causes(other, seen)}
 
-    ends = {job: [_failure(cause, folder) for cause in causes(job, set())] for job in waiting}
-    stamps = {f"figures/{name}.txt": name for name in figures}
-    missing = {}
-    for job, own in ends.items():
-        for output in job.output:
-            name = next((name for end, name in stamps.items() if str(output).endswith(f"/{end}")), None)
-            if name is not None:
-                missing[name] = tuple(sorted(own, key=lambda failure: failure.part))
-    failures = {failure: None for own in ends.values() for failure in own}
-    return Incomplete(tuple(sorted(failures, key=lambda failure: failure.part)), missing)
+    outputs, failures = {}, {}
+    for job in waiting:
+        own = sorted((_failure(cause, results / "failures") for cause in causes(job, set())), key=_part)
+        failures |= dict.fromkeys(own)
+        outputs |= {os.path.relpath(output, results): tuple(own) for output in map(str, job.output)}
+    return Incomplete(tuple(sorted(failures, key=_part)), outputs)
+
+
+def _part(failure: Failure) -> str:
+    return failure.part
 
 
 def _failure(job: Any, folder: Path) -> Failure:

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from artifact.endings import INCOMPLETE_MANIFEST
 from artifact.failures import Failure, Incomplete, again
-from artifact.manifest import PATTERN, other_code, write_manifest
+from artifact.made_from import made_from
 from artifact.page import box, drawings, page, paragraph, table, text
 from artifact.render import figure_module, load_table, load_tables
-from artifact.table_code import digest
-from artifact.tables import ResultError, write_text
+from artifact.tables import write_text
 from artifact.verdicts.claims import load_claims
 from artifact.verdicts.verify import verify
 from artifact.verdicts.words import counts_text
 from artifact.verdicts.words import table as claims_table
 from figures import FIGURES, SERVER_FIGURES, differences, headline, style
 from figures.gallery import by_part
-from niyama import load_card
 
 TABLES = ("capacity", "summary", "cluster")
-RUN_COLUMNS = ("trace", "latency", "predictor", "system", "requests")  # of a table with a row per run or search
-PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
-
-
-class _Made(dict[str, pd.DataFrame]):
-    """The tables that there are. ResultError for another."""
-
-    def __missing__(self, name: str) -> pd.DataFrame:
-        raise ResultError(f"table {name} was not made")
+Frames = Mapping[str, pd.DataFrame]
+Lacking = Mapping[str, tuple[Failure, ...]]  # why a table cannot be had, by its name
 
 
 def write_report(
@@ -55,48 +43,71 @@ def write_report(
     ValueError for a table without a column that is needed.
     """
     modules = {figure: figure_module(figure) for figure in (FIGURES if figures is None else figures)}
-    inputs = [needed for module in modules.values() for needed in module.INPUTS]
-    tables = _tables([*TABLES, *inputs], results_dir, missing)
-    shown = partial(_or_box, missing)
-    goodput, fleets = shown("Goodput", _summary, tables), shown("GPUs", _gpus, tables)
-    parts = {"Summary": {"": goodput, "GPUs": fleets}, "Claims": {"": shown("Claims", _claims, results_dir)}}
-    parts["What differs from the paper"] = {"": shown("What differs from the paper", _notes, tables)}
-    for part, own in by_part((*modules, *SERVER_FIGURES)):
+    own = {figure: figure_module(figure) for figure in (SERVER_FIGURES if servers else ())}
+    tables, lacking = _tables([*TABLES, *_inputs(modules.values())], results_dir, missing)
+    served, more = _tables(_inputs(own.values()), results_dir, missing)
+    shown = partial(_or_box, missing, {**lacking, **more})
+    goodput, fleets = shown("Goodput", ["capacity"], _summary, tables), shown("GPUs", ["cluster"], _gpus, tables)
+    parts = {"Summary": {"": goodput, "GPUs": fleets}, "Claims": {"": shown("Claims", [], _claims, results_dir)}}
+    differs = "What differs from the paper"
+    parts[differs] = {"": shown(differs, differences.INPUTS, _notes, tables)}
+    for part, names in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
-            figure_module(figure).TITLE: (
-                shown(figure, drawings, figure, tables, results_dir)
+            (module := figure_module(figure)).TITLE: (
+                shown(figure, module.INPUTS, drawings, figure, tables, results_dir)
                 if figure in modules
-                else shown(figure, _servers, figure, results_dir, servers)
+                else shown(figure, module.INPUTS, _servers, figure, served, results_dir)
+                if servers
+                else _no_servers()
             )
-            for figure in own
+            for figure in names
         }
-    parts["Provenance"] = {"": shown("Provenance", _provenance, tables)}
+    parts["Provenance"] = {"": shown("Provenance", [], made_from, tables, served)}
     path = results_dir / f"{name}.html"
     write_text(path, page("Niyama: results", _head(missing) + _body(parts)))
     return path
 
 
-def _tables(names: Iterable[str], results_dir: Path, missing: Incomplete | None) -> dict[str, pd.DataFrame]:
-    """The tables; after a failed run those that there are, with a manifest of them where it made none."""
+def _inputs(modules: Iterable[Any]) -> list[str]:
+    return [name for module in modules for name in module.INPUTS]
+
+
+def _tables(names: Iterable[str], results_dir: Path, missing: Incomplete | None) -> tuple[Frames, Lacking]:
+    """The tables; after a failed run those that are of it and whole, and why each other one is not there."""
     folder = results_dir / "tables"
     if missing is None:
-        return load_tables(names, folder)
-    there = [path for name in dict.fromkeys(names) if (path := folder / f"{name}.parquet").exists()]
-    if not list(results_dir.glob(PATTERN)):
-        write_manifest(results_dir, results_dir / INCOMPLETE_MANIFEST, there)
-    return _Made({path.stem: load_table(path) for path in there})
+        return load_tables(names, folder), {}
+    tables, lacking = {}, {}
+    for name in dict.fromkeys(names):
+        path = folder / f"{name}.parquet"
+        if why := missing.outputs.get(f"tables/{path.name}"):
+            lacking[name] = why
+            continue
+        try:
+            tables[name] = load_table(path)
+        except Exception as error:  # whatever it is, all other tables are worth showing
+            lacking[name] = (Failure(str(path), str(error), ""),)
+    return tables, lacking
 
 
-def _or_box(missing: Incomplete | None, title: str, make: Callable[..., str], *arguments: Any) -> str:
-    """A piece of the page; after a failed run a box in the place of one that is missing or cannot be shown."""
+def _or_box(
+    missing: Incomplete | None,
+    lacking: Lacking,
+    title: str,
+    needed: Iterable[str],
+    make: Callable[..., str],
+    *arguments: Any,
+) -> str:
+    """A piece of the page, made of the tables `needed`; after a failed run a box where it cannot be shown."""
     if missing is None:
         return make(*arguments)
-    if title in missing.figures:
-        return box(f"Not made: {title}", missing.figures[title], again())
-    try:
-        return make(*arguments)
-    except Exception as error:  # whatever it is, all other pieces are worth showing
-        return box(f"Not made: {title}", [Failure(type(error).__name__, str(error), "")], again())
+    why = missing.outputs.get(f"figures/{title}.txt") or [one for name in needed for one in lacking.get(name, ())]
+    if not why:
+        try:
+            return make(*arguments)
+        except Exception as error:  # whatever it is, all other pieces are worth showing
+            why = [Failure(type(error).__name__, str(error), "")]
+    return box(f"Not made: {title}", dict.fromkeys(why), again())
 
 
 def _head(missing: Incomplete | None) -> str:
@@ -121,7 +132,7 @@ def _body(parts: Mapping[str, Mapping[str, str]]) -> str:
     return f"<nav><ul>\n{links}</ul></nav>\n{body}"
 
 
-def _summary(tables: Mapping[str, pd.DataFrame]) -> str:
+def _summary(tables: Frames) -> str:
     backend = style.backend(*tables.values())
     html = paragraph(
         f"Reproduction of Niyama / QoServe (arXiv 2503.22562; ASPLOS'26, doi 10.1145/3779212.3790206). "
@@ -133,7 +144,7 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> str:
     return html
 
 
-def _gpus(tables: Mapping[str, pd.DataFrame]) -> str:
+def _gpus(tables: Frames) -> str:
     return table(headline.gpus(tables))
 
 
@@ -148,103 +159,23 @@ def _claims(results_dir: Path) -> str:
     return html + table(claims_table(verdicts).drop(columns=["printed in", "cost"]))
 
 
-def _notes(tables: Mapping[str, pd.DataFrame]) -> str:
+def _notes(tables: Frames) -> str:
     items = "".join(f"<dt>{text(title)}</dt><dd>{text(note)}</dd>\n" for title, note in differences.notes(tables))
     return f"<dl>\n{items}</dl>\n"
 
 
-def _servers(name: str, results_dir: Path, ran: bool) -> str:
-    """A figure of vLLM's engine or of its servers, or why there is none."""
-    if not ran:
-        why = "`servers=none` was asked for"
-        if find_spec("vllm") is None:
-            why = "vLLM is not installed; `make setup` installs it, and `snakemake --cores all` then makes this"
-        return paragraph(f"Not made: {why}.")
-    tables = load_tables(figure_module(name).INPUTS, results_dir / "tables")
+def _no_servers() -> str:
+    """Why there is no figure of vLLM's engine or of its servers."""
+    why = "`servers=none` was asked for"
+    if find_spec("vllm") is None:
+        why = "vLLM is not installed; `make setup` installs it, and `snakemake --cores all` then makes this"
+    return paragraph(f"Not made: {why}.")
+
+
+def _servers(name: str, served: Frames, results_dir: Path) -> str:
+    """A figure of vLLM's engine or of its servers, below what was not measured."""
+    tables = {needed: served[needed] for needed in figure_module(name).INPUTS}
     failed = [failure for frame in tables.values() for failure in frame.attrs.get("failures", ())]
     boxes = [Failure(failure["part"], failure["reason"], "") for failure in failed]
     html = box("Not measured, or not wholly", boxes, again()) if boxes else ""
     return html + drawings(name, tables, results_dir)
-
-
-def _provenance(tables: Mapping[str, pd.DataFrame]) -> str:
-    html = "<h3>Traces</h3>\n" + table(_traces(tables))
-    html += "<h3>Runs</h3>\n" + table(_runs(tables))
-    html += "<h3>Latency models</h3>\n" + table(_cards(tables))
-    packages = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-    about = ", ".join(f"{name} {found}" for name, found in packages.items())
-    html += "<h3>Code</h3>\n" + table(_code(tables))
-    schema = sorted({str(frame.attrs.get("schema_version", "not recorded")) for frame in tables.values()})
-    return html + "<h3>Versions</h3>\n" + paragraph(f"{about}; tables of schema version {', '.join(schema)}.")
-
-
-def _code(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The code that each table was made by: one hash of all modules it depends on, and whether they are still so."""
-    rows = []
-    for name, frame in tables.items():
-        code = frame.attrs.get("code")
-        differs = other_code(frame.attrs) or "as in this checkout"
-        rows.append({"table": name, "code": digest(code) if code else "–", "now": differs})
-    return pd.DataFrame(rows)
-
-
-def _traces(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Every trace in the tables, with what their metadata says of its source."""
-    known = {}
-    for frame in tables.values():
-        known |= frame.attrs.get("traces", {})
-        one = frame.attrs.get("trace")
-        known |= {one["trace"]: one} if isinstance(one, Mapping) and "trace" in one else {}
-    names = {str(name) for frame in tables.values() if "trace" in frame for name in frame["trace"].unique()}
-    rows = []
-    for name in style.in_order(names, style.TRACES):
-        about = known.get(name, {})
-        guess = "synthetic" if name.endswith(style.SYNTHETIC) else "not recorded"
-        rows.append(
-            {
-                "trace": name,
-                "source": about.get("source", guess),
-                "rows": style.number_text(about.get("rows"), 0),
-                "sha256": (about.get("sha256") or "–")[:16],
-                "licence": about.get("licence", "–"),
-                "notes": "; ".join([*about.get("notes", ()), about.get("citation", "")]).strip("; "),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _runs(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Run lengths and seeds of each experiment."""
-    rows = []
-    capacities = tables["capacity"].groupby("run_length") if "capacity" in tables else ()
-    for length, own in sorted(capacities, reverse=True, key=lambda pair: pair[0]):
-        rows.append({"experiment": f"capacity, {length} runs", **_counts(own, own["seeds"])})
-    for name, frame in tables.items():
-        if name != "capacity" and set(RUN_COLUMNS) <= set(frame.columns):
-            seeds = frame["seeds"] if "seeds" in frame else [frame["seed"].nunique()]
-            rows.append({"experiment": name, **_counts(frame, seeds)})
-    return pd.DataFrame(rows)
-
-
-def _counts(frame: pd.DataFrame, seeds: Iterable[int]) -> dict[str, str]:
-    return {
-        "requests per run": style.counted(frame["requests"]),
-        "seeds": style.counted(seeds),
-        "predictors": ", ".join(sorted(set(frame["predictor"]))),
-        "systems": ", ".join(style.look(name).label for name in style.in_order(frame["system"], style.SYSTEMS)),
-    }
-
-
-def _cards(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    own = (frame["latency"].unique() for frame in tables.values() if "latency" in frame)
-    names = dict.fromkeys(str(name) for unique in own for name in unique)
-    cards = [load_card(name) for name in names]
-    fields = ("name", "model", "hardware", "engine", "source", "error")
-    return pd.DataFrame([{field: getattr(card, field) for field in fields} for card in cards])
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -1,6 +1,7 @@
 """What a command notes when it fails, whose fault a missing figure is, and the last words of a run."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_command_notes_why_it_failed_only_where_the_pipeline_asked(tmp_path, m
     assert main(arguments) == 2
     assert "gone.parquet: is missing" in capsys.readouterr().err
     job = Job("named_table", [str(tmp_path / "tables" / "t.parquet")])
-    (found,) = incomplete(dag_of(job), tmp_path / "failures", []).failures
+    (found,) = incomplete(dag_of(job), tmp_path).failures
     assert found.part == job.output[0] and "gone.parquet: is missing" in found.reason
     assert found.command == " ".join(["python -m artifact", *arguments])
 
@@ -56,7 +57,7 @@ def test_a_mistake_of_ours_is_noted_with_its_kind_and_raised(tmp_path, monkeypat
     monkeypatch.setattr(host_commands.vllm_steps, "steps", broken)
     with pytest.raises(KeyError):
         main(["overhead", "--out", str(out)])
-    (found,) = incomplete(dag_of(Job("overhead", [str(out)])), tmp_path / "failures", []).failures
+    (found,) = incomplete(dag_of(Job("overhead", [str(out)])), tmp_path).failures
     assert found.reason == "KeyError: 'x'"
 
 
@@ -70,13 +71,36 @@ def test_a_missing_figure_is_the_fault_of_the_first_that_failed_before_it(tmp_pa
     drawn = Job("figure", ["r/figures/fig7.txt"], [cluster], finished=True)
     report = Job("report", ["r/report.html"], [own, other, drawn])
     dag = dag_of(trace, sweep, cluster, summary, own, other, drawn, report)
-    found = incomplete(dag, tmp_path, ["fig1", "fig11", "fig7"])
+    found = incomplete(dag, Path("./r/"))
     assert [failure.part for failure in found.failures] == ["r/figures/fig1.txt", "r/sweep/a.parquet"]
-    assert set(found.figures) == {"fig1", "fig11"}
-    (why,) = found.figures["fig11"]
+    missing = {"figures/fig1.txt", "figures/fig11.txt", "figures/fig11.html", "tables/summary.parquet"}
+    assert set(found.outputs) == missing | {"sweep/a.parquet", "report.html"}
+    (why,) = found.outputs["figures/fig11.txt"]
     assert why == Failure("r/sweep/a.parquet", failures.SILENT, "python -m artifact sweep")
+    assert found.outputs["tables/summary.parquet"] == (why,)
     found.write(tmp_path / "i.json")
     assert Incomplete.read(tmp_path / "i.json") == found
+
+
+@pytest.mark.parametrize("results", ["./out", "out/", "out//.", "out"])
+def test_a_reason_is_found_however_the_folder_is_written(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(failures.FOLDER, f"{results}/failures")
+    out = f"{results}/tables/t.parquet"  # as the Snakefile has it
+    assert main(["merge", "gone.parquet", "--out", out]) == 2
+    (found,) = incomplete(dag_of(Job("named_table", [out])), Path(results)).failures
+    assert "gone.parquet: is missing" in found.reason
+
+
+def test_only_the_notes_on_what_is_to_run_are_forgotten(tmp_path, monkeypatch, capsys):
+    """Another run on other targets may have written the rest."""
+    monkeypatch.setenv(failures.FOLDER, str(tmp_path / "failures"))
+    jobs = [Job(name, [str(tmp_path / f"{name}.parquet")]) for name in ("mine", "other")]
+    for job in jobs:
+        main(["merge", "gone.parquet", "--out", job.output[0]])
+    failures.forget(dag_of(jobs[0]), tmp_path / "failures")
+    reasons = {found.part: found.reason for found in incomplete(dag_of(*jobs), tmp_path).failures}
+    assert reasons[jobs[0].output[0]] == failures.SILENT and "is missing" in reasons[jobs[1].output[0]]
 
 
 def test_the_last_words_say_what_why_and_how_to_go_on(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from figure_tables import LINEAR
 
 from artifact.failures import AGAIN, Failure, Incomplete
+from artifact.manifest import write_manifest
 from artifact.page import text, write_figure_page
 from artifact.render import figure_module, load_tables, markdown, render
 from artifact.report import write_report
@@ -171,7 +172,9 @@ def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results,
         path.unlink()
     (results / "tables" / "cluster.parquet").unlink()
     why = Failure("r/figures/fig11.txt", "KeyError: 'panel <3>'", "python -m artifact figure fig11")
-    found = without_images(write_report(results, missing=Incomplete((why,), {"fig11": (why,)})).read_text())
+    write_manifest(results, results / "tables" / "manifest-incomplete.json", [])
+    missing = Incomplete((why,), {"figures/fig11.txt": (why,)})
+    found = without_images(write_report(results, missing=missing).read_text())
     assert "This report is not complete" in found and "Not made: fig11" in found
     assert "panel &lt;3&gt;" in found and "By hand: <code>python -m artifact figure fig11</code>" in found
     assert found.count("To make it: <code>make reproduce</code>") == found.count('class="missing"')
@@ -182,3 +185,29 @@ def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results,
     assert "<h3>Traces</h3>" in found and "SKIPPED" in found, "provenance and claims are of what there is"
     with pytest.raises(ResultError):
         write_report(results)
+
+
+def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
+    """The one of the run before is still there, and so is its picture."""
+    monkeypatch.setattr(style, "DPI", 60)
+    monkeypatch.setattr("artifact.report.FIGURES", ("fig7", "fig11"))
+    draw(results, "fig7", "fig11")
+    why = Failure("r/capacity/a.parquet", "out of memory", "python -m artifact capacities")
+    outputs = {"tables/capacity.parquet": (why,), "figures/fig7.txt": (why,), "tables/manifest.json": (why,)}
+    found = without_images(write_report(results, missing=Incomplete((why,), outputs)).read_text())
+    for title in ("Goodput", "fig7", "What differs from the paper"):
+        assert f"Not made: {title}</b></p>\n<p>r/capacity/a.parquet: out of memory</p>\n<p>By hand" in found, title
+    assert '<figure id="fig7-' not in found and '<figure id="fig11-' in found
+    assert "<td>capacity</td>" not in found.partition(">Code<")[2], "it is not in the list of what made the tables"
+
+
+def test_a_damaged_table_costs_what_is_made_of_it(results, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 60)
+    monkeypatch.setattr("artifact.report.FIGURES", ("fig7", "fig1_table4"))
+    draw(results, "fig7", "fig1_table4")
+    damaged = results / "tables" / "cluster.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    found = without_images(write_report(results, missing=Incomplete((), {})).read_text())
+    for title in ("GPUs", "fig1_table4"):
+        assert re.search(rf"Not made: {title}</b></p>\n<p>[^<]*cluster\.parquet: cannot be read", found), title
+    assert '<figure id="fig7-' in found and "Not made: Goodput" not in found

@@ -1,0 +1,89 @@
+"""How a run begins and ends, in a pipeline of two parts: nothing stale stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from artifact import endings
+from artifact.failures import Incomplete
+from artifact.manifest import problems, read_manifests
+from artifact.tables import read_table, write_table
+
+ROOT = Path(__file__).parents[2]
+SNAKEFILE = """
+from pathlib import Path
+from artifact import endings, failures
+
+RESULTS = Path("results")
+shell.prefix(f"export {failures.FOLDER}=results/failures; ")
+NAMES = "a", "b"
+
+rule manifest:
+    input: expand("results/tables/{name}.parquet", name=NAMES)
+    output: "results/tables/manifest.json"
+    shell: "echo '{{}}' > {output}"
+
+rule part:
+    output: "results/parts/{name}.parquet"
+    wildcard_constraints: name="a|b"
+    params: margin=config.get("margin", 1)
+    shell: "test ! -e {wildcards.name}-fails && cp {wildcards.name}-{params.margin}.parquet {output}"
+
+rule table:
+    input: "results/parts/{name}.parquet"
+    output: "results/tables/{name}.parquet"
+    shell: "cp {input} {output}"
+
+onstart: endings.begin(workflow, RESULTS, False, 0.0)
+onerror: endings.end(workflow, RESULTS, [], False)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A pipeline whose parts are there, at either margin, and only to be copied."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    for name in ("a", "b"):
+        for margin in (1, 2):
+            write_table(tmp_path / f"{name}-{margin}.parquet", [{"margin": margin}])
+    return tmp_path
+
+
+def snakemake(folder: Path, *arguments: str):
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--keep-going", "--rerun-incomplete", *arguments]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def margins(folder: Path) -> dict[str, int]:
+    files = (folder / "results" / "tables").glob("*.parquet")
+    return {path.stem: read_table(path)["margin"][0].as_py() for path in files}
+
+
+def test_what_a_failed_run_was_to_make_again_is_gone_and_the_rest_is_listed(folder):
+    results = folder / "results"
+    assert snakemake(folder).returncode == 0 and margins(folder) == {"a": 1, "b": 1}
+    assert snakemake(folder, "--forceall", "--touch").returncode == 0 and margins(folder) == {"a": 1, "b": 1}
+
+    (folder / "a-fails").touch()
+    done = snakemake(folder, "--config", "margin=2")
+    assert done.returncode != 0 and "1 part failed; everything else was made." in done.stderr
+    assert margins(folder) == {"b": 2}, "the table of the run before would stand beside it"
+    assert not (results / "tables" / "manifest.json").exists()
+    assert set(read_manifests(results)) == {"b"} and not problems(results)
+
+
+def test_a_damaged_table_is_in_no_manifest(tmp_path):
+    for name in ("a", "b"):
+        write_table(tmp_path / "tables" / f"{name}.parquet", [{"margin": 1}])
+    (damaged := tmp_path / "tables" / "a.parquet").write_bytes(damaged.read_bytes()[:50])
+    names = ("tables/a.parquet", "tables/b.parquet", "tables/gone.parquet", "parts/a.parquet")
+    dag = SimpleNamespace(jobs=[SimpleNamespace(output=[str(tmp_path / name) for name in names])])
+    endings._list_made(dag, tmp_path, Incomplete((), {"tables/manifest.json": ()}))
+    assert set(read_manifests(tmp_path)) == {"b"}
