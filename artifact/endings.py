@@ -6,14 +6,15 @@ import atexit
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from artifact import costs, failures
-from artifact.failures import Incomplete, again, incomplete, last_words
+from artifact.failures import Failure, Incomplete, again, incomplete, last_words
 from artifact.manifest import write_manifest
 from artifact.progress import in_words
-from artifact.tables import ResultError, read_table
+from artifact.tables import ResultError, provenance, read_table
 
 #: Rules that write a report, and its name.
 REPORTS = {"report": "report", "paper_report": "paper"}
@@ -65,7 +66,7 @@ def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> 
     if workflow.scheduler is not None and getattr(workflow.scheduler, "_user_kill", None):
         _say_last(f"Interrupted. To go on (what is finished stays): {again()}")
         return False
-    found = incomplete(dag, results)
+    found = incomplete(dag, results).also(_failed_lives(workflow))
     if not found.failures:
         return True
     _list_made(dag, results, found)
@@ -75,6 +76,20 @@ def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> 
         path = _report(found, results, name, figures, servers) or path
     _say_last(last_words(found, path))
     return False
+
+
+def _failed_lives(workflow: Any) -> list[Failure]:
+    """Lives of real servers that failed and only noted it. Their parts count as incomplete: the next run makes them
+    again, also where what is made of them is there."""
+    found = []
+    for job in workflow.dag.jobs:
+        for path in _outputs([job] if job.rule.name == costs.SERVER_RULE else []):
+            with suppress(ResultError, ValueError):
+                noted = provenance(read_table(path)).get("failures", ())
+                found += [Failure(str(path), failure["reason"], job.shellcmd or "") for failure in noted]
+                if noted:
+                    workflow.persistence.started(job)
+    return found
 
 
 def _list_made(dag: Any, results: Path, found: Incomplete) -> None:

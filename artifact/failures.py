@@ -50,6 +50,10 @@ class Incomplete:
         outputs = {name: tuple(Failure(**each) for each in own) for name, own in found["outputs"].items()}
         return Incomplete(tuple(Failure(**each) for each in found["failures"]), outputs)
 
+    def also(self, more: Sequence[Failure]) -> Incomplete:
+        """With more that failed."""
+        return Incomplete((*self.failures, *more), self.outputs)
+
     def write(self, path: Path) -> None:
         """As JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 """The steps of the server sweep: one system's life, the simulated twins, the table of both, and what failed.
 
 With `--note-failure` a life that fails leaves a part that says why, and what it had measured before: table and figure
-are made of what there is. `server-check` ends with an error for it, and deletes the part, so that the next run tries it
-again.
+are made of what there is. The pipeline fails for it when it ends (`endings.end`), and the next run tries it again.
 """
 
 from __future__ import annotations
@@ -75,18 +74,6 @@ def merge_servers(options: argparse.Namespace) -> None:
     tables.write_table(options.out, tables.joined(parts), **about, traces={about["trace"]["trace"]: about["trace"]})
 
 
-def check_servers(options: argparse.Namespace) -> None:
-    """ServerError when a life failed, which says why; its part is deleted, for the next run to make it again."""
-    failed = []
-    for path in options.tables:
-        for failure in tables.provenance(tables.read_table(path)).get("failures", ()):
-            failed.append(f"{failure['part']}: {failure['reason']}")
-            path.unlink(missing_ok=True)
-    if failed:
-        raise ServerError("; ".join(failed))
-    tables.write_text(options.out, "every server started, served and stopped\n")
-
-
 def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, Any]:
     """Provenance of a part."""
     return {
@@ -136,12 +123,8 @@ def add_commands(verbs: Any, verb: Any) -> None:
                 "--folder", type=Path, required=True, help="raw times of each load, logs; kept on a rerun"
             )
             step.add_argument(
-                "--note-failure", action="store_true", help="write a failure into --out, for `server-check` to report"
+                "--note-failure", action="store_true", help="write a failure into --out, for the pipeline to report"
             )
-    for name, run, text in (
-        ("server-table", merge_servers, "Join measured and simulated parts."),
-        ("server-check", check_servers, "Fail when a measured part says that its servers did, and delete that part."),
-    ):
-        step = verb(verbs, name, run, text)
-        step.add_argument("tables", type=Path, nargs="+")
-        step.add_argument("--out", type=Path, required=True)
+    step = verb(verbs, "server-table", merge_servers, "Join measured and simulated parts.")
+    step.add_argument("tables", type=Path, nargs="+")
+    step.add_argument("--out", type=Path, required=True)

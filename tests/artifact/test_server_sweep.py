@@ -185,10 +185,8 @@ def run_command(tmp_path, config, command, *options, **files):
     return main([command, *common, *options, *(part for k, v in files.items() for part in (f"--{k}", str(v)))])
 
 
-def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table_and_then_an_error(
-    config, lives, tmp_path, monkeypatch, capsys
-):
-    """vllm-fcfs is measured while busy, niyama fails at its second load: one table, then an error."""
+def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table(config, lives, tmp_path, monkeypatch):
+    """vllm-fcfs is measured while busy, niyama fails at its second load: one table."""
     measure, parts = server_sweep.measure, {name: tmp_path / f"{name}.parquet" for name in ("vllm-fcfs", "niyama")}
 
     def sweep(system):
@@ -215,14 +213,6 @@ def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table_and_then
     ]  # fmt: skip
     (failure,) = provenance(table)["failures"]
     assert failure["part"] == "niyama, seed 0" and "8 of 8 requests failed" in failure["reason"]
-
-    capsys.readouterr()
-    check = ["server-check", *(str(path) for path in parts.values()), "--out", str(tmp_path / "checked.txt")]
-    assert main(check) == 2 and "niyama, seed 0: 8 of 8 requests failed" in capsys.readouterr().err
-    assert parts["vllm-fcfs"].exists() and not parts["niyama"].exists(), "the next run makes it again, and only it"
-    monkeypatch.setattr(server_sweep, "measure", measure)
-    lives.engine.fault = None
-    assert sweep("niyama") == 0 and main(check) == 0 and (tmp_path / "checked.txt").exists()
 
 
 def test_niyamas_word_on_relegation_reaches_the_table(config, lives):

@@ -1,4 +1,4 @@
-"""How a run begins and ends, in a pipeline of two parts: nothing stale stays."""
+"""How a run begins and ends, in a pipeline of two parts and a server: nothing stale stays, and no failure is lost."""
 
 from __future__ import annotations
 
@@ -40,8 +40,15 @@ rule table:
     output: "results/tables/{name}.parquet"
     shell: "cp {input} {output}"
 
+rule server_sweep: # a life that fails only notes it
+    output: "results/parts/server.parquet"
+    shell: "cp server.parquet {output}"
+
 onstart: endings.begin(workflow, RESULTS, False, 0.0)
 onerror: endings.end(workflow, RESULTS, [], False)
+onsuccess:
+    if not endings.end(workflow, RESULTS, [], False):
+        sys.exit(1)
 """
 
 
@@ -87,3 +94,21 @@ def test_a_damaged_table_is_in_no_manifest(tmp_path):
     dag = SimpleNamespace(jobs=[SimpleNamespace(output=[str(tmp_path / name) for name in names])])
     endings._list_made(dag, tmp_path, Incomplete((), {"tables/manifest.json": ()}))
     assert set(read_manifests(tmp_path)) == {"b"}
+
+
+@pytest.mark.parametrize("beside", [(), ("results/tables/a.parquet",)], ids=["alone", "beside one that fails"])
+def test_a_server_that_failed_fails_the_run_whatever_was_asked_for(folder, beside):
+    """Its table is there all the same; the next run starts it again."""
+    why = {"part": "niyama, seed 0", "reason": "server niyama-0 ended with status 1"}
+    write_table(folder / "server.parquet", [{"margin": 1}], failures=[why])
+    if beside:
+        (folder / "a-fails").touch()
+    targets = ("results/tables/server.parquet", *beside)
+    done = snakemake(folder, *targets)
+    assert done.returncode != 0 and margins(folder) == {"server": 1}
+    last = done.stderr[done.stderr.index("part" + "s" * len(beside) + " failed") :]
+    assert "results/parts/server.parquet: server niyama-0 ended with status 1" in last and "by hand: cp server" in last
+
+    write_table(folder / "server.parquet", [{"margin": 2}])
+    (folder / "a-fails").unlink(missing_ok=True)
+    assert snakemake(folder, *targets[:1]).returncode == 0 and margins(folder) == {"server": 2}

@@ -5,9 +5,6 @@ from figures import FIGURES, PAPER_FIGURES
 from figures.gallery import PARTS, place
 
 SHOWS_SERVERS = SERVERS_FORM != "none"
-CHECKED_SERVERS = (
-    [f"{RESULTS}/servers/{SERVERS_FORM}/checked.txt"] if SHOWS_SERVERS else []
-)
 # Tables of this configuration; a figure that needs another is left out of `paper` (the default target needs all of its).
 TABLES = set(CONFIG.tables)
 PAPER = [

@@ -1,5 +1,6 @@
 # Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
-# process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left.
+# process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left. A life that fails
+# notes it, so that tables and figures hold the others; it makes the whole run fail when that ends (artifact/endings.py).
 from shlex import quote
 
 from artifact.costs import life_s
@@ -83,17 +84,6 @@ rule server_table:
         "python -m artifact server-table {input:q} --out {output:q}"
 
 
-rule server_check:
-    # after the table, which holds what was measured all the same: a life that failed makes the whole run fail
-    input:
-        rules.server_table.output,
-        parts=server_parts,
-    output:
-        f"{RESULTS}/servers/{{form}}/checked.txt",
-    shell:
-        "python -m artifact server-check {input.parts:q} --out {output:q}"
-
-
 rule server_figure:
     input:
         rules.server_table.output,
@@ -151,4 +141,3 @@ rule servers:
     # the full form by itself; `--config servers=full` puts it into the report
     input:
         f"{RESULTS}/servers/full/figures/fig_servers.txt",
-        f"{RESULTS}/servers/full/checked.txt",
