@@ -11,25 +11,24 @@ import shlex
 import sys
 from pathlib import Path
 
-from artifact import endings
+from artifact import endings, failures
 from artifact.experiments import load_experiments
 from artifact.run_lock import VARIABLE, take_over
-from artifact.workflow_config import one_line, refuse_unknown
+from artifact.workflow_config import as_text, exported, one_line, refuse_unknown
 
-EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
-RESULTS = config.get("results", "results")
 with one_line():
     refuse_unknown(config, Path(workflow.basedir))
+    as_text(config)
+    EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
+    RESULTS = config.get("results", "results")
     CONFIG = load_experiments(Path(EXPERIMENTS))
 
-FAILURES = Path(RESULTS) / "failures"
-os.environ.setdefault("NIYAMA_AGAIN", shlex.join(["snakemake", *sys.argv[1:]]))
+os.environ.setdefault(failures.AGAIN, shlex.join(["snakemake", *sys.argv[1:]]))
 # A killed run leaves its lock and its jobs: both end here, when the next one starts.
 RUN = "" if {"-n", "--dry-run", "--dryrun"} & set(sys.argv) else take_over()
+variables = {VARIABLE: RUN, failures.FOLDER: f"{RESULTS}/failures"}
 # `python` in a rule is the one that runs Snakemake, also when its environment is not activated.
-shell.prefix(
-    f'export {VARIABLE}={RUN} PATH="{Path(sys.executable).parent}:$PATH" NIYAMA_FAILURES={shlex.quote(str(FAILURES))}; '
-)
+shell.prefix(exported(variables, Path(sys.executable).parent))
 
 
 report: "workflows/report/workflow.rst"

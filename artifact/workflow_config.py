@@ -1,13 +1,15 @@
-"""What `snakemake --config` may set: a misspelt key is refused, and a mistake is one line."""
+"""What `snakemake --config` may set, a mistake being one line, and what every rule finds in its environment."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from artifact.config import ConfigError
 
@@ -28,6 +30,20 @@ def refuse_unknown(given: Collection[str], root: Path) -> None:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ConfigError(f"--config {key} is not known; {hint}use one of {', '.join(known)}")
+
+
+def as_text(config: MutableMapping[str, Any]) -> None:
+    """Make text of every value: Snakemake reads `results=2026` as a number. ConfigError for an empty one."""
+    for key, value in config.items():
+        if value is None:
+            raise ConfigError(f"--config {key} has no value; give one, or leave it out")
+        config[key] = str(value)
+
+
+def exported(variables: Mapping[str, str], first_on_path: Path) -> str:
+    """What stands before every rule's command, for `shell.prefix`, which takes braces for its own."""
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return f'export {settings} PATH={shlex.quote(str(first_on_path))}:"$PATH"; '.replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager

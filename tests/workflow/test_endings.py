@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[2]
 SNAKEFILE = """
 from pathlib import Path
 from artifact import endings, failures
+from artifact.workflow_config import exported
 
 RESULTS = Path("results")
-shell.prefix(f"export {failures.FOLDER}=results/failures; ")
+shell.prefix(exported({failures.FOLDER: "results/failures"}, Path(sys.executable).parent))
 NAMES = "a", "b"
 
 rule manifest:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from snakemake.shell import shell
 
 from artifact.config import ConfigError
-from artifact.workflow_config import known_keys, refuse_unknown
+from artifact.workflow_config import as_text, exported, known_keys, refuse_unknown
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +24,27 @@ def test_an_unknown_key_gets_a_suggestion():
         refuse_unknown({"server": "none"}, ROOT)
 
 
-@pytest.mark.parametrize("entry", ["servers=nne", "server=none", "experiments=nowhere.yaml"])
+def test_every_value_is_text():
+    config = {"results": 2026, "servers_latency": 0.5, "servers": "none"}
+    as_text(config)
+    assert config == {"results": "2026", "servers_latency": "0.5", "servers": "none"}
+
+
+def test_every_command_finds_what_is_exported_whatever_is_in_it(tmp_path):
+    """Snakemake formats what stands before a command; then a shell reads it."""
+    (odd := tmp_path / 'it\'s "{x}" $HOME `id`').mkdir()
+    (odd / "python").write_text("#!/bin/sh\necho found\n")
+    (odd / "python").chmod(0o755)
+    shell.prefix(exported({"ODD": odd.name}, odd))
+    try:
+        assert shell('python; echo "$ODD"; cat /dev/null', read=True).splitlines() == ["found", odd.name]
+    finally:
+        shell.prefix("")
+
+
+@pytest.mark.parametrize("entry", ["results=", "servers=nne", "server=none", "experiments=nowhere.yaml"])
 def test_a_mistake_is_one_line_for_snakemake(entry, tmp_path):
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--config", entry, f"results={tmp_path}"]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--config", f"results={tmp_path}", entry]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "profile" not in line and line]
