@@ -13,7 +13,7 @@ from pathlib import Path
 
 from artifact import endings, failures
 from artifact.experiments import load_experiments
-from artifact.run_lock import VARIABLE, take_over
+from artifact.run_lock import VARIABLE, guard
 from artifact.workflow_config import as_text, exported, one_line, refuse_unknown
 
 with one_line():
@@ -24,9 +24,8 @@ with one_line():
     CONFIG = load_experiments(Path(EXPERIMENTS))
 
 os.environ.setdefault(failures.AGAIN, shlex.join(["snakemake", *sys.argv[1:]]))
-# A killed run leaves its lock and its jobs: both end here, when the next one starts.
-RUN = "" if {"-n", "--dry-run", "--dryrun"} & set(sys.argv) else take_over()
-variables = {VARIABLE: RUN, failures.FOLDER: f"{RESULTS}/failures"}
+# A killed run leaves its lock and its jobs: both end when the next one starts to execute.
+variables = {VARIABLE: guard(workflow), failures.FOLDER: f"{RESULTS}/failures"}
 # `python` in a rule is the one that runs Snakemake, also when its environment is not activated.
 shell.prefix(exported(variables, Path(sys.executable).parent))
 

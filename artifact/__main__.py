@@ -16,6 +16,7 @@ from artifact.latency import commands as latency_commands
 from artifact.latency import engine_profile
 from artifact.panels import commands as panel_commands
 from artifact.progress import announce_compilation
+from artifact.run_lock import join
 from artifact.servers import ServerError
 from artifact.servers import commands as server_commands
 from artifact.servers import steps as server_steps
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # what a command prints is its answer
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
+    join()
     announce_compilation()
     try:
         check_numbers(options)

@@ -16,9 +16,6 @@ import pytest
 import yaml
 from patience import HANG_S
 
-from artifact import run_lock
-from artifact.run_lock import VARIABLE, may_live, run_name, take_over
-
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("NIYAMA_KILLS", "2"))
 ODD_NAME = 'my results; it\'s "ü" $HOME'
@@ -93,78 +90,3 @@ def test_kills_at_random_moments_cost_no_manual_step_and_no_byte(tmp_path):
             break
     assert killed == KILLS
     assert whole(disturbed, "results") == expected
-
-
-def dead_run() -> str:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    name = run_name(child.pid)
-    child.kill()
-    child.wait()
-    return name
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A .snakemake folder with a lock in it."""
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "locks").mkdir()
-    (tmp_path / "locks" / "0.output.lock").write_text("results/a\n")
-    return tmp_path
-
-
-def locked(folder: Path) -> bool:
-    return (folder / "locks" / "0.output.lock").exists()
-
-
-def test_the_lock_of_a_dead_run_is_released_and_its_jobs_end(folder, capsys):
-    name = dead_run()
-    (folder / "runs" / name).touch()
-    job = subprocess.Popen(["sleep", "600"], env={**os.environ, VARIABLE: name})
-    bystander = subprocess.Popen(["sleep", "600"], env={**os.environ, VARIABLE: f"{name}0"})
-    try:
-        own = take_over(folder)
-        assert job.wait(timeout=HANG_S) == -signal.SIGKILL and bystander.poll() is None
-    finally:
-        for process in (job, bystander):
-            process.kill()
-            process.wait()
-    assert not locked(folder) and "lock is released" in capsys.readouterr().err
-    assert [path.name for path in (folder / "runs").iterdir()] == [own] and may_live(own)
-
-
-def test_the_lock_of_a_run_that_lives_stays(folder):
-    living = subprocess.Popen(["sleep", "600"])
-    try:
-        for name in (run_name(living.pid), dead_run()):
-            (folder / "runs" / name).touch()
-        take_over(folder)
-        assert locked(folder) and (folder / "runs" / run_name(living.pid)).exists()
-    finally:
-        living.kill()
-        living.wait()
-
-
-@pytest.mark.parametrize("name", ["1-5-another_machine", "1-5-"])
-def test_a_run_of_another_machine_may_live(folder, name):
-    (folder / "runs" / name).touch()
-    take_over(folder)
-    assert locked(folder) and (folder / "runs" / name).exists()
-
-
-def test_a_process_that_got_a_dead_ones_number_is_not_it(folder, monkeypatch):
-    pid, started_at, machine = run_name(os.getppid()).split("-", 2)
-    (folder / "runs" / f"{pid}-{int(started_at) + 1}-{machine}").touch()
-    take_over(folder)
-    assert not locked(folder)
-
-
-def test_a_lock_that_no_run_is_known_for_is_left_to_snakemake(folder):
-    take_over(folder)
-    assert locked(folder)
-
-
-def test_where_nothing_tells_of_processes_none_is_called_dead(monkeypatch):
-    name = dead_run()
-    assert not may_live(name)
-    monkeypatch.setattr(run_lock, "_started", lambda pid: "")
-    assert may_live(run_name(1))
