@@ -1,25 +1,62 @@
-"""What each command does. Only this module, `words` and `__main__` print."""
+"""`simulate`, `capacity` and `bench`: the commands of one point, and what they print."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 from artifact import capacity as capacities_of
-from artifact import cluster as clusters
-from artifact import grids, metrics, pipeline, tables
+from artifact import metrics, pipeline
 from artifact import sweep as sweeps
-from artifact.config import MOST_REPLICAS, ConfigError, RunSpec, load_classes, parse
-from artifact.experiments import Grid, Search, load_experiments, named_experiment
-from artifact.failures import Incomplete
+from artifact.cli import Verb
+from artifact.config import LATENCY, MOST_REPLICAS, ConfigError, RunSpec, load_classes, parse
 from artifact.progress import requests_done, run_started
 from artifact.runs import BACKEND, run, warm_up_like
-from artifact.sources import describe_trace, trace
-from artifact.table_code import code_of
 from artifact.words import describe_capacity, print_point
+
+
+def add_commands(verb: Verb) -> None:
+    """Add all three to the command line."""
+    one = verb("simulate", simulate)
+    one.add_argument("--load", type=float, required=True, help="requests/s to the whole system")
+    one.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    one.add_argument("--out", type=Path, help="folder for requests.parquet and iterations.parquet")
+    one.add_argument("--overlapped", action="store_true", help="plan ahead, as asynchronous vLLM does")
+    one.add_argument("--decision-log", type=Path, help="file for every decision, to `replay` (one replica)")
+    _run_options(one, 39_000)
+    search = verb("capacity", capacity)
+    search.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")
+    search.add_argument("--step", type=float, default=0.05, help="grid of loads, requests/s (default 0.05)")
+    _run_options(search, 39_000)
+    speed = verb("bench", bench)
+    speed.add_argument("--requests", type=int, default=10_000)
+    speed.add_argument("--repeats", type=int, default=5)
+    speed.add_argument("--dynosim", default="auto", help="auto (own environment), off, or a python that has it")
+    speed.add_argument(
+        "--http", type=int, default=1, metavar="PAIRS", help="bursts on two vLLM servers: 80 s each; 0: none"
+    )
+    speed.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run_options(parser: argparse.ArgumentParser, requests: int) -> None:
+    """The fields of a RunSpec that a single point or a capacity search takes."""
+    parser.add_argument("--trace", required=True, help="trace name (`python -m traces list`), or its -synth twin")
+    parser.add_argument("--system", required=True, help="system name, or FILE.py:NAME of your own policy")
+    parser.add_argument("--requests", type=int, default=requests, help=f"requests that arrive (default {requests})")
+    parser.add_argument("--latency", default=LATENCY, help=f"latency model that executes (default {LATENCY})")
+    parser.add_argument("--predictor", help="latency model that predicts (default: the executor's own, an oracle)")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the log of step times")
+    parser.add_argument("--replicas", help="replicas per pool, such as 4 or 7,3,3 (default one each)")
+    parser.add_argument("--routing", default="round-robin", help="round-robin, least-work or packed")
+    parser.add_argument(
+        "--arrivals", default="poisson", help='poisson, trace, or JSON such as {"kind": "gamma", "cv": 3}'
+    )
+    parser.add_argument("--classes", type=Path, help="YAML list of QoS classes (default: the paper's Table 3)")
+    parser.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")
+    parser.add_argument("--policy", default="{}", help='numbers of the policy that differ, such as {"margin": 1.0}')
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _spec(options: argparse.Namespace, **more: Any) -> RunSpec:
@@ -116,115 +153,3 @@ def bench(options: argparse.Namespace) -> None:
         print(json.dumps(found, indent=1))
     else:
         benchmark.print_bench(found)
-
-
-def compile_kernel(options: argparse.Namespace) -> None:
-    """Compile once, so that jobs side by side need not."""
-    start = time.perf_counter()
-    pipeline.warm_up()
-    print(f"kernel ready in {time.perf_counter() - start:.1f} s")
-    tables.write_text(options.out, "compiled\n")
-
-
-def prepare_trace(options: argparse.Namespace) -> None:
-    """Get a trace; write what it is."""
-    about = describe_trace(options.name)
-    tables.write_text(options.out, json.dumps(about, indent=1) + "\n")
-    print(f"{about['trace']}: {trace(options.name).source}, {about['rows']} rows")
-
-
-def capacities(options: argparse.Namespace) -> None:
-    """Capacities of an experiment on one trace."""
-    config = load_experiments(options.config)
-    experiment = config.long_capacity if options.run_length == "long" else config.capacity
-    guesses = tables.read_table(options.guesses).to_pylist() if options.guesses else []
-    if options.trace not in experiment.requests:
-        raise ConfigError(f"{options.config}: requests has no entry for trace {options.trace!r}; add one")
-    requests = experiment.requests[options.trace]
-    specs = capacities_of.specs(experiment, actual_trace(options), options.latency, requests)
-    told = run_started(searches=len(specs) * experiment.seeds)
-    rows = capacities_of.capacities(experiment, specs, options.run_length, guesses, on_run=told)
-    write_rows(options, rows, experiment)
-
-
-def sweep(options: argparse.Namespace) -> None:
-    """A load sweep on one trace."""
-    experiment = load_experiments(options.config).sweep
-    specs = sweeps.sweep_specs(experiment, actual_trace(options), options.latency)
-    write_rows(options, sweeps.sweep(specs, run_started(len(specs))), experiment)
-
-
-def cluster(options: argparse.Namespace) -> None:
-    """Fleets on one trace."""
-    experiment = load_experiments(options.config).cluster
-    rows = clusters.cluster(experiment, actual_trace(options), options.latency, run_started())
-    write_rows(options, rows, experiment)
-
-
-def grid(options: argparse.Namespace) -> None:
-    """A grid of runs on one trace."""
-    experiment = named_experiment(options.config, options.name, Grid)
-    specs = experiment.specs(actual_trace(options), options.latency)
-    write_rows(options, grids.grid_rows(specs, run_started(len(specs))), experiment)
-
-
-def search(options: argparse.Namespace) -> None:
-    """Capacity searches on one trace."""
-    experiment = named_experiment(options.config, options.name, Search)
-    if options.trace not in experiment.requests:
-        raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
-    specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
-    told = run_started(searches=len(specs) * experiment.seeds)
-    write_rows(options, grids.search_rows(experiment, specs, told), experiment)
-
-
-def actual_trace(options: argparse.Namespace) -> str:
-    """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
-    return json.loads(options.described.read_text())["trace"] if options.described else options.trace
-
-
-def write_rows(
-    options: argparse.Namespace, rows: list[dict[str, Any]], experiment: Any, out: Path | None = None
-) -> None:
-    """Write a job's rows of an experiment to `out` (none given: its --out) with the trace's description."""
-    name, about = actual_trace(options), {"backend": BACKEND, "latency": options.latency}
-    code = code_of(options.command, options.latency, name, settings=experiment)
-    tables.write_table(out or options.out, rows, **about, trace=describe_trace(name), code=code)
-
-
-def merge(options: argparse.Namespace) -> None:
-    """Join tables."""
-    pipeline.merge(options.tables, options.out)
-
-
-def figure(options: argparse.Namespace) -> None:
-    """Draw one figure in all its variants, and its page."""
-    from artifact.page import write_figure_page
-    from artifact.render import render
-
-    paths = [*render(options.name, options.results), write_figure_page(options.name, options.results)]
-    if options.stamp is not None:
-        tables.write_text(options.stamp, "".join(f"{Path(p).name}\n" for p in paths))
-    print("\n".join(str(p) for p in paths))
-
-
-def list_figures(options: argparse.Namespace) -> None:
-    """Every figure, and what it is drawn from."""
-    from artifact.render import listing
-
-    print(listing())
-
-
-def report(options: argparse.Namespace) -> None:
-    """Write the report."""
-    from artifact.report import write_report
-
-    missing = Incomplete.read(options.incomplete) if options.incomplete else None
-    print(write_report(options.results, options.figures, servers=options.servers, name=options.name, missing=missing))
-    if options.stamp is not None:
-        tables.write_text(options.stamp, "complete\n")
-
-
-def timings(options: argparse.Namespace) -> None:
-    """How long each part took, from the benchmark files Snakemake keeps."""
-    print(pipeline.timings_text(options.results))

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from artifact import tables
+from artifact.cli import Verb
 from artifact.config import ConfigError, RunSpec
 from artifact.fidelity import BACKEND, SCHEDULERS
 from artifact.runs import to_requests, trace
@@ -122,10 +123,9 @@ def _in_words(spec: RunSpec, rows: list[dict[str, Any]]) -> str:
     )
 
 
-def add_command(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(verb: Verb) -> None:
     """Add `engine-sweep` to the command line."""
-    text = "Run one system of the server sweep in virtual time: vLLM's engine in process, all loads, no servers."
-    step = verb(verbs, "engine-sweep", sweep_engines, text)
+    step = verb("engine-sweep", sweep_engines)
     step.add_argument("--config", type=Path, required=True, help="the servers' configuration, with `virtual_time`")
     step.add_argument("--system", required=True)
     step.add_argument("--seed", type=int, default=0)

@@ -15,6 +15,7 @@ from typing import Any
 from artifact import fidelity as fidelities
 from artifact import tables
 from artifact.bench import vllm_steps
+from artifact.cli import Verb
 from artifact.config import LATENCY, PAPER_MIX, ConfigError
 from artifact.servers.life import vllm_release, vllm_version
 from artifact.sources import describe_trace
@@ -154,15 +155,13 @@ def _progress(number: int, total: int, started_s: float) -> Callable[[int], None
     return tell
 
 
-def add_commands(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(verb: Verb) -> None:
     """Add all three to the command line."""
-    text = "Re-run a decision log through the kernel: status 0 all alike, 1 diverged, 2 not a log."
-    again = verb(verbs, "replay", replay, text)
+    again = verb("replay", replay)
     again.add_argument("log", type=Path, help="written by `simulate --decision-log` or by vLLM (decision_log)")
     again.add_argument("--system", help="FILE.py:NAME of the policy, when its rules are not built in")
     again.add_argument("--json", action="store_true", help="print JSON")
-    text = "Compare the simulator with vLLM on an emulated GPU in virtual time: status 1 when out of tolerance."
-    beside = verb(verbs, "fidelity", fidelity, text)
+    beside = verb("fidelity", fidelity)
     beside.add_argument("--trace", default="azure-code-2023", help="trace, or several with commas")
     beside.add_argument("--system", default="niyama", help="built-in policy (default niyama)")
     beside.add_argument("--latency", default=LATENCY, help=f"latency model, or several (default {LATENCY})")
@@ -175,6 +174,6 @@ def add_commands(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> No
     beside.add_argument("--scheduler", choices=(*fidelities.SCHEDULERS, "both"), default="both", help="vLLM's class")
     beside.add_argument("--json", action="store_true", help="print JSON")
     beside.add_argument("--out", type=Path, help="table of the points (Parquet)")
-    cost = verb(verbs, "overhead", overhead, "Measure what planning adds to vLLM's schedule(); nothing else may run.")
+    cost = verb("overhead", overhead)
     cost.add_argument("--repeats", type=int, default=5, help="pairs of runs, stock and Niyama in turn (default 5)")
     cost.add_argument("--out", type=Path, required=True, help="table of the queue lengths (Parquet)")

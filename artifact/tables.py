@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifact.content import content_sha256
+from artifact.errors import CommandError
 
 SCHEMA_VERSION = 1
 KEY = b"niyama"
 DIGEST = b"niyama-sha256"  # of content and provenance, so that an edited table is noticed wherever it is read
 
 
-class ResultError(RuntimeError):
+class ResultError(CommandError):
     """A results file is missing or is not what it should be; says which and what to run."""
 
 

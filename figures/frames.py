@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -132,7 +132,7 @@ def estimate(values: Any) -> Estimate | None:
     mean = float(numbers.mean())
     if len(numbers) == 1:
         return Estimate(mean)
-    half = float(stats.t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    half = float(stdtrit(len(numbers) - 1, 0.975) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
     return Estimate(mean, mean - half, mean + half)
 
 

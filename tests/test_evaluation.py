@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.__main__ import _parser
+from artifact.cli import parser
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "artifact" / "EVALUATION.md").read_text()
@@ -17,7 +17,7 @@ WRITTEN = ("results/", ".venv")
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_is_one_the_harness_knows(line):
-    assert callable(_parser().parse_args(shlex.split(line)).run)
+    assert callable(parser().parse_args(shlex.split(line)).run)
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith(WRITTEN) and "NAME" not in path])

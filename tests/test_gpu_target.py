@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from own_make import own_environment
 
-from artifact.__main__ import _parser
+from artifact.cli import parser
 from artifact.servers import build_server_system
 from artifact.servers.config import load_server_experiment
 
@@ -46,11 +46,11 @@ def test_with_one_it_installs_measures_and_sweeps(make_gpu, tmp_path):
     assert status == 0, error
     assert said.index("setup ENGINE=gpu") < said.index("-m artifact profile") < said.index("snakemake --cores")
     (line,) = re.findall(r"-m artifact (profile .+)", said)
-    options = _parser().parse_args(shlex.split(line))
+    options = parser().parse_args(shlex.split(line))
     assert (options.backend, options.grid, options.resume) == ("gpu", "full", True)
     assert options.out == tmp_path / "gpu" / "step_times.parquet"
     (line,) = re.findall(r"-m artifact (fit .+)", said)
-    fit = _parser().parse_args(shlex.split(line))
+    fit = parser().parse_args(shlex.split(line))
     card = tmp_path / "gpu" / f"{fit.name}-{fit.kinds[0]}.json"
     assert fit.profile == options.out and fit.out is None and f"servers_latency={card}" in said
     assert said.index("profile --backend") < said.index("artifact fit") < said.index("snakemake --cores")
@@ -71,7 +71,7 @@ def test_its_sweep_is_a_life_per_system_on_the_gpu_config(tmp_path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     lines = [shlex.split(line) for line in re.findall(r"python -m artifact (server-sweep .*)", done.stdout)]
-    options = [_parser().parse_args(line) for line in lines]
+    options = [parser().parse_args(line) for line in lines]
     assert sorted(o.system for o in options) == ["niyama", "silo", "vllm-fcfs"], done.stderr
     assert {str(o.config) for o in options} == {"workflows/config/gpu.yaml"}
     assert {(o.form, o.backend) for o in options} == {("full", "auto")}

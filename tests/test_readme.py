@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from artifact.__main__ import _parser, main
+from artifact.__main__ import main
+from artifact.cli import parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -15,7 +16,7 @@ COMMANDS = re.findall(r"^python -m artifact (.+)$", README, re.MULTILINE)
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_is_one_the_harness_knows(line):
-    assert callable(_parser().parse_args(shlex.split(line)).run)
+    assert callable(parser().parse_args(shlex.split(line)).run)
 
 
 def test_the_policy_example_runs_and_is_about_ten_lines(tmp_path, capsys):

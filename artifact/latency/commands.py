@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from artifact import tables
+from artifact.cli import Verb
 from artifact.config import ConfigError
 from artifact.latency import accuracy, published
 from artifact.latency.cards import make_card, write_card
@@ -83,18 +84,16 @@ def predictor_accuracy(options: argparse.Namespace) -> None:
     print(f"{len(rows)} rows written to {options.out}")
 
 
-def add_commands(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(verb: Verb) -> None:
     """Add all three to the command line."""
-    own = verb(verbs, "fit", fit, "Fit latency models to a profile and write their cards, with cross-validated errors.")
+    own = verb("fit", fit)
     own.add_argument("profile", type=Path, help="FILE.parquet of `profile`")
     own.add_argument("--kinds", nargs="+", choices=list(FAMILIES), default=list(FAMILIES), help="default: all")
     own.add_argument("--name", help="start of the cards' names (default: the profile's)")
     own.add_argument("--out", type=Path, help="folder of the cards (default: the profile's)")
     own.add_argument("--json", action="store_true", help="print JSON")
-    text = "Write the steps of one of the paper's configurations, as its measured kernels add up, as a profile."
-    kernels = verb(verbs, "kernel-profile", kernel_profile, text)
+    kernels = verb("kernel-profile", kernel_profile)
     kernels.add_argument("name", choices=list(published.NAMES))
     kernels.add_argument("--out", type=Path, required=True, help="FILE.parquet")
-    text = "Errors of the paper's, the artifact's and our predictor on held-out steps and chunks; a table."
-    accurate = verb(verbs, "predictor-accuracy", predictor_accuracy, text)
+    accurate = verb("predictor-accuracy", predictor_accuracy)
     accurate.add_argument("--out", type=Path, required=True)

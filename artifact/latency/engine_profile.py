@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from artifact import tables
+from artifact.cli import Verb
 from artifact.config import LATENCY, ConfigError
 from artifact.latency.step_summary import summary
 from artifact.servers.command_line import (
@@ -179,9 +180,9 @@ def _progress(prefix: str) -> Callable[[int, int], None]:
     return tell
 
 
-def add_command(verbs: Any, verb: Any) -> None:
+def add_commands(verb: Verb) -> None:
     """Add the command to the command line; `verb` makes it."""
-    parser = verb(verbs, "profile", profile, "Measure an engine's step times by the shape of the batch.")
+    parser = verb("profile", profile)
     parser.add_argument("--backend", choices=BACKENDS, required=True)
     parser.add_argument("--model-shape", choices=sorted(MODEL_SHAPES), help="default: llama3-8b; on the CPU tiny")
     parser.add_argument("--grid", choices=sorted(GRIDS), default="full", help="full (default), exhaustive or short")

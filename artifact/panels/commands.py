@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from artifact.cli import Verb
 from artifact.config import ConfigError
 from artifact.experiments import load_experiments
 from artifact.panels.chunk_curve import BACKEND as LATENCY_MODEL_ONLY
@@ -30,9 +31,9 @@ ROWS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
 }
 
 
-def add_command(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(verb: Verb) -> None:
     """Add `panel` to the commands."""
-    parser = verb(verbs, "panel", panel, "One panel of the section `panels`.")
+    parser = verb("panel", panel)
     parser.add_argument("table", choices=ROWS)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--latency", required=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact import metrics
+from artifact.cli import Verb
 from artifact.commands import integers
 from artifact.config import PAPER_MIX, ConfigError, RunSpec, load_classes
 from artifact.servers.command_line import Engine, backend_of
@@ -102,9 +103,9 @@ def load_answer(measured: Measured) -> dict[str, Any]:
     return {"requests": len(requests), "lag_p99_s": measured.lag_p99_s, "groups": by_group}
 
 
-def add_commands(verbs: Any, verb: Any) -> None:
+def add_commands(verb: Verb) -> None:
     """Add the commands of this module to the command line; `verb` makes one."""
-    up = verb(verbs, "serve", serve, "Bring up a system of vLLM servers, and a router where it has several.")
+    up = verb("serve", serve)
     up.add_argument("--system", required=True, help="vllm-fcfs, vllm-priority, silo or niyama")
     up.add_argument("--backend", default="auto", help="gpu, cpu, emulated or auto (default)")
     up.add_argument("--replicas", help="servers per pool, such as 2 or 1,2 (default one each)")
@@ -113,12 +114,12 @@ def add_commands(verbs: Any, verb: Any) -> None:
     up.add_argument("--latency", default="a100-llama3-8b-linear", help="latency model of emulator and predictor")
     up.add_argument("--port", type=int, help="port of the URL (default: a free one)")
     up.add_argument("--folder", type=Path, default=Path("results/serve"), help="logs, model files, configuration")
-    _add_clients(verbs, verb)
+    _add_clients(verb)
 
 
-def _add_clients(verbs: Any, verb: Any) -> None:
+def _add_clients(verb: Verb) -> None:
     """The commands that only send load."""
-    send = verb(verbs, "load", load, "Replay a workload file, open loop, on servers that are up.")
+    send = verb("load", load)
     send.add_argument("--url", required=True, help="such as http://127.0.0.1:8000, without /v1")
     send.add_argument("--workload", type=Path, required=True, help=".jsonl or .parquet, as `python -m traces` writes")
     send.add_argument("--classes", type=Path, help="YAML list of QoS classes (default: the paper's Table 3)")
@@ -127,7 +128,7 @@ def _add_clients(verbs: Any, verb: Any) -> None:
     send.add_argument("--seed", type=int, default=0, help="of the prompts' tokens")
     send.add_argument("--max-lag-ms", type=float, default=5.0, help="client lag (p99) that voids the run (default 5)")
     send.add_argument("--out", type=Path, help="folder for requests.parquet")
-    check = verb(verbs, "crosscheck", cross_check, "Compare our client with `vllm bench serve` on one server.")
+    check = verb("crosscheck", cross_check)
     check.add_argument("--trace", default="azure-code-2023")
     check.add_argument("--system", default="vllm-fcfs", help="vllm-fcfs or niyama: a system of one server")
     check.add_argument("--load", type=float, default=2.5, help="requests/s (default 2.5)")

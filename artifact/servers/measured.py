@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artifact.config import ConfigError
+from artifact.errors import CommandError
 from artifact.servers.client import Answer, Shot, completion_body, fire, prompt_ids
 from niyama.sim import LOG_COLUMNS, Requests, Run
 
@@ -22,11 +23,11 @@ WARM_UP_APP = "warm-up"
 SHOWN_ERRORS = 3
 
 
-class RunFailed(RuntimeError):
+class RunFailed(CommandError):
     """The run is no measurement: requests failed. Says how many of how many, and why."""
 
 
-class ClientLagged(RuntimeError):
+class ClientLagged(CommandError):
     """The client itself was late, so the run may not be quoted as it is. Says by how much; `measured` is the run."""
 
     def __init__(self, text: str, measured: Measured) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from artifact.errors import CommandError
 from artifact.servers import guard
 
 POLL_S = 0.25
@@ -31,7 +32,7 @@ def open_url(url: str, timeout_s: float) -> HTTPResponse:
     return _DIRECTLY.open(url, timeout=timeout_s)
 
 
-class ServerError(RuntimeError):
+class ServerError(CommandError):
     """A server did not start, is not ours, or died; names it and shows the end of its log."""
 
 

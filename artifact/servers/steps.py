@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact import runs, tables
+from artifact.cli import Verb
 from artifact.config import ConfigError
 from artifact.servers.command_line import backend_of
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling
@@ -100,13 +101,13 @@ def trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str
     return name
 
 
-def add_commands(verbs: Any, verb: Any) -> None:
+def add_commands(verb: Verb) -> None:
     """Add the steps to the command line; `verb` makes one."""
-    for name, run, text in (
-        ("server-sweep", sweep_servers, "Measure one system of the server sweep: one server life, all loads."),
-        ("server-twins", simulate_servers, "Simulate what the server sweep measures."),
+    for name, run in (
+        ("server-sweep", sweep_servers),
+        ("server-twins", simulate_servers),
     ):
-        step = verb(verbs, name, run, text)
+        step = verb(name, run)
         step.add_argument("--config", type=Path, required=True)
         step.add_argument("--form", required=True, help="short or full")
         step.add_argument("--described", type=Path, required=True, help="what `trace` wrote")
@@ -125,6 +126,6 @@ def add_commands(verbs: Any, verb: Any) -> None:
             step.add_argument(
                 "--note-failure", action="store_true", help="write a failure into --out, for the pipeline to report"
             )
-    step = verb(verbs, "server-table", merge_servers, "Join measured and simulated parts.")
+    step = verb("server-table", merge_servers)
     step.add_argument("tables", type=Path, nargs="+")
     step.add_argument("--out", type=Path, required=True)

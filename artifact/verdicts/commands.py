@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
+from artifact.cli import Verb
 from artifact.manifest import made_elsewhere, write_manifest
 from artifact.tables import write_text
 from artifact.verdicts import words
@@ -15,9 +15,9 @@ from artifact.verdicts.verify import verify
 FAILED, RESULTS_BROKEN = 1, 2
 
 
-def add_commands(verbs, verb: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(verb: Verb) -> None:
     """Add both to the command line."""
-    check = verb(verbs, "verify", check_claims, "Check every claim of the paper against the results.")
+    check = verb("verify", check_claims)
     check.add_argument("--results", type=Path, default=Path("results"), help="folder of results (default results)")
     check.add_argument("--claims", type=Path, default=CLAIMS, help="file of claims (default artifact/claims.yaml)")
     check.add_argument("--json", type=Path, help="file for everything, as JSON")
@@ -25,7 +25,7 @@ def add_commands(verbs, verb: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument(
         "--report-only", action="store_true", help="exit with 0 also when a claim fails; broken results still count"
     )
-    seal = verb(verbs, "manifest", list_tables, "List tables with their checksums, for `verify`.")
+    seal = verb("manifest", list_tables)
     seal.add_argument("tables", type=Path, nargs="*", help="files under the results folder")
     seal.add_argument("--results", type=Path, required=True, help="folder of results")
     seal.add_argument("--out", type=Path, required=True, help="tables/manifest*.json in that folder")

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+from artifact.cli import Verb
 from artifact.vllm_suite import expected
 from artifact.vllm_suite.expected import Outcome
 from artifact.vllm_suite.hub import stand_ins
@@ -120,9 +120,9 @@ def table(reasons: Sequence[expected.Reason], asked: Mapping[str, Mapping[str, O
     return "\n".join(lines)
 
 
-def add_command(verbs: Any, verb: Any) -> None:
+def add_commands(verb: Verb) -> None:
     """Add the command to the command line; `verb` makes one."""
-    suite = verb(verbs, "vllm-suite", run_suite, "Run vLLM's own scheduler tests against Niyama's scheduler classes.")
+    suite = verb("vllm-suite", run_suite)
     suite.add_argument(
         "--classes",
         nargs="+",

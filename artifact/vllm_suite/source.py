@@ -10,6 +10,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from artifact.errors import CommandError
 from traces.files import exclusive, sha256_of
 
 #: Released source distributions that `expected.yaml` has been written for.
@@ -63,7 +64,7 @@ def build_wheel(*arguments, **options):
 """
 
 
-class Unavailable(RuntimeError):
+class Unavailable(CommandError):
     """The tests cannot be had here; says why, and what to do."""
 
 

@@ -5,8 +5,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from artifact.__main__ import _parser, main
+from artifact.__main__ import main
 from artifact.bounds import BOUNDS
+from artifact.cli import parser
 
 POINT = ["--trace", "azure-code-2023-synth", "--requests", "400"]
 
@@ -154,7 +155,7 @@ def test_a_number_out_of_bounds_is_one_line_in_every_command(capsys, command, op
 
 def test_every_number_that_an_option_takes_has_bounds():
     """Of each command; those of a run are checked as fields of RunSpec."""
-    subparsers = next(a for a in _parser()._actions if isinstance(a.choices, dict))
+    subparsers = next(a for a in parser()._actions if isinstance(a.choices, dict))
     numbers = {a.dest for p in subparsers.choices.values() for a in p._actions if a.type in (int, float)}
     assert numbers - set(BOUNDS) == {"load", "noise", "low_importance_share"}
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from artifact.__main__ import _parser
+from artifact.cli import parser
 from artifact.latency.profile import kernel_rows
 from artifact.latency.published import NAMES, facts
 from artifact.tables import write_table
@@ -64,6 +64,6 @@ def test_json_and_nothing_else_beside_an_engine(command, tmp_path):
 
 
 def test_every_command_that_has_json_is_tried():
-    parsers = next(action for action in _parser()._actions if isinstance(action.choices, dict)).choices
+    parsers = next(action for action in parser()._actions if isinstance(action.choices, dict)).choices
     have = {name for name, parser in parsers.items() if any("--json" in a.option_strings for a in parser._actions)}
     assert have == {"simulate", "capacity", "replay", "fit", *ENGINE, *SERVERS, *FILES}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.__main__ import _parser
+from artifact.cli import parser
 from artifact.servers.config import load_server_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def test_the_full_form_is_a_life_per_system_and_its_lines_parse(tmp_path):
     lines = [shlex.split(line) for line in re.findall(r"python -m artifact (.*)", said)]
     names = set()
     for line in lines:
-        options = _parser().parse_args(line)
+        options = parser().parse_args(line)
         names.add(line[0])
         if line[0] == "server-sweep":
             assert options.form == "full" and options.backend == "auto" and options.system in SERVERS.systems
@@ -56,7 +56,7 @@ def test_the_default_target_runs_the_engine_in_virtual_time_and_checks_servers(t
     assert len(jobs) == len(SERVERS.systems) * virtual.seeds and not any("threads" in job for job in jobs)
     assert virtual.seeds >= 3 and len(virtual.loads_qps_per_gpu) >= 4
     (options,) = {line for line in re.findall(r"python -m artifact (engine-sweep .*silo --seed 2 .*)", said)}
-    assert _parser().parse_args(shlex.split(options)).system == "silo"
+    assert parser().parse_args(shlex.split(options)).system == "silo"
     assert re.search(r"artifact report .*--servers", said)
     check = SERVERS.form("short")
     assert len(check.loads_qps_per_gpu) == 1 and 24 <= check.loads_qps_per_gpu[0] * check.seconds <= 64
