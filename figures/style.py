@@ -167,7 +167,7 @@ def backend(*frames: pd.DataFrame) -> str:
     """Where the numbers come from: the tables' column, or what their metadata (`frame.attrs`) says."""
     found = {str(name) for f in frames if "backend" in f for name in f["backend"].unique()}
     found = found or {str(f.attrs["backend"]) for f in frames if "backend" in f.attrs}
-    return {"sim": "simulation"}.get(next(iter(found), ""), ", ".join(sorted(found)) or "not recorded")
+    return ", ".join(sorted("simulation" if name == "sim" else name for name in found)) or "not recorded"
 
 
 def footer(figure: Figure, rows: pd.DataFrame, seeds: Iterable[int], intervals: str) -> None:
