@@ -19,7 +19,8 @@ from niyama.decision_log import replay
 from niyama.scheduler import PREEMPTIONS, RELEGATIONS
 from niyama.vllm import admission
 from niyama.vllm.admission import Adapters, adapter_of, must_wait
-from niyama.vllm.mirror import Live, Mirror
+from niyama.vllm.mirror import Mirror
+from niyama.vllm.records import Live
 
 pytestmark = pytest.mark.engine
 

@@ -10,7 +10,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 if TYPE_CHECKING:
-    from niyama.vllm.mirror import Live
+    from niyama.vllm.records import Live
 
 
 def must_wait(request: Request) -> bool:

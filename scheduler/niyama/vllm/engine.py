@@ -18,7 +18,7 @@ from vllm.v1.request import Request, RequestStatus
 from niyama.vllm.pool import Pool
 
 if TYPE_CHECKING:
-    from niyama.vllm.mirror import Orders
+    from niyama.vllm.records import Orders
 
 #: Waiting queues by version: 0.26 has the first two; 0.32 and 0.33 the first and the last.
 QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")

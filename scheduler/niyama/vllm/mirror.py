@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from niyama.host import Arrival, Host, Plan, Timing
-from niyama.latency import Batch, empty_batch, seconds, with_prefill
-from niyama.queues import queue_index
+from niyama.host import Host, Plan, Timing
 from niyama.scheduler import STEP_TOKENS
 from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
 from niyama.vllm.admission import AdapterUse, Blocked
 from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
+from niyama.vllm.records import NO_ROW, Granted, Live, Orders, vllm_priority
 from niyama.vllm.relegations import Relegations
-
-# Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
-TIER = 1e9
-MIN_SLO_S = 0.001
-NO_ROW = -1
-
-
-@dataclass(slots=True, eq=False)
-class Live:
-    """One unfinished request: vLLM's, what it was promised, its row in the kernel's table, and what became of it."""
-
-    request: Any
-    served: Served
-    row: int
-    arrival_s: float
-    priority: int  # the client's; while the request holds KV, vLLM sees its rank instead
-    held: bool = False  # some of it is in KV
-    preemptions: int = 0
-    relegations: int = 0
-    relegated: bool = False
-    needs_adapter: bool = False  # it is counted among those that need its adapter
-
-
-class Orders(NamedTuple):
-    """A plan in vLLM's words: the order of `running`, whom to admit, and the most tokens of each prompt.
-
-    dropped: running requests whose KV the plan gives up; they are not in `running` any more.
-    beside: waiting requests that are no part of the plan, and offered in every step.
-    """
-
-    plan: Plan
-    running: list[Any]
-    waiting: list[Any]
-    caps: dict[str, int]
-    budget_tokens: int
-    dropped: list[Any]
-    beside: Sequence[Any] = ()
-
-
-class Granted(NamedTuple):
-    """What vLLM made of a plan: rows that produce a token (int32), how many decode and at how many tokens of KV in all,
-    each chunk's prefix and tokens, in vLLM's order, and the chunks' tokens in all.
-    """
-
-    producing: np.ndarray
-    decodes: int
-    decode_context: int
-    chunks: list[tuple[int, int]]
-    prefill_tokens: int
 
 
 class Mirror:
@@ -98,17 +47,8 @@ class Mirror:
     def ready(self, live: Live, cached_tokens: int) -> None:
         """vLLM would admit the new request, of whose prompt `cached_tokens` need not be computed."""
         del self.not_yet[live.request.request_id]
-        served, left = live.served, max(1, live.request.num_tokens - cached_tokens)
-        new = Arrival(
-            live.arrival_s,
-            left,
-            max(MIN_SLO_S, served.deadline_slo_s - self._delivery_s),
-            served.tbt_s,
-            served.interactive,
-            served.important,
-            served.app,
-        )
-        live.row = self.host.arrive(new)
+        left_tokens = max(1, live.request.num_tokens - cached_tokens)
+        live.row = self.host.arrive(live.arrival(left_tokens, self._delivery_s))
         self.by_row[live.row] = live
         self._relegations.row_is_new(live.row)
         self._count_adapter(live)
@@ -262,12 +202,7 @@ class Mirror:
         as_planned = granted.decodes == plan.batch.decodes and granted.prefill_tokens == plan.batch.prefill_tokens
         if as_planned and len(granted.chunks) < 2:
             return plan.predicted_s
-        if not granted.decodes and not granted.chunks:
-            return 0.0
-        batch = empty_batch(granted.decodes, granted.decode_context)
-        for prefix, tokens in granted.chunks:
-            batch = with_prefill(batch, prefix, tokens)
-        return float(seconds(self.host.model, Batch(*batch)))
+        return granted.modelled_s(self.host.model)
 
     def _chunk(self, live: Live, tokens: int) -> tuple[int, int]:
         """Report a granted chunk; returns its prefix and tokens."""
@@ -278,7 +213,7 @@ class Mirror:
             self.host.report(SIZED, row, target)
         self.host.report(CHUNK, row, computed - int(table.computed_tokens[row]))
         if not live.held:
-            request.priority = self._rank(row)
+            request.priority = vllm_priority(table, row)
             live.held = True
             self._count_adapter(live)
             self._move(live, self.waiting, self.running)
@@ -289,11 +224,6 @@ class Mirror:
             self._decoding[request.request_id] = live
             self._decoding_rows = None
         return computed - tokens, tokens
-
-    def _rank(self, row: int) -> float:
-        """vLLM's priority number, by which it picks a victim when KV runs out: higher goes first."""
-        t = self.host.table
-        return TIER * queue_index(t.important[row], t.relegated[row]) + float(t.key[row])
 
     def give_back_priorities(self) -> None:
         """Let vLLM see the clients' own priorities again."""

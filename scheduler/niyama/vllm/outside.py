@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from niyama.vllm.mirror import Orders
+    from niyama.vllm.records import Orders
 
 TOKENS, LEAST_TOKENS = 512, 32  # most and least prompt tokens in a step, each
 SHARE = 4  # together their least is at most this part of a step

@@ -25,8 +25,9 @@ from niyama.vllm.config import EngineConfig, load_config
 from niyama.vllm.engine_log import EngineLog
 from niyama.vllm.kv_groups import kv_sizes
 from niyama.vllm.metrics import SchedulerMetrics
-from niyama.vllm.mirror import Live, Mirror, Orders
+from niyama.vllm.mirror import Mirror
 from niyama.vllm.qos import serve
+from niyama.vllm.records import Live, Orders
 from niyama.vllm.token_times import TokenTimes
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only

@@ -11,7 +11,7 @@ from niyama.host import Plan
 from niyama.requests import RequestTable
 
 if TYPE_CHECKING:
-    from niyama.vllm.mirror import Live
+    from niyama.vllm.records import Live
 
 
 class Relegations:
