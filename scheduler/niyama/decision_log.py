@@ -17,7 +17,7 @@ from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
-from niyama.turn import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST
+from niyama.turn import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST, SLOTTED
 
 VERSION = 1
 _RULES = ("rank", "prefill_budget", "doomed")
@@ -202,7 +202,7 @@ class _Rerun:
                 raise LogError(f"{where}: request {row} cannot arrive there; the log is damaged")
             self._live.add(row)
             return
-        known = row in self._live if kind not in (ALL_DECODED, HELD, CAPPED) else row == 0
+        known = row in self._live if kind not in (ALL_DECODED, HELD, CAPPED, SLOTTED) else row == 0
         if kind == CHUNK:
             known = row in self._planned
         elif kind == DECODED:

@@ -13,7 +13,7 @@ from niyama.compiled import compiled
 from niyama.faults import ask_budget, ask_doomed
 from niyama.kv import kv_blocks_wanted, kv_tokens
 from niyama.latency.model import empty_batch, seconds, with_prefill
-from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, RELEGATED_IMPORTANT, RELEGATED_LOW, pop, rebuild, waiting
+from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, first_queue, pop, rebuild, waiting
 from niyama.release import drop_prefill
 from niyama.rules import Limits, Outlook, delayed
 from niyama.scheduler import (
@@ -22,6 +22,7 @@ from niyama.scheduler import (
     IMPORTANT_INTERACTIVE_TOKENS,
     KV_FREE_BLOCKS,
     MIN_SLACK_S,
+    NOBODY,
     PLANNED,
     PREDICTED_S,
     PREFILL_RATE,
@@ -29,9 +30,11 @@ from niyama.scheduler import (
     PREFILLS_HELD,
     QUEUED,
     QUEUED_PREFILL_TOKENS,
+    REFUSED,
     RELEGATIONS,
     RUNNING,
     RUNNING_CONTEXT,
+    SLOTS,
     STEP_TOKENS,
     UN_RELEGATIONS,
 )
@@ -61,7 +64,7 @@ def plan(s, t, p, rules, model, now_s):
         if p.protect_started:
             batch = _keep_started(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s)
         batch = _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_step_s)
-    s.count[PREFILLS_HELD] = 0
+    s.count[PREFILLS_HELD], s.count[REFUSED] = 0, NOBODY
     s.gauge[MIN_SLACK_S] = slack_s
     s.gauge[PREDICTED_S] = seconds(model, batch)
     return batch
@@ -177,18 +180,6 @@ def _return_if_feasible(s, t, p, rules, model, r, now_s, full_step_s):
 
 
 @compiled
-def _first_queue(s, t):
-    """The queue whose head is next: normal ones merged by (key, id), then relegated important, then relegated low."""
-    important, low = waiting(s.queues, t, IMPORTANT), waiting(s.queues, t, LOW)
-    if important and low:
-        a, b = s.queues.ids[IMPORTANT, 0], s.queues.ids[LOW, 0]
-        important = t.key[a] < t.key[b] or (t.key[a] == t.key[b] and a < b)
-    if important or low:
-        return IMPORTANT if important else LOW
-    return RELEGATED_IMPORTANT if waiting(s.queues, t, RELEGATED_IMPORTANT) else RELEGATED_LOW
-
-
-@compiled
 def _limits(s, p):
     total, free = kv_tokens(s)
     low = min(p.kv_low_tokens, total // KV_LOW_PARTS)
@@ -233,20 +224,21 @@ def _fill_by_rank(s, t, p, rules, model, batch, limits, slack_s, now_s, full_ste
     """Take requests in order until the budget is used up, or KV or slots for new ones run out."""
     taken, slots_taken = 0, 0  # by new requests of this plan; a relegation on the way may free some of the rest
     while _budget(s, t, rules, model, batch, limits, -1, slack_s) > 0:
-        q = _first_queue(s, t)
+        q = first_queue(s.queues, t)
         if not waiting(s.queues, t, q):
             return batch
         r = pop(s.queues, t, q)
         if t.relegated[r]:
             _return_if_feasible(s, t, p, rules, model, r, now_s, full_step_s)
-        elif p.relegates and _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
+        elif p.relegates and s.count[SLOTS] > 0 and _steps_aside(s, t, p, rules, model, r, now_s, full_step_s):
             continue
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0
         tokens = _budget(s, t, rules, model, batch, limits, r, slack_s)
-        slots = p.max_running - s.count[RUNNING] - s.count[PREFILLING] - slots_taken
+        slots = s.count[SLOTS] - s.count[RUNNING] - s.count[PREFILLING] - slots_taken
         idle = s.count[RUNNING] + s.count[PREFILLING] + slots_taken == 0  # nothing will come free
-        no_room = new and ((blocks > s.count[KV_FREE_BLOCKS] - taken and not idle) or slots == 0)
+        short = (blocks > s.count[KV_FREE_BLOCKS] - taken and not idle) or slots <= 0
+        no_room = new and (short or r == s.count[REFUSED])
         if tokens < 1 or no_room:
             requeue(s, t, r)
             return _fill_with_started(s, t, rules, model, batch, limits, slack_s) if no_room else batch

@@ -60,6 +60,18 @@ def waiting(queues, table, q):
 
 
 @compiled
+def first_queue(queues, table):
+    """The queue whose head is next: normal ones merged by (key, id), then relegated important, then relegated low."""
+    important, low = waiting(queues, table, IMPORTANT), waiting(queues, table, LOW)
+    if important and low:
+        a, b = queues.ids[IMPORTANT, 0], queues.ids[LOW, 0]
+        important = table.key[a] < table.key[b] or (table.key[a] == table.key[b] and a < b)
+    if important or low:
+        return IMPORTANT if important else LOW
+    return RELEGATED_IMPORTANT if waiting(queues, table, RELEGATED_IMPORTANT) else RELEGATED_LOW
+
+
+@compiled
 def pop(queues, table, q):
     """Remove and return the head; ask `waiting` first."""
     request = queues.ids[q, 0]

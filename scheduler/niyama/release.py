@@ -19,6 +19,7 @@ from niyama.scheduler import (
     QUEUED,
     RUNNING,
     RUNNING_CONTEXT,
+    SLOTS,
 )
 
 
@@ -55,7 +56,7 @@ def secure_decode_blocks(s, t, p, rules):
         alone = s.count[RUNNING] + s.count[PREFILLING] == 1  # it would be prefilled again for the very same KV
         if t.computed_tokens[r] < t.kv_room_tokens[r]:
             i += 1
-        elif blocks_to_grow(s, t, r) <= s.count[KV_FREE_BLOCKS] or alone:
+        elif blocks_to_grow(s, t, r) <= s.count[KV_FREE_BLOCKS] or alone or s.count[SLOTS] == 0:
             tokens = np.int64(t.computed_tokens[r]) + 1
             hold(s, t, r, tokens, tokens, True)
         else:

@@ -33,8 +33,10 @@ FAULT = 15  # which of the policy's rules has failed (`niyama.faults`), or NO_FA
 STEP_TOKENS = 16  # most tokens of an iteration, decodes included
 CHUNK_TOKENS = 17  # most prompt tokens of one request in an iteration
 PREFILLS_HELD = 18  # 1 while only decodes may be planned, for the next iteration alone
-COUNTERS = 19
-NO_FAULT = 0
+SLOTS = 19  # most requests that hold KV at a time; at 0 none of them is to lose it
+REFUSED = 20  # the request that the host has no room for, or NOBODY; for the next iteration alone
+COUNTERS = 21
+NO_FAULT, NOBODY = 0, -1
 
 # indices of Scheduler.gauge
 ALPHA = 0  # s per token, in force
@@ -80,6 +82,7 @@ def new_scheduler(
     count[BLOCK_TOKENS] = block_tokens
     count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // block_tokens
     count[STEP_TOKENS], count[CHUNK_TOKENS] = step_tokens, NO_LIMIT
+    count[SLOTS], count[REFUSED] = max_running, NOBODY
     groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
     gauge = np.zeros(GAUGES)
     gauge[ALPHA], gauge[PREFILL_RATE] = alpha, 8500.0

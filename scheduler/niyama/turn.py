@@ -36,8 +36,10 @@ from niyama.scheduler import (
     PREDICTED_S,
     PREEMPTIONS,
     PREFILLS_HELD,
+    REFUSED,
     RELEGATIONS,
     RUNNING,
+    SLOTS,
     UN_RELEGATIONS,
     Scheduler,
 )
@@ -53,7 +55,10 @@ ARRIVED = 6  # its row of the table is filled in
 ALL_DECODED = 7  # every decoding request got its next token; request and value: unused
 HELD = 8  # the next iteration has decodes only; request and value: unused
 CAPPED = 9  # from now on no request gets more than `value` prompt tokens in an iteration; request: unused
+NO_ROOM = 10  # the host has no room for a request without KV: neither it nor one behind it starts in the next iteration
+SLOTTED = 11  # from now on at most `value` requests hold KV; at 0 (a pause) those that do keep it; request: unused
 KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded", "held", "capped")
+KINDS += ("no room", "slotted")
 
 
 @compiled
@@ -178,6 +183,10 @@ def _take_in(s, t, p, rules, kind, r, value, ended_s):
         s.count[PREFILLS_HELD] = 1
     elif kind == CAPPED:
         s.count[CHUNK_TOKENS] = value
+    elif kind == NO_ROOM:
+        s.count[REFUSED] = r
+    elif kind == SLOTTED:
+        s.count[SLOTS] = min(value, p.max_running)
     else:
         leave(s, t, r, value)
 

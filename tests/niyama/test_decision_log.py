@@ -15,7 +15,7 @@ from niyama.decision_log import DecisionLog, LogError, replay
 from niyama.host import Arrival, Host, Timing
 from niyama.rules import rank_rule
 from niyama.sim import Requests, shared, simulate_logged
-from niyama.turn import CHUNK, ENDED, LOST
+from niyama.turn import CHUNK, ENDED, LOST, NO_ROOM, SLOTTED
 
 CLASSES = (QoSClass("chat", ttft_s=0.5, tbt_s=0.03), QoSClass("job", ttlt_s=3.0))
 N = 80
@@ -139,6 +139,19 @@ def test_a_changed_chunk_is_found_at_its_line(log, tmp_path):
     found = replay(changed(log, tmp_path, number, one_token_more))
     assert found.divergence.startswith(f"line {number}, ") and ": chunks is [[" in found.divergence
     assert found.turns == number - 1
+
+
+@pytest.mark.parametrize(("event", "fits"), [((SLOTTED, 0, 2**31 - 1), True), ((SLOTTED, 0, 1), False)])
+def test_how_many_may_hold_kv_is_replayed(log, tmp_path, event, fits):
+    path = changed(log, tmp_path, 2, lambda turn: turn["events"].extend(event))
+    assert (replay(path).divergence is None) is fits
+
+
+@pytest.mark.parametrize("event", [(NO_ROOM, 999, 0), (SLOTTED, 1, 3)])
+def test_no_room_is_for_a_request_that_is_there_and_slots_for_none(log, tmp_path, event):
+    path = changed(log, tmp_path, 2, lambda turn: turn["events"].extend(event))
+    with pytest.raises(LogError, match=r"line 2: event .* cannot happen to request"):
+        replay(path)
 
 
 def test_a_changed_event_is_found_at_its_line(log, tmp_path):

@@ -9,7 +9,7 @@ from numba.core.config import DISABLE_JIT
 from niyama import BUILT_IN, load_card
 from niyama.host import FIRST_ROWS, Arrival, Host, Timing
 from niyama.scheduler import KV_FREE_BLOCKS, KV_HELD_TOKENS, KV_TOTAL_BLOCKS, QUEUED, QUEUED_PREFILL_TOKENS, RUNNING
-from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
+from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, NO_ROOM, SIZED, SLOTTED
 
 CARD = load_card("a100-llama3-8b-roofline")
 
@@ -155,6 +155,46 @@ def test_kv_is_counted_in_the_hosts_blocks() -> None:
     host.turn(Timing(0.1, 0.0, 0.1, 161))
     assert host.scheduler.count[KV_TOTAL_BLOCKS] == 10
     assert host.scheduler.count[KV_FREE_BLOCKS] == 10 - 2  # 161 tokens and 128 for half of the estimated output
+
+
+def test_one_without_room_and_those_behind_it_wait_an_iteration() -> None:
+    """A prompt that has begun goes on meanwhile, and so does one that ranks before it."""
+    host = new_host()
+    begun = host.arrive(batch(0.0, 5000))
+    grant_all(host, 0.0)
+    refused, behind = host.arrive(chat(0.1, 2400)), host.arrive(batch(0.1, 100))
+    host.report(NO_ROOM, refused)
+    assert grant_all(host, 0.1).rows == [begun]
+    first = host.arrive(chat(0.0, 50))
+    host.report(NO_ROOM, refused)
+    assert grant_all(host, 0.2).rows[0] == first
+    assert host.table.queue[[refused, behind]].tolist() == [0, 0]
+    assert grant_all(host, 0.3).rows[0] == refused
+
+
+@pytest.mark.parametrize(("slots", "holders"), [(0, 1), (1, 1), (2, 2), (10**6, 3)])
+def test_no_more_requests_hold_kv_than_there_are_slots(slots: int, holders: int) -> None:
+    host = new_host()
+    for prompt in (2000, 400, 400):
+        host.arrive(batch(0.0, prompt))
+        grant_all(host, 0.0)  # the first begins
+        host.report(SLOTTED, 0, slots)
+    grant_all(host, 0.1, 3)
+    assert np.count_nonzero(host.table.kv_blocks) == holders
+
+
+def test_without_a_slot_nobody_loses_kv() -> None:
+    """Late ones that have begun go on, and the decodes take blocks that others have reserved."""
+    host = new_host(kv_tokens=1600, block_tokens=160)
+    for _ in range(2):
+        host.arrive(chat(0.0, 600))
+    grant_all(host, 0.0, 3)
+    late = host.arrive(Arrival(0.1, 10, 0.1, 0.05, True, True, 0))
+    host.report(SLOTTED, 0, 0)
+    plan = grant_all(host, 50.0, 400)
+    assert (plan.preemptions, plan.relegations, plan.batch.decodes) == (0, 0, 2)
+    host.report(SLOTTED, 0, 256)
+    assert grant_all(host, 60.0, 160).preemptions >= 1 and host.table.relegated[late]
 
 
 @pytest.mark.skipif(bool(DISABLE_JIT), reason="there are no addresses without compilation")
