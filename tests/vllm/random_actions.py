@@ -37,7 +37,8 @@ class Actions:
             (self.reset, 0.02),
             (self.reset_cache, 0.02),
             (self.pause_keep, 0.012),
-            (self.pause_wait, 0.008),
+            (self.pause_wait, 0.006),
+            (self.pause_until_drained, 0.004),
             (self.pause_abort, 0.004),
             (self.sleep, 0.006),
             (self.let_time_pass, 0.02),
@@ -186,6 +187,15 @@ class Actions:
         if not self._paused:
             self.engine.scheduler.set_pause_state(PauseState.PAUSED_NEW)
             self._paused = int(self._random.integers(1, 12))
+
+    def pause_until_drained(self) -> None:
+        """Those that run end, whoever waits, and then new ones are admitted again."""
+        if not self._paused:
+            self.engine.scheduler.set_pause_state(PauseState.PAUSED_NEW)
+            self.engine.drain(PATIENCE)
+            assert not self.engine.scheduler.running
+            self.engine.core.resume_scheduler()
+            self._look_at_ends()
 
     def pause_abort(self) -> None:
         """All requests end, and nobody is admitted for a while."""

@@ -23,8 +23,10 @@ REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 24, 6000, 8
 CALLS = (
     ("/pause?mode=keep&clear_cache=true", "/resume"),
     ("/pause?mode=keep&clear_cache=true", "/resume"),
+    ("/pause?mode=wait&clear_cache=true", "/resume"),
     ("/reset_prefix_cache?reset_running_requests=true", None),
     ("/sleep?level=1&mode=keep", "/wake_up"),
+    ("/sleep?level=1&mode=wait", "/wake_up"),
 )
 
 

@@ -1,18 +1,22 @@
-"""vLLM drops the KV of running requests between two steps: a pause or a sleep that keeps them, new weights."""
+"""Pauses, sleeps and new weights: vLLM drops the KV of running requests between two steps, or waits until they end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MethodType
 
 import pytest
 
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from driven import Driven, driven
+from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.engine.core import EngineCoreProc
 
 from artifact.servers.model_files import model_folder
 from niyama.decision_log import replay
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, SYNC_STOCK
+from niyama.vllm.qos import CLASS
 
 pytestmark = pytest.mark.engine
 # With vLLM alone, the tests say what it does.
@@ -95,6 +99,44 @@ def test_after_resets_the_kernel_counts_the_tokens_that_are_out(engine: Driven) 
         for _ in range(5):
             engine.step()
         assert ahead(engine, "counted") == before
+    ends_well(engine)
+
+
+def one_has_begun(engine: Driven, begun: str, waits: str) -> None:
+    """A prompt, a part of it computed, and one that ranks before it."""
+    engine.add(begun, 6000, 4, extra_args={CLASS: "Q3"})
+    while not engine.scheduler.requests[begun].num_computed_tokens:
+        engine.step()
+    engine.add(waits, 6000, 4, extra_args={CLASS: "Q2"})
+
+
+@pytest.mark.parametrize("late_s", [0.0, 3000.0], ids=["in-time", "doomed"])
+def test_a_pause_that_waits_ends_when_those_that_have_begun_end(engine: Driven, late_s: float) -> None:
+    """Nobody begins in it, and nobody loses KV for being late."""
+    begun, waits = f"begun-{late_s}", f"waits-{late_s}"
+    one_has_begun(engine, begun, waits)
+    engine.scheduler.set_pause_state(PauseState.PAUSED_NEW)
+    engine.clock.sleep(late_s)
+    engine.drain(20)
+    assert set(engine.scheduler.requests) == {waits} and not engine.tokens[waits]
+    engine.core.resume_scheduler()
+    ends_well(engine)
+
+
+def test_a_sleep_that_waits_comes_when_those_that_have_begun_have_ended(
+    engine: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = engine.core  # in a process of its own an engine can wait; here it is lent what for
+    for name in ("pause_scheduler", "_pause_complete", "has_work", "_notify_idle_state_callbacks"):
+        monkeypatch.setattr(core, name, MethodType(getattr(EngineCoreProc, name), core), raising=False)
+    monkeypatch.setattr(core, "engines_running", False, raising=False)
+    one_has_begun(engine, "awake", "later")
+    asleep = core.sleep(1, "wait")
+    engine.drain(20)
+    assert not asleep.done()
+    core._notify_idle_state_callbacks()
+    assert asleep.done() and asleep.exception() is None and set(engine.scheduler.requests) == {"later"}
+    core.wake_up()
     ends_well(engine)
 
 

@@ -19,6 +19,7 @@ TESTS = (
     "tests/vllm/test_scheduler.py",
     "tests/vllm/test_resets.py",
     "tests/vllm/test_not_admitted.py",
+    "tests/vllm/test_no_room.py",
     "tests/vllm/test_random_actions.py",
     "tests/vllm/test_emulated_executor.py",
     "tests/vllm/test_virtual_clock.py",

@@ -1,4 +1,4 @@
-"""What touches vLLM's internals, with `admission` and `pool`. Written against 0.26, 0.32, 0.33: see `contract`.
+"""What touches vLLM's internals, with `admission`, `room` and `pool`. Written against 0.26, 0.32, 0.33: see `contract`.
 
 vLLM's `schedule` walks `running` in order, then its waiting queues, giving each request as many tokens as the budget
 allows. A plan is imposed by what it finds there: the order of `running`, queues that hold the planned requests alone,
@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 
 _ATTRIBUTES = ("running", "waiting", "requests", "policy", "max_num_scheduled_tokens", "max_num_running_reqs")
-_ATTRIBUTES += (
-    "need_mamba_block_aligned_split",
-    "kv_cache_manager",
-    "kv_cache_config",
-    "scheduler_config",
-    "block_size",
-)
+_ATTRIBUTES += ("need_mamba_block_aligned_split", "kv_cache_manager", "kv_cache_config", "scheduler_config")
+_ATTRIBUTES += ("block_size", "_pause_state")
 _PARAMETERS = {
     "_preempt_request": ("request", "timestamp"),
     "_mamba_block_aligned_split": ("request", "num_new_tokens"),

@@ -31,6 +31,10 @@ class Outside:
         """It has ended, if it was one of these."""
         self._requests.pop(request.request_id, None)
 
+    def slots(self) -> int:
+        """How many hold KV: they run, wait for more of their input, or have just got it and go on before others."""
+        return sum(request.num_computed_tokens > 0 for request, _ in self._requests.values())
+
     def give_back_priorities(self) -> None:
         """Let vLLM see the clients' own priorities again."""
         for request, priority in self._requests.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +12,8 @@ import numpy as np
 from vllm.logger import init_logger
 from vllm.v1.request import RequestStatus
 
-from niyama import Policy
 from niyama.host import Host, Timing
-from niyama.scheduler import QUEUED
+from niyama.scheduler import QUEUED, SLOTS
 from niyama.turn import CAPPED, HELD
 from niyama.vllm import admission, engine
 from niyama.vllm.admission import Adapters
@@ -28,6 +26,7 @@ from niyama.vllm.metrics import SchedulerMetrics
 from niyama.vllm.mirror import Mirror
 from niyama.vllm.qos import serve
 from niyama.vllm.records import Live, Orders
+from niyama.vllm.room import Room, fitted
 from niyama.vllm.token_times import TokenTimes
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
@@ -48,13 +47,14 @@ class Planner:
         log: EngineLog,
         now: tuple[float, float],
         adapters: Adapters,
+        room: Room,
     ) -> None:
         self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
         self.mirror = Mirror(host, len(config.classes), config.delivery_s)
         self._log, self._start_s, self._arrivals = log, now[0], ArrivalClock(*now)
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
         self._times = TokenTimes()
-        self._adapters = adapters
+        self._adapters, self._room = adapters, room
         self._outputs: deque[Any] = deque()  # vLLM's, of the steps in flight
         self._producing: deque[np.ndarray] = deque()  # rows that get a token, by step in flight
         self._told: dict[str, dict[str, Any]] = {}  # by id of a request that ended with the output at hand
@@ -69,7 +69,7 @@ class Planner:
         config = load_config(scheduler.vllm_config.additional_config, environ)
         engine.refuse_unplannable(scheduler.vllm_config, scheduler.kv_cache_config)
         running, step_tokens = engine.step_room(scheduler)
-        policy, card = _fitted(config.build_policy(), running, step_tokens), config.build_card()
+        policy, card = fitted(config.build_policy(), running, step_tokens), config.build_card()
         sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": step_tokens}
         for line in engine.ignored(scheduler):
             logger.warning("Niyama: %s", line)
@@ -81,7 +81,7 @@ class Planner:
             "Niyama: policy %s, latency model %s (%s), %d blocks of KV, up to %d requests; steps of up to %d tokens",
             policy.name, card.name, card.hardware, sizes["kv_tokens"] // sizes["block_tokens"], running, step_tokens,
         )  # fmt: skip
-        return cls(config, host, metrics, log, now, Adapters(scheduler))
+        return cls(config, host, metrics, log, now, Adapters(scheduler), Room(running, step_tokens))
 
     def arrived(self, scheduler: Any, request: Any, monotonic_s: float, wall_s: float) -> None:
         """A new request: what it is promised, and its row."""
@@ -148,6 +148,7 @@ class Planner:
         began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
         timing = Timing(self._begin_s, began_s, ended_s, last.prefill_tokens if last else 0, self.clock.scale)
         self._let_in(scheduler)
+        self._room.tell(scheduler, self.mirror)
         orders = self._without_idle_adapters(self.mirror.plan(timing, scheduler.running))
         for request in orders.dropped:
             engine.preempt(scheduler, request, monotonic_s)
@@ -161,6 +162,7 @@ class Planner:
 
     def _refuse_to_stall(self, orders: Orders) -> None:
         idle = not orders.plan.rows and not orders.running and not self.clock.flying
+        idle &= self.mirror.host.scheduler.count[SLOTS] > 0  # else vLLM is paused, or requests of no plan have them all
         self._empty_plans = self._empty_plans + 1 if idle else 0
         if self._empty_plans > STALLED_AFTER and self._plannable() > 0:
             raise RuntimeError(f"{self.mirror.host.policy.name} plans nothing although requests wait and none runs")
@@ -168,9 +170,11 @@ class Planner:
     def _plannable(self) -> int:
         return int(self.mirror.host.scheduler.count[QUEUED]) - len(self.mirror.passed_over)
 
-    def granted(self, orders: Orders, output: Any) -> None:
+    def granted(self, scheduler: Any, orders: Orders, output: Any) -> None:
         """vLLM has scheduled the step: what it granted, and when that will be done."""
-        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, partial(self._must_wait, orders))
+        must_wait = partial(self._must_wait, orders)
+        self._room.note(scheduler, self.mirror, orders, output, must_wait)
+        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, must_wait)
         predicted_s = self.mirror.predicted_s(orders.plan, granted)
         step = Step(
             self._scheduled_s, self._begin_s, predicted_s, self.clock.scale, granted.prefill_tokens, granted.decodes
@@ -274,21 +278,3 @@ class Planner:
     def close(self) -> None:
         """Write out the decision log. Raises nothing."""
         self._log.close()
-
-
-def _fitted(policy: Policy, running: int, step_tokens: int) -> Policy:
-    """The policy within what the engine can do at most."""
-    chunk, beside = policy.max_chunk_tokens, step_tokens - running
-    if beside < chunk:
-        logger.warning(
-            "Niyama: beside %d decodes chunks are at most %d tokens and not the policy's %d; for those, "
-            "--max-num-batched-tokens %d",
-            running, beside, chunk, chunk + running,
-        )  # fmt: skip
-    chunk = min(chunk, step_tokens)
-    return replace(
-        policy,
-        max_running=min(policy.max_running, running),
-        max_chunk_tokens=chunk,
-        min_chunk_tokens=min(policy.min_chunk_tokens, chunk),
-    )

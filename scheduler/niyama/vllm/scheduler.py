@@ -56,7 +56,7 @@ class _Niyama:
             self._guarded(lambda planner: self.imposed.withdraw())
         if not held:
             self._guarded(lambda planner: engine.note_saturation(self))
-        self._guarded(lambda planner: planner.granted(orders, output))
+        self._guarded(lambda planner: planner.granted(self, orders, output))
         return output
 
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,100 @@
+"""Room for requests that hold no KV yet: how many more there may be, and whom vLLM had no room for.
+
+The kernel counts what its own plans hold. vLLM knows more: a pause, requests that no plan knows, cached blocks that are
+free until a hit takes them. Where it admits fewer than planned the kernel is told, or it would keep the step for those
+that are refused again and again, and nobody else would run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vllm.logger import init_logger
+
+from niyama import Policy
+from niyama.turn import NO_ROOM, SIZED, SLOTTED
+from niyama.vllm import engine
+
+if TYPE_CHECKING:
+    from niyama.vllm.mirror import Mirror
+    from niyama.vllm.records import Live, Orders
+
+logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
+
+
+class Room:
+    """What the kernel was told of it. most: requests that may run at a time; step_tokens: of a step."""
+
+    def __init__(self, most: int, step_tokens: int) -> None:
+        self._most = self._told = most
+        self._step_tokens = step_tokens
+        self._refused: tuple[Live, int] | None = None  # and how many blocks there were for it
+
+    def tell(self, scheduler: Any, mirror: Mirror) -> None:
+        """Before a plan: report how many may hold KV, and who is not to be planned as there is still no room."""
+        slots = 0 if scheduler.pause_state else max(0, self._most - mirror.outside.slots())
+        if slots != self._told:
+            self._told = slots
+            mirror.host.report(SLOTTED, 0, slots)
+        if self._refused is not None:
+            live, blocks = self._refused
+            waits = mirror.by_row.get(live.row) is live and not live.held
+            if waits and any(mirror.running) and blocks_for(scheduler, live.request) <= blocks:
+                mirror.host.report(NO_ROOM, live.row)
+            else:
+                self._refused = None
+
+    def note(
+        self, scheduler: Any, mirror: Mirror, orders: Orders, output: Any, must_wait: Callable[[Any], bool]
+    ) -> None:
+        """After a step, before its grants are reported: whom did vLLM stop at, of those that it was to admit?
+
+        Where it preempts, it admits nobody, and where requests of no plan used up the step, it looked at nobody.
+        """
+        scheduled = output.num_scheduled_tokens
+        left = min(orders.budget_tokens, self._step_tokens) - output.total_num_scheduled_tokens
+        if not orders.waiting or output.preempted_req_ids or left <= 0:
+            return
+        for request in orders.waiting:
+            if request.request_id in scheduled or must_wait(request):
+                continue
+            live = mirror.lives[request.request_id]
+            self._refused = live, blocks_for(scheduler, request)
+            tokens = max(1, request.num_tokens - engine.cached_prefix_tokens(scheduler, request))
+            if tokens != mirror.host.table.target_tokens[live.row]:
+                mirror.host.report(SIZED, live.row, tokens)
+            return
+
+
+def blocks_for(scheduler: Any, request: Any) -> int:
+    """Blocks of KV that the waiting request could have: the free ones, and those that others hold of its prefix.
+
+    It cannot be admitted before there are more than when it was refused. A cached block that nobody holds is one of the
+    free ones, so that to find it there gains nothing.
+    """
+    manager = scheduler.kv_cache_manager
+    free = manager.block_pool.get_num_free_blocks()
+    if not manager.enable_caching:
+        return free
+    groups = manager.get_computed_blocks(request)[0].blocks
+    return free + sum(block.ref_cnt > 0 and not block.is_null for group in groups for block in group)
+
+
+def fitted(policy: Policy, running: int, step_tokens: int) -> Policy:
+    """The policy within what the engine can do at most."""
+    chunk, beside = policy.max_chunk_tokens, step_tokens - running
+    if beside < chunk:
+        logger.warning(
+            "Niyama: beside %d decodes chunks are at most %d tokens and not the policy's %d; for those, "
+            "--max-num-batched-tokens %d",
+            running, beside, chunk, chunk + running,
+        )  # fmt: skip
+    chunk = min(chunk, step_tokens)
+    return replace(
+        policy,
+        max_running=min(policy.max_running, running),
+        max_chunk_tokens=chunk,
+        min_chunk_tokens=min(policy.min_chunk_tokens, chunk),
+    )
