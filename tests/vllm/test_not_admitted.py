@@ -15,6 +15,7 @@ from vllm.v1.request import RequestStatus
 
 from artifact.servers.model_files import model_folder
 from niyama.vllm.admission import Adapters, must_wait
+from niyama.vllm.qos import CLASS
 
 pytestmark = pytest.mark.engine
 COMPILING = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
@@ -26,6 +27,14 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     model_dir = model_folder("llama3-8b", tmp_path_factory.mktemp("models"))
     with driven(model_dir, request.param, max_num_batched_tokens=1024, max_num_seqs=64) as one:
         yield one
+
+
+@pytest.fixture
+def one_adapter(engine: Driven, monkeypatch: pytest.MonkeyPatch) -> tuple[LoRARequest, LoRARequest]:
+    """Two adapters, of which one may run at a time."""
+    monkeypatch.setattr(engine.scheduler, "lora_config", SimpleNamespace(max_loras=1))
+    monkeypatch.setattr(engine.scheduler.planner, "_adapters", Adapters(engine.scheduler))
+    return LoRARequest("a1", 1, "nowhere"), LoRARequest("a2", 2, "nowhere")
 
 
 def ends_well(engine: Driven) -> None:
@@ -110,19 +119,15 @@ def test_a_request_waits_for_its_grammar_alone(grammar: object, waits: bool) -> 
     assert must_wait(request) is waits
 
 
-def test_adapters_beyond_those_that_may_run_do_not_block(engine: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_beyond_those_that_may_run_do_not_block(engine: Driven, one_adapter: tuple) -> None:
     """One adapter at a time: requests of others wait, the base model's do not, and all are served in the end."""
-    config = SimpleNamespace(max_loras=1)
-    monkeypatch.setattr(engine.scheduler, "lora_config", config)
-    monkeypatch.setattr(engine.scheduler.planner, "_adapters", Adapters(engine.scheduler))
-    adapters = [LoRARequest(f"a{i}", i, "nowhere") for i in (1, 2)]
-    engine.add("first", 50, 60, lora_request=adapters[0])
+    engine.add("first", 50, 60, lora_request=one_adapter[0])
     for _ in range(3):
         engine.step()
-    engine.add("other", 6000, 3, lora_request=adapters[1])
+    engine.add("other", 6000, 3, lora_request=one_adapter[1])
     for i in range(6):
         engine.add(f"base-{i}", 900, 2)
-    engine.add("same", 200, 2, lora_request=adapters[0])
+    engine.add("same", 200, 2, lora_request=one_adapter[0])
     while not all(engine.tokens[name] for name in ("same", *(f"base-{i}" for i in range(6)))):
         engine.step()
         assert len(engine.tokens["first"]) < 60 and not engine.tokens["other"]
@@ -130,18 +135,45 @@ def test_adapters_beyond_those_that_may_run_do_not_block(engine: Driven, monkeyp
     assert len(engine.tokens["other"]) == 3
 
 
-def test_a_started_prompt_that_is_passed_over_keeps_its_adapter_s_place(
-    engine: Driven, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_started_prompt_that_is_passed_over_keeps_its_adapter_s_place(engine: Driven, one_adapter: tuple) -> None:
     """vLLM counts the adapters of the step alone; two of them in the next one would end the engine."""
-    monkeypatch.setattr(engine.scheduler, "lora_config", SimpleNamespace(max_loras=1))
-    monkeypatch.setattr(engine.scheduler.planner, "_adapters", Adapters(engine.scheduler))
     for i in range(12):
         adapter = LoRARequest(f"a{i % 3}", i % 3 + 1, "nowhere")
         engine.add(f"mixed-{'abc'[i % 3]}-{i}", 2500 if i % 2 else 60, 4, lora_request=adapter)
         engine.step()
         if i == 6:
             engine.reset()
+    ends_well(engine)
+
+
+def test_streaming_input_takes_no_adapter_s_place_from_a_started_prompt(engine: Driven, one_adapter: tuple) -> None:
+    """Two adapters in the step after would end the engine: the prompt has begun, another has its turn in this one."""
+    engine.add("lax", 3000, 2, lora_request=one_adapter[0], extra_args={CLASS: "Q3"})
+    engine.step()
+    engine.add("urgent", 3000, 2, extra_args={CLASS: "Q1"})
+    engine.add("stream", 30, 20, resumable=True, lora_request=one_adapter[1])
+    while engine.scheduler.requests.keys() - {"stream"}:
+        engine.step()
+    while len(engine.tokens["stream"]) < 20:
+        engine.step()
+    engine.add("after", 30, 2, lora_request=one_adapter[0])  # an idle stream's adapter has no place
+    while "after" not in engine.finished:
+        engine.step()
+    engine.add_piece("stream", 1, 1, last=True)
+    ends_well(engine)
+
+
+def test_a_prompt_whose_adapter_s_place_a_stream_has_blocks_nobody(engine: Driven, one_adapter: tuple) -> None:
+    engine.add("stream", 30, 60, resumable=True, lora_request=one_adapter[1])
+    for _ in range(3):
+        engine.step()
+    engine.add("blocked", 5000, 2, lora_request=one_adapter[0], extra_args={CLASS: "Q1"})
+    engine.add("free", 900, 2, extra_args={CLASS: "Q3"})
+    for _ in range(6):
+        engine.step()
+    assert engine.tokens["free"] and not engine.tokens["blocked"] and len(engine.tokens["stream"]) < 60
+    assert not engine.scheduler.requests["blocked"].num_computed_tokens
+    engine.add_piece("stream", 1, 1, last=True)
     ends_well(engine)
 
 

@@ -10,7 +10,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 if TYPE_CHECKING:
-    from niyama.vllm.records import Live
+    from niyama.vllm.records import Live, Orders
 
 
 def must_wait(request: Request) -> bool:
@@ -58,6 +58,18 @@ class Adapters:
             return False
         self._in_use.add(adapter_of(request))
         return True
+
+    def offered(self, orders: Orders) -> Orders:
+        """Leave out whose adapter would be one too many beside those of the running requests.
+
+        vLLM counts the adapters of the step alone, and a prompt that is passed over in it goes on in a later one.
+        """
+        if not self.most:
+            return orders
+        self.start_from(orders.running)
+        waiting = [request for request in orders.waiting if self.take(request)]
+        beside = [request for request in orders.beside if not must_wait(request) and self.take(request)]
+        return orders._replace(waiting=waiting, beside=beside)
 
     def worth_asking(self, blocked: Blocked) -> list[Live]:
         """Those of the blocked whose adapters may run, in order of arrival while there is a place for any adapter."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from vllm.v1.request import RequestStatus
 
 if TYPE_CHECKING:
     from niyama.vllm.records import Orders
@@ -30,6 +32,10 @@ class Outside:
     def discard(self, request: Any) -> None:
         """It has ended, if it was one of these."""
         self._requests.pop(request.request_id, None)
+
+    def running(self) -> Iterator[Any]:
+        """Those that vLLM runs."""
+        return (r for r, _ in self._requests.values() if r.status == RequestStatus.RUNNING)
 
     def slots(self) -> int:
         """How many hold KV: they run, wait for more of their input, or have just got it and go on before others."""

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,9 @@ class Planner:
 
     def _take_adapters(self) -> None:
         """Note whose places are taken: requests hold KV, or the kernel may plan them and has not relegated them."""
-        self._adapters.start_with(self.mirror.adapters)
+        if self._adapters.most:
+            outside = map(admission.adapter_of, self.mirror.outside.running())
+            self._adapters.start_with(chain(self.mirror.adapters, outside))
 
     def _let_in(self, scheduler: Any) -> None:
         """Tell the kernel of the requests that vLLM would admit now; others would block those behind them."""
@@ -119,13 +122,6 @@ class Planner:
         self.mirror.ready(live, engine.cached_prefix_tokens(scheduler, request))
         due_s = live.arrival_s + served.deadline_slo_s if served.interactive else math.inf
         self._times.arrived(live.row, due_s, served.tbt_s)
-
-    def _without_idle_adapters(self, orders: Orders) -> Orders:
-        """Leave out whose adapter would be one too many beside those of the running requests."""
-        if not self._adapters.most:
-            return orders
-        self._adapters.start_from(orders.running)
-        return orders._replace(waiting=[request for request in orders.waiting if self._adapters.take(request)])
 
     def _must_wait(self, orders: Orders, request: Any) -> bool:
         """Whether the request, planned and not admitted, had better not be planned again at once."""
@@ -149,7 +145,7 @@ class Planner:
         timing = Timing(self._begin_s, began_s, ended_s, last.prefill_tokens if last else 0, self.clock.scale)
         self._let_in(scheduler)
         self._room.tell(scheduler, self.mirror)
-        orders = self._without_idle_adapters(self.mirror.plan(timing, scheduler.running))
+        orders = self._adapters.offered(self.mirror.plan(timing, scheduler.running))
         for request in orders.dropped:
             engine.preempt(scheduler, request, monotonic_s)
         relegated, restored = self.mirror.newly_relegated(orders.plan)
