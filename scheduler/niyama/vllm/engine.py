@@ -8,7 +8,7 @@ the budget, and a cap per request. Nothing of vLLM is copied or replaced, and al
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
@@ -133,14 +133,15 @@ def prefills_held(scheduler: Scheduler, throttle: bool) -> bool:
     return any(not request.is_prefill_chunk for request in scheduler.running)
 
 
-def note_saturation(scheduler: Scheduler) -> None:
+def note_saturation(scheduler: Scheduler, not_offered: Iterable[Request]) -> None:
     """Tell vLLM whether prompts were left waiting by a step that held none back: then it holds none back either.
 
-    It looks for itself while the plan's windows stand in for its queues, and sees none.
+    It looks for itself while the plan's windows stand in for its queues, and sees none. not_offered: waiting requests
+    that it would have passed over.
     """
     if hasattr(scheduler, "prefill_capacity_bound"):
         waiting = sum(len(getattr(scheduler, name)) for name in queues(scheduler))
-        deferred = getattr(scheduler, "deferred_waiting", ())  # 0.26 has none
+        deferred = {*getattr(scheduler, "deferred_waiting", ()), *not_offered}  # 0.26 has none
         scheduler.prefill_capacity_bound = waiting > len(deferred)
 
 

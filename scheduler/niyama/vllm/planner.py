@@ -163,6 +163,11 @@ class Planner:
         if self._empty_plans > STALLED_AFTER and self._plannable() > 0:
             raise RuntimeError(f"{self.mirror.host.policy.name} plans nothing although requests wait and none runs")
 
+    def not_offered(self) -> list[Any]:
+        """Waiting requests that vLLM would have passed over, and was not shown in the step just scheduled."""
+        lives = chain(self.mirror.not_yet.values(), self.mirror.passed_over.values())
+        return [*(live.request for live in lives), *self._adapters.left_out]
+
     def _plannable(self) -> int:
         return int(self.mirror.host.scheduler.count[QUEUED]) - len(self.mirror.passed_over)
 

@@ -54,9 +54,9 @@ class _Niyama:
             if self.planner is None:  # an error of ours on the way
                 self.imposed.lift()
             self._guarded(lambda planner: self.imposed.withdraw())
-        if not held:
-            self._guarded(lambda planner: engine.note_saturation(self))
         self._guarded(lambda planner: planner.granted(self, orders, output))
+        if not held:
+            self._guarded(lambda planner: engine.note_saturation(self, planner.not_offered()))
         return output
 
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
