@@ -107,6 +107,25 @@ def test_slots_that_streaming_inputs_hold_are_not_planned(model_dir: Path, sched
     assert replay(path).divergence is None and events(path, SLOTTED)
 
 
+def test_kv_that_streaming_inputs_hold_stops_nobody_who_has_begun(model_dir: Path, scheduler: str) -> None:
+    """An idle stream holds 190 of 500 blocks, of which the kernel knows nothing."""
+    with driven(model_dir, scheduler, kv_blocks=500, niyama={"policy": "sarathi-edf"}, **STEPS) as engine:
+        engine.add("stream", 3000, 1, resumable=True)
+        while not engine.tokens["stream"]:
+            engine.step()
+        begun = start(engine, "begun", "Q3", 2500)
+        add(engine, "refused", "Q2", 5000, 2)
+        before = engine.steps
+        while begun.num_computed_tokens < 2500:
+            engine.step()
+            assert engine.steps - before < 15
+        for _ in range(10):  # alone beside the stream it is tried again and again, and fits when that has ended
+            engine.step()
+        assert set(engine.scheduler.requests) == {"stream", "refused"} and not engine.tokens["refused"]
+        engine.add_piece("stream", 1, 1, last=True)
+        ends_well(engine)
+
+
 def test_waiting_for_nothing_but_slots_of_streams_switches_nothing_off(model_dir: Path, scheduler: str) -> None:
     with driven(model_dir, scheduler, max_num_seqs=1, **STEPS) as engine:
         engine.add("stream", 30, 1, resumable=True)
