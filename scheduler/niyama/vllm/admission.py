@@ -36,7 +36,7 @@ class Adapters:
         config = scheduler.lora_config
         self.most = config.max_loras if config else 0
         self._in_use: set[int] = set()
-        self.left_out: list[Request] = []  # of those that no plan knows, in the step that was last offered
+        self.left_out: list[str] = []  # ids, of those that no plan knows, in the step that was last offered
 
     def start_from(self, requests: Iterable[Request]) -> None:
         """These are the requests whose adapters are taken."""
@@ -70,7 +70,7 @@ class Adapters:
         self.start_from(orders.running)
         waiting = [request for request in orders.waiting if self.take(request)]
         beside = [request for request in orders.beside if not must_wait(request) and self.take(request)]
-        self.left_out = [r for r in orders.beside if r not in beside]
+        self.left_out = [r.request_id for r in orders.beside if r not in beside]
         return orders._replace(waiting=waiting, beside=beside)
 
     def worth_asking(self, blocked: Blocked) -> list[Live]:

@@ -8,7 +8,7 @@ the budget, and a cap per request. Nothing of vLLM is copied or replaced, and al
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
@@ -133,16 +133,20 @@ def prefills_held(scheduler: Scheduler, throttle: bool) -> bool:
     return any(not request.is_prefill_chunk for request in scheduler.running)
 
 
-def note_saturation(scheduler: Scheduler, not_offered: Iterable[Request]) -> None:
+def note_saturation(scheduler: Scheduler, not_offered: Sequence[Collection[str]]) -> None:
     """Tell vLLM whether prompts were left waiting by a step that held none back: then it holds none back either.
 
-    It looks for itself while the plan's windows stand in for its queues, and sees none. not_offered: waiting requests
-    that it would have passed over.
+    It looks for itself while the plan's windows stand in for its queues, and sees none. not_offered: ids of waiting
+    requests that it would have passed over.
     """
     if hasattr(scheduler, "prefill_capacity_bound"):
         waiting = sum(len(getattr(scheduler, name)) for name in queues(scheduler))
-        deferred = {*getattr(scheduler, "deferred_waiting", ()), *not_offered}  # 0.26 has none
-        scheduler.prefill_capacity_bound = waiting > len(deferred)
+        deferred = getattr(scheduler, "deferred_waiting", ())  # 0.26 has none
+        sizes = [len(deferred), *map(len, not_offered)]
+        bound = waiting > sum(sizes)
+        if max(sizes) < waiting <= sum(sizes):  # only then does it matter who is counted twice
+            bound = waiting > len({request.request_id for request in deferred}.union(*not_offered))
+        scheduler.prefill_capacity_bound = bound
 
 
 def queues(scheduler: Scheduler) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -163,10 +163,9 @@ class Planner:
         if self._empty_plans > STALLED_AFTER and self._plannable() > 0:
             raise RuntimeError(f"{self.mirror.host.policy.name} plans nothing although requests wait and none runs")
 
-    def not_offered(self) -> list[Any]:
-        """Waiting requests that vLLM would have passed over, and was not shown in the step just scheduled."""
-        lives = chain(self.mirror.not_yet.values(), self.mirror.passed_over.values())
-        return [*(live.request for live in lives), *self._adapters.left_out]
+    def not_offered(self) -> Sequence[Collection[str]]:
+        """Ids of waiting requests that vLLM would have passed over, and was not shown in the step just scheduled."""
+        return self.mirror.not_yet, self.mirror.passed_over, self._adapters.left_out
 
     def _plannable(self) -> int:
         return int(self.mirror.host.scheduler.count[QUEUED]) - len(self.mirror.passed_over)
