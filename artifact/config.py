@@ -128,6 +128,8 @@ def explain(error: ValidationError, what: str) -> ConfigError:
     where = ".".join(str(part) for part in first["loc"]) or what
     if first["type"] == "extra_forbidden":
         text = f"{what}: {where} is not a known field; remove it or correct its name"
+    elif first["type"] == "missing":
+        text = f"{what}: {where} is missing"
     elif not first["loc"]:
         text = f"{what}: {first['msg'].removeprefix('Value error, ')}"
     else:

@@ -1,7 +1,8 @@
 """How long a run of the pipeline takes: said before it starts, and what is left of it after every step.
 
-The minutes of each table stand in claims.yaml, measured on two cores; a step's share of them is its weight. Real
-servers take the time of their starts and loads. Another configuration than the paper's has no minutes, only steps.
+The minutes of each table stand in artifact/claims/common.yaml, measured on two cores; a step's share of them is its
+weight. Real servers take the time of their starts and loads. Another configuration than the paper's has no minutes,
+only steps.
 """
 
 from __future__ import annotations

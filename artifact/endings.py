@@ -25,8 +25,8 @@ INCOMPLETE_MANIFEST = "tables/manifest-incomplete.json"
 def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float) -> None:
     """Forget what this run is to make again; say how long it takes, and then how far it is.
 
-    costs_known: whether the minutes in claims.yaml are of this configuration. server_life_s: what a system of real
-    servers takes.
+    costs_known: whether the minutes in artifact/claims/common.yaml are of this configuration. server_life_s: what a
+    system of real servers takes.
     """
     from snakemake.logging import logger
 
@@ -39,7 +39,7 @@ def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float)
     _remove_stale(workflow.dag, results)
     seconds = costs.planned_s(workflow.dag, minutes, server_life_s)
     takes = f"about {in_words(sum(seconds.values()))} on two cores that do nothing else" if minutes else ""
-    takes = takes or "how long is not known for this configuration (the paper's is: see artifact/claims.yaml)"
+    takes = takes or "how long is not known for this configuration (the paper's is: see artifact/claims/common.yaml)"
     print(f"{len(seconds)} steps: {takes}; interrupted, it goes on where it stopped", file=sys.stderr, flush=True)
     logger.addHandler(costs.Steps(seconds, whole=bool(minutes)))
 

@@ -153,7 +153,7 @@ def _claims(results_dir: Path) -> str:
     verdicts, broken = verify(results_dir, load_claims())
     html = paragraph(
         f"{counts_text(verdicts)}. Measured: mean over seeds [95 % interval]; it decides. ✗: another case in which the "
-        "claim would fail. What does not reproduce stays listed, with the likely reason."
+        "claim would fail. XFAIL: it is expected to fail, for the likely reason given."
     )
     html += "".join(paragraph(f"BROKEN {text}") for text in broken.values())
     return html + table(claims_table(verdicts).drop(columns=["printed in", "cost"]))

@@ -1,4 +1,4 @@
-"""What a claim is: `claims.yaml` as strict models. `python -m artifact verify` checks every one of them.
+"""What a claim is, as strict models. `python -m artifact verify` checks every one of those in artifact/claims/.
 
 A claim says how its number is computed from a results table (Measure), and what is expected and where that is printed
 (Expected); a table, what makes it and what that costs (Source). Nothing in it is executed: a measure is filters, a
@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from artifact.config import ConfigError, Strict, explain, read_yaml
+from artifact.config import ConfigError, Strict
+from artifact.verdicts.families import Row, Text, parse, read_claims, read_common
 from figures import paper
 
-CLAIMS = Path(__file__).parents[1] / "claims.yaml"
-Text = Annotated[str, Field(min_length=1)]
+CLAIMS = Path(__file__).parents[1] / "claims"
 Scalar = str | int | float | bool
 Filters = dict[str, Scalar | list[Scalar]]
 #: Units of numbers that belong to one machine: they say something only beside the same model on the same GPUs.
@@ -82,7 +82,7 @@ class Printed(Strict):
                 found = found.get(name) if isinstance(found, dict) else None
         if isinstance(found, bool) or not isinstance(found, int | float):
             name = f"in: {self.part}, row: {self.row}, number: {self.number}"
-            raise ConfigError(f"claims: {name} names {len(rows)} rows of paper_values.yaml, no number; name one")
+            raise ConfigError(f"{name} names {len(rows)} rows of paper_values.yaml, no number; name one")
         doubt = ", label uncertain" if self.number in rows[0].get("uncertain", ()) else ""
         return float(found), f"{rows[0].get('where', self.part)}{doubt}"
 
@@ -126,10 +126,10 @@ class Source(Strict):
 
     target: Text = Field(description="what to run: of `snakemake --cores all`, or of make")
     path: Text | None = Field(default=None, description="under results, where that is not tables/NAME.parquet")
-    human_min: Annotated[float, Field(ge=0)]
+    human_min: Annotated[float, Field(ge=0)] = 1.0
     compute_min: Annotated[float, Field(ge=0)] = Field(description="minutes on two cores")
     gpu_h: Annotated[float, Field(ge=0)] = 0.0
-    disk_mb: Annotated[float, Field(ge=0)]
+    disk_mb: Annotated[float, Field(ge=0)] = 1.0
 
     @property
     def command(self) -> str:
@@ -153,7 +153,7 @@ class Claim(Strict):
         default=None, description="the paper's configuration (its Table 1) that the latency model has to be of"
     )
     also: dict[str, Filters] = Field(default={}, description="other cases to show beside it: title -> filters replaced")
-    known: Text | None = Field(default=None, description="it does not reproduce, for this likely reason")
+    xfail: Text | None = Field(default=None, description="expected to fail, for this likely reason")
 
     @model_validator(mode="after")
     def _names_its_hardware(self) -> Claim:
@@ -169,47 +169,55 @@ class Claim(Strict):
 
 
 class Claims(Strict):
-    """The file."""
+    """All of them, and where their numbers are from."""
 
     tables: dict[str, Source] = Field(description="those that claims are read from, by name")
     claims: list[Claim] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _has_each_id_once(self) -> Claims:
-        ids = [claim.id for claim in self.claims]
-        twice = sorted({name for name in ids if ids.count(name) > 1})
-        if twice:
-            raise ValueError(f"id {twice[0]!r} is used twice; rename one")
-        return self
-
-    @model_validator(mode="after")
-    def _says_what_makes_each_table(self) -> Claims:
-        used = {claim.measure.table for claim in self.claims}
-        if used != set(self.tables):
-            name = min(used ^ set(self.tables))
-            raise ValueError(f"table {name!r} is in `tables` or in a claim, and not in both; list what claims use")
-        return self
-
 
 def load_claims(path: Path = CLAIMS) -> Claims:
-    """A file of claims, in its order. ConfigError on the first problem, named by its claim."""
-    raw = read_yaml(path)
-    if not isinstance(raw, dict) or not isinstance(raw.get("claims"), list):
-        raise ConfigError(f"{path}: must have a list `claims`")
-    for row in raw["claims"]:
-        _parse(Claim, row, f"{path} claim {row.get('id', '?') if isinstance(row, dict) else row!r}")
-    return _parse(Claims, raw, str(path))
+    """The claims of a file, or of a folder's files by name. ConfigError on the first problem: file, claim and field."""
+    tables, rows = read_claims(path)
+    claims = [parse(Claim, fields, what) for what, fields in rows]
+    for (what, _), claim in zip(rows, claims, strict=True):
+        _refuse_unprinted(claim.expected, what)
+        if claim.measure.table not in tables:
+            raise ConfigError(f"{what}: measure.table is {claim.measure.table!r}; `tables` must say what makes it")
+    _refuse_twice(rows)
+    used = {claim.measure.table for claim in claims}
+    shared = set() if path.is_dir() else set(read_common(path).tables)  # one file need not use all
+    if unused := sorted(set(tables) - used - shared):
+        raise ConfigError(f"{path}: tables has {unused[0]!r}, and no claim is read from it; remove it")
+    sources = {name: _source(name, fields, path) for name, fields in tables.items() if name in used}
+    return Claims(tables=sources, claims=claims)
 
 
 def table_minutes(path: Path = CLAIMS) -> dict[str, float]:
     """Minutes on two cores that each table takes, by its name, where a target of Snakemake makes just that."""
-    sources = (read_yaml(path) or {})["tables"]
-    plain = {name: source for name, source in sources.items() if source["target"] == f"results/tables/{name}.parquet"}
-    return {name: float(source["compute_min"]) for name, source in plain.items()}
+    sources = {name: _source(name, fields, path) for name, fields in read_common(path).tables.items()}
+    return {name: source.compute_min for name, source in sources.items() if source.target == _target(name)}
 
 
-def _parse(model: type[Strict], row: Any, what: str) -> Any:
-    try:
-        return model.model_validate(row)
-    except ValidationError as error:
-        raise explain(error, what) from None
+def _source(name: str, fields: dict[str, Any], path: Path) -> Source:
+    return parse(Source, {"target": _target(name), **fields}, f"{path} tables.{name}")
+
+
+def _target(table: str) -> str:
+    return f"results/tables/{table}.parquet"
+
+
+def _refuse_unprinted(expected: Expected, what: str) -> None:
+    for name in ("of", "against", "low", "high"):
+        if (printed := getattr(expected, name)) is not None:
+            try:
+                printed.look_up()
+            except ConfigError as error:
+                raise ConfigError(f"{what}: expected.{name}: {error}") from None
+
+
+def _refuse_twice(rows: list[Row]) -> None:
+    seen: dict[str, str] = {}
+    for what, fields in rows:
+        if fields["id"] in seen:
+            raise ConfigError(f"{what}: id {fields['id']!r} is used twice (also {seen[fields['id']]}); rename one")
+        seen[fields["id"]] = what

@@ -19,7 +19,7 @@ def add_commands(verb: Verb) -> None:
     """Add both to the command line."""
     check = verb("verify", check_claims)
     check.add_argument("--results", type=Path, default=Path("results"), help="folder of results (default results)")
-    check.add_argument("--claims", type=Path, default=CLAIMS, help="file of claims (default artifact/claims.yaml)")
+    check.add_argument("--claims", type=Path, default=CLAIMS, help="file or folder of claims (default artifact/claims)")
     check.add_argument("--json", type=Path, help="file for everything, as JSON")
     check.add_argument("--markdown", type=Path, help="file for the table, as Markdown")
     check.add_argument(
@@ -32,7 +32,7 @@ def add_commands(verb: Verb) -> None:
 
 
 def check_claims(options: argparse.Namespace) -> int:
-    """Print the table and write it; 1 when a claim fails that is not known to, 2 when results are broken."""
+    """Print the table and write it; 1 when a claim fails that is not expected to, 2 when results are broken."""
     verdicts, broken = verify(options.results, load_claims(options.claims))
     if options.json is not None:
         write_text(options.json, words.json_text(verdicts, broken))

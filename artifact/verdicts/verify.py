@@ -1,4 +1,4 @@
-"""Whether the paper's claims come out: every claim of `claims.yaml` computed from results tables, with a verdict.
+"""Whether the paper's claims come out: every claim of `claims/` computed from results tables, with a verdict.
 
 A claim passes when its mean over seeds is what is expected. It is skipped when nothing in the results is about it, and
 says what to run; it is broken when the results are not what the pipeline wrote.
@@ -24,10 +24,12 @@ from niyama import load_card
 
 
 class Status(StrEnum):
-    """What came of a claim."""
+    """What came of a claim. XFAIL: it failed as expected; XPASS: it passed, and was expected to fail."""
 
     PASS = "PASS"
     FAIL = "FAIL"
+    XFAIL = "XFAIL"
+    XPASS = "XPASS"
     SKIPPED = "SKIPPED"
     BROKEN = "BROKEN"
 
@@ -70,8 +72,8 @@ class Verdict:
 
     @property
     def counts_against(self) -> bool:
-        """Whether it makes `verify` fail: broken, or failed without being known for it."""
-        return self.status == Status.BROKEN or (self.status == Status.FAIL and self.claim.known is None)
+        """Whether it makes `verify` fail. An XPASS does not: better numbers are no fault of the results."""
+        return self.status in (Status.BROKEN, Status.FAIL)
 
 
 @dataclass
@@ -100,12 +102,8 @@ class Verifier:
         except ResultError as error:
             return verdict(Status.BROKEN, str(error))
         also = tuple(_case(frame, claim, limits, title, filters) for title, filters in claim.also.items())
-        passed = limits.hold(measured)
-        if passed:
-            why = "listed as not reproducing, and does: take `known` out of claims.yaml" if claim.known else ""
-        else:
-            why = f"known: {claim.known}" if claim.known else ""
-        return verdict(Status.PASS if passed else Status.FAIL, why, measured, also)
+        status, why = _status(limits.hold(measured), claim.xfail)
+        return verdict(status, why, measured, also)
 
     def _frame(self, name: str) -> pd.DataFrame:
         """The table as a DataFrame with its provenance in `attrs`."""
@@ -121,6 +119,14 @@ def verify(results: Path, claims: Claims) -> tuple[list[Verdict], dict[str, str]
     """A verdict on every claim, and what is wrong with tables, by name. ResultError without a manifest."""
     verifier = Verifier(results, claims.tables)
     return [verifier.verdict(claim) for claim in claims.claims], verifier.broken
+
+
+def _status(passed: bool, xfail: str | None) -> tuple[Status, str]:
+    if xfail is None:
+        return (Status.PASS if passed else Status.FAIL), ""
+    if passed:
+        return Status.XPASS, f"it was expected to fail ({xfail}): take `xfail` off the claim"
+    return Status.XFAIL, xfail
 
 
 def bounds(claim: Claim) -> Bounds:

@@ -51,13 +51,6 @@ def expected_text(claim: Claim, bounds: Bounds) -> str:
     return f"{SIGNS[expected.direction]}{quantity(bounds.value, unit)}" + (f" {sign}{by}" if by else "")
 
 
-def status_text(verdict: Verdict) -> str:
-    """The verdict in a word or two."""
-    if verdict.claim.known is None:
-        return str(verdict.status)
-    return {Status.FAIL: "FAIL (known)", Status.PASS: "PASS (unexpected)"}.get(verdict.status, str(verdict.status))
-
-
 def case_text(case: Case, unit: str) -> str:
     """One of the other cases: its number, and a cross where it is not what is expected."""
     if case.measured is None:
@@ -67,7 +60,7 @@ def case_text(case: Case, unit: str) -> str:
 
 def counts_text(verdicts: Iterable[Verdict]) -> str:
     """How many of each."""
-    counts = Counter(status_text(verdict) for verdict in verdicts)
+    counts = Counter(str(verdict.status) for verdict in verdicts)
     return ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
 
 
@@ -88,12 +81,12 @@ def lines(
     )
     shown = []
     for v, number, wanted in texts:
-        shown.append(
-            f"{status_text(v):17s} {v.claim.id:{ids}s}  {number:{measured}s}  {wanted:{expected}s}  {v.claim.paper}"
-        )
-        shown += [f"{'':18s}{text}" for text in (why_text(v), *_cases(v)) if text]
+        shown.append(f"{v.status:8s} {v.claim.id:{ids}s}  {number:{measured}s}  {wanted:{expected}s}  {v.claim.paper}")
+        shown += [f"{'':9s}{text}" for text in (why_text(v), *_cases(v)) if text]
     shown += [f"BROKEN {text}" for text in broken.values()]
     shown += [f"NOTE {text}: {', '.join(names)}" for text, names in (notes or {}).items()]
+    unexpected = [v.claim.id for v in verdicts if v.status == Status.XPASS]
+    shown += [f"XPASS (expected to fail, and passes): {', '.join(unexpected)}"] if unexpected else []
     return [*shown, "", f"{len(verdicts)} claims: {counts_text(verdicts)}"]
 
 
@@ -113,7 +106,7 @@ def table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
                 "measured": measured_text(v.measured, v.claim.unit),
                 "expected": expected_text(v.claim, v.bounds),
                 "printed in": v.bounds.printed,
-                "verdict": status_text(v),
+                "verdict": str(v.status),
                 "why, and other cases": "; ".join([t for t in (why_text(v),) if t] + _cases(v)) or "–",
                 "from": _source(v),
                 "cost": _cost(v.source),
@@ -140,7 +133,8 @@ HEAD = """# Claims
 
 Measured: mean over seeds with its 95 % interval (Student's t; ratios and differences seed by seed, on the same
 workloads). A claim passes when the mean is what is expected. ✗: another case in which it is not. Costs are those of the
-whole table that a claim is read from. What does not reproduce stays listed, with the likely reason.
+whole table that a claim is read from. XFAIL: it is expected to fail, for the likely reason given; XPASS: it passes all
+the same.
 """
 
 
@@ -163,7 +157,7 @@ def _row(v: Verdict) -> dict[str, Any]:
         "paper": claim.paper,
         "statement": claim.statement,
         "status": str(v.status),
-        "known": claim.known,
+        "xfail": claim.xfail,
         "why": v.why or None,
         "unit": claim.unit,
         "measured": _numbers(v.measured),

@@ -170,9 +170,3 @@ def test_an_id_is_used_once(tmp_path):
     path = write_claims(tmp_path / "claims.yaml", claim(), claim())
     with pytest.raises(ConfigError, match="id 'one' is used twice"):
         load_claims(path)
-
-
-def test_a_table_is_made_by_something_and_used(tmp_path):
-    path = write_claims(tmp_path / "claims.yaml", claim(measure={"table": "other"}))
-    with pytest.raises(ConfigError, match="table 'other' is in `tables` or in a claim, and not in both"):
-        load_claims(path)

@@ -15,7 +15,7 @@ from artifact.manifest import write_manifest
 from artifact.tables import ResultError, write_table
 from artifact.verdicts.claims import Claim, Claims, load_claims
 from artifact.verdicts.verify import Status, bounds, verify
-from artifact.verdicts.words import lines, status_text
+from artifact.verdicts.words import lines
 
 REFERENCE = Path(__file__).parents[2] / "artifact" / "reference"
 
@@ -34,17 +34,19 @@ def verdicts(results: Path, *claims: Claim):
 
 
 def test_verdicts_and_what_counts_against(results):
-    passed, failed, known, unexpected = verdicts(
+    got = verdicts(
         results,
         SOUND,
         with_expected(0.1),
-        with_expected(0.1, known="too short a run"),
-        with_expected(1.0, known="too short a run"),
+        with_expected(0.1, xfail="too short a run"),
+        with_expected(1.0, xfail="too short a run"),
     )
-    assert [v.status for v in (passed, failed, known, unexpected)] == ["PASS", "FAIL", "FAIL", "PASS"]
-    assert [v.counts_against for v in (passed, failed, known, unexpected)] == [False, True, False, False]
-    assert known.why == "known: too short a run" and "take `known` out" in unexpected.why
-    assert status_text(known) == "FAIL (known)" and status_text(unexpected) == "PASS (unexpected)"
+    assert [v.status for v in got] == ["PASS", "FAIL", "XFAIL", "XPASS"]
+    assert [v.counts_against for v in got] == [False, True, False, False]
+    assert got[2].why == "too short a run" and "take `xfail` off" in got[3].why
+    said = lines(got, {})
+    assert said[-1] == "4 claims: 1 FAIL, 1 PASS, 1 XFAIL, 1 XPASS"
+    assert "XPASS (expected to fail, and passes): one" in said and "XPASS" not in "".join(lines(got[:3], {}))
 
 
 def test_other_cases_stand_beside_and_decide_nothing(results):
@@ -143,15 +145,15 @@ def test_a_manifest_lists_only_whole_tables(results):
         write_manifest(results, results / "tables" / "m.json", [results / "tables" / "runs.parquet"])
 
 
-def test_status_is_one_for_a_failure_that_nobody_knows(results, tmp_path):
-    for name, one, status in (("a", with_expected(0.1), 1), ("b", with_expected(0.1, known="why"), 0)):
+def test_status_is_one_for_a_failure_that_nobody_expects(results, tmp_path):
+    for name, one, status in (("a", with_expected(0.1), 1), ("b", with_expected(0.1, xfail="why"), 0)):
         path = write_claims(tmp_path / f"{name}.yaml", one)
         command = ["verify", "--results", str(results), "--claims", str(path)]
         assert main(command) == status and main([*command, "--report-only"]) == 0
 
 
 def test_files_are_the_same_bytes_every_time(results, tmp_path):
-    gone = with_expected(0.1, id="two", known="it is known", also={"at 3": {"load_qps": 3.0}})
+    gone = with_expected(0.1, id="two", xfail="it is known", also={"at 3": {"load_qps": 3.0}})
     path = write_claims(tmp_path / "claims.yaml", SOUND, gone)
     for name in ("a", "b"):
         files = ["--json", str(tmp_path / f"{name}.json"), "--markdown", str(tmp_path / f"{name}.md")]
@@ -160,8 +162,8 @@ def test_files_are_the_same_bytes_every_time(results, tmp_path):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     first, second = json.loads((tmp_path / "a.json").read_text())["claims"]
     assert first["status"] == "PASS" and first["measured"]["seeds"] == 3 and first["lowest"] is None
-    assert second["status"] == "FAIL" and second["known"] == "it is known" and second["also"][0]["case"] == "at 3"
-    assert "FAIL (known)" in (tmp_path / "a.md").read_text()
+    assert second["status"] == "XFAIL" and second["xfail"] == "it is known" and second["also"][0]["case"] == "at 3"
+    assert "XFAIL" in (tmp_path / "a.md").read_text()
 
 
 def test_the_committed_claims_are_valid_and_every_number_they_name_is_printed():
@@ -179,9 +181,7 @@ def test_the_committed_reference_is_whole_and_answers_its_claims():
     assert not broken and {"capacity", "summary", "cluster", "servers", "fidelity"} <= set(listed)
     for verdict in got:
         if verdict.claim.measure.table in listed:
-            assert verdict.status in (Status.PASS, Status.FAIL), f"{verdict.claim.id}: {verdict.why}"
-            assert not verdict.counts_against, verdict.claim.id
-            assert (verdict.status == Status.PASS) == (verdict.claim.known is None), verdict.claim.id
+            assert verdict.status in (Status.PASS, Status.XFAIL), f"{verdict.claim.id}: {verdict.why}"
             assert all(case.measured for case in verdict.also), verdict.also
         else:
             assert verdict.status == Status.SKIPPED and verdict.why, verdict.claim.id

@@ -28,7 +28,7 @@ rule claims:
     input:
         rules.manifest.output,
         rules.paper_manifest.output,
-        "artifact/claims.yaml",
+        CLAIMS,
         "figures/paper_values.yaml",
     output:
         markdown=report(
