@@ -23,21 +23,17 @@ Filters = dict[str, Scalar | list[Scalar]]
 ABSOLUTE_UNITS = ("QPS", "s", "ms", "tokens/s", "tokens", "GPUs")
 
 
-class Side(Strict):
-    """One of the two numbers that a measure is about."""
-
-    where: Filters = Field(default={}, description="rows, beside the measure's: column -> value, or a list")
-    column: Text | None = Field(default=None, description="column, where it is not the measure's")
-
-
 class Measure(Strict):
     """A number from one results table: a value per seed, from two sides where it is a comparison."""
 
     table: Text = Field(description="NAME of tables/NAME.parquet")
-    where: Filters = Field(default={}, description="rows; `trace` is met by its synthetic twin too")
+    where: Filters = Field(
+        default={}, description="rows of both: column -> value, or a list; `trace` is met by its synthetic twin too"
+    )
     column: Text = Field(description="column; a list in it holds a value per seed")
-    of: Side = Side()
-    against: Side | None = None
+    of: Filters = Field(default={}, description="further filters of the first")
+    against: Filters | None = Field(default=None, description="further filters of the second")
+    against_column: Text | None = Field(default=None, description="column of the second, where it is another")
     combine: Literal["value", "ratio", "difference", "fewer", "more"] = Field(
         default="value",
         description="value: of alone; ratio: of / against; difference: of - against; fewer: 1 - ratio; more: ratio - 1",
@@ -54,13 +50,15 @@ class Measure(Strict):
     def _is_complete(self) -> Measure:
         if (self.combine == "value") != (self.against is None):
             raise ValueError(f"combine is {self.combine!r}: give `against` with the others, and only then")
+        if self.against_column is not None and self.against is None:
+            raise ValueError("against_column is given without `against`")
         if (self.reduce == "holds_until") != (self.along is not None and self.limit is not None):
             raise ValueError(f"reduce is {self.reduce!r}: give `along` and `limit` with holds_until, and only then")
         return self
 
-    def filters(self, side: Side, override: Filters | None = None) -> Filters:
+    def filters(self, side: Filters, override: Filters | None = None) -> Filters:
         """The filters of one side. `override` replaces values of columns that the measure already filters by."""
-        merged = {**self.where, **side.where}
+        merged = {**self.where, **side}
         return merged | {column: value for column, value in (override or {}).items() if column in merged}
 
 
@@ -159,7 +157,7 @@ class Claim(Strict):
     def _names_its_hardware(self) -> Claim:
         measure = self.measure
         absolute = measure.combine in ("value", "difference") and self.unit in ABSOLUTE_UNITS
-        loads = "load_qps" in {*measure.where, *measure.of.where, *(measure.against or Side()).where}
+        loads = "load_qps" in {*measure.where, *measure.of, *(measure.against or {})}
         if (absolute or loads) and self.same_hardware_as is None:
             raise ValueError("absolute loads and times do not compare across hardware: give same_hardware_as")
         if self.same_hardware_as is not None and self.same_hardware_as not in paper.values()["configurations"]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from artifact.tables import ResultError
-from artifact.verdicts.claims import Claim, Filters, Measure, Side
+from artifact.verdicts.claims import Claim, Filters, Measure
 from figures.frames import estimate
 from figures.style import SYNTHETIC
 
@@ -62,7 +62,8 @@ def measure(frame: pd.DataFrame, claim: Claim, override: Filters | None = None) 
     chosen = [_rows(frame, claim, what.filters(side, override)) for side in sides]
     if any(rows["busy"].eq(True).any() for rows in chosen if "busy" in rows):
         raise NotMeasured("the machine was too busy: the load client itself was late, so measure again on a quiet one")
-    values = [_by_seed(rows, what, side) for rows, side in zip(chosen, sides, strict=True)]
+    columns = [what.column, what.against_column or what.column][: len(sides)]
+    values = [_by_seed(rows, what, column) for rows, column in zip(chosen, columns, strict=True)]
     seeds = _shared_seeds(values)
     pairs = [[by_seed.get(seed, by_seed.get(ONCE)) for by_seed in values] for seed in seeds]
     numbers = np.array([combine(what, *pair, *[None] * (2 - len(pair))) for pair in pairs]) * scale(claim)
@@ -97,9 +98,8 @@ def _rows(frame: pd.DataFrame, claim: Claim, filters: Filters) -> pd.DataFrame:
     return rows
 
 
-def _by_seed(rows: pd.DataFrame, what: Measure, side: Side) -> dict[Any, float]:
+def _by_seed(rows: pd.DataFrame, what: Measure, column: str) -> dict[Any, float]:
     """One value per seed; ONCE for one that holds whatever the seed."""
-    column = side.column or what.column
     if column not in rows:
         raise ResultError(f"table {what.table!r} has no column {column!r}")
     if what.reduce == "same":

@@ -66,7 +66,7 @@ def write_claims(path: Path, *claims: Claim | dict) -> Path:
     return path
 
 
-NIYAMA, EDF = {"where": {"system": "niyama"}}, {"where": {"system": "sarathi-edf"}}
+NIYAMA, EDF = {"system": "niyama"}, {"system": "sarathi-edf"}
 AT4 = {"group": "Q1", "load_qps": 4.0}
 
 

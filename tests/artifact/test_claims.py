@@ -36,9 +36,16 @@ def found(frame_rows: list[dict], one: Claim):
             (3 + 2 + 2) / 3,  # at 3 QPS seed 0 has 1 %, the others more
         ),
         (
-            {"where": {"system": "niyama", "load_qps": [3.0, 4.0]}, "of": {"column": "gpus"}, "reduce": "max"},
+            {
+                "where": {"system": "niyama", "load_qps": [3.0, 4.0]},
+                "column": "gpus",
+                "against": {},
+                "against_column": "load_qps",
+                "combine": "ratio",
+                "reduce": "max",
+            },
             "times",
-            10.0,
+            2.5,  # 10 GPUs at up to 4 QPS
         ),
     ],
 )
@@ -144,6 +151,7 @@ def test_a_printed_number_that_is_not_one_is_named(row):
     ("changes", "text"),
     [
         ({"measure": {"against": EDF}}, "give `against` with the others"),
+        ({"measure": {"against_column": "gpus"}}, "against_column is given without `against`"),
         ({"measure": {"reduce": "holds_until"}}, "give `along` and `limit`"),
         ({"measure": {"combine": "eval"}}, "combine"),
         ({"expected": {"direction": "within", "value": 1.0, "because": "x"}}, "needs a tolerance"),
