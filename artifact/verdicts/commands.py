@@ -8,7 +8,7 @@ from pathlib import Path
 from artifact.cli import Verb
 from artifact.manifest import made_elsewhere, write_manifest
 from artifact.tables import write_text
-from artifact.verdicts import words
+from artifact.verdicts import results_page, words
 from artifact.verdicts.claims import CLAIMS, load_claims
 from artifact.verdicts.verify import verify
 
@@ -22,6 +22,7 @@ def add_commands(verb: Verb) -> None:
     check.add_argument("--claims", type=Path, default=CLAIMS, help="file or folder of claims (default artifact/claims)")
     check.add_argument("--json", type=Path, help="file for everything, as JSON")
     check.add_argument("--markdown", type=Path, help="file for the table, as Markdown")
+    check.add_argument("--results-page", type=Path, help="file for docs/RESULTS.md: claims by finding")
     check.add_argument(
         "--report-only", action="store_true", help="exit with 0 also when a claim fails; broken results still count"
     )
@@ -38,6 +39,8 @@ def check_claims(options: argparse.Namespace) -> int:
         write_text(options.json, words.json_text(verdicts, broken))
     if options.markdown is not None:
         write_text(options.markdown, words.markdown_text(verdicts, broken))
+    if options.results_page is not None:
+        write_text(options.results_page, results_page.page(verdicts, options.results))
     print("\n".join(words.lines(verdicts, broken, made_elsewhere(options.results))))
     if broken or any(v.status == "BROKEN" for v in verdicts):
         return RESULTS_BROKEN
