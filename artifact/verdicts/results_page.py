@@ -12,7 +12,7 @@ from artifact.manifest import table_path
 from artifact.render import load_table, markdown
 from artifact.runs import OVERLAPPED_BACKEND
 from artifact.verdicts.verify import Status, Verdict
-from artifact.verdicts.words import counts_text, expected_text, measured_text, status_text
+from artifact.verdicts.words import counts_text, expected_text, measured_text
 from figures import headline, style
 from figures.frames import CRITERION_ALL, CRITERION_PAPER, Tables
 
@@ -111,7 +111,7 @@ def _claims(verdicts: Iterable[Verdict]) -> str:
             "claim": f"{v.claim.statement} (`{v.claim.id}`)",
             "expected": expected_text(v.claim, v.bounds),
             "measured": measured_text(v.measured, v.claim.unit),
-            "verdict": status_text(v),
+            "verdict": str(v.status),
         }
         for v in verdicts
     ]
@@ -123,7 +123,7 @@ def _reasons(verdicts: Iterable[Verdict]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for verdict in verdicts:
         if verdict.status != Status.PASS:
-            reason = verdict.claim.known or f"not measured; `{verdict.source.command}` settles it"
+            reason = verdict.claim.xfail or f"not measured; `{verdict.source.command}` settles it"
             by_reason.setdefault(reason, []).append(f"`{verdict.claim.id}`")
     lines = [f"- {', '.join(claims)}: {reason}." for reason, claims in by_reason.items()]
     return ["Likely reasons for what does not come out:\n", "\n".join(lines) + "\n"] if lines else []
