@@ -21,7 +21,8 @@ from figures.paper import Printed
 PrintedFor = Callable[[str, str, str, str], Printed | None]
 READING = (
     "Dots: the load per replica at which the worst class crosses 1 % violations of TTFT and TTLT; hollow diamonds: "
-    "token deadlines (Eq 2) counted too; where there is none, no load held or all did. Stars: printed in the paper."
+    "token deadlines (Eq 2) counted too; where there is none, no load held or all did. Stars: printed in the paper, "
+    "only beside traces that it ran."
 )
 KEYS = ["latency", "trace", "variant", "system"]
 SPREAD = 0.62  # of a lane, over its systems

@@ -38,6 +38,7 @@ COLUMNS = (
 )
 GROUP_WIDTH = 0.84
 LOW = 0.02  # violated share of a bar too low to be seen
+IN_FRONT = {"zorder": 7, "clip_on": False}
 
 
 def variants(tables: Tables) -> list[Variant]:
@@ -53,8 +54,18 @@ def caption(tables: Tables, variant: Variant) -> str:
         "Left: requests that missed their TTFT or TTLT, by group. Right: latency "
         "(TTFT of Q1, TTLT of Q2 and Q3) of the requests that a system relegated, of all where it has no relegation: "
         "dot, bar and cross are median, 99th percentile and the longest, means over seeds. Every relegated request was "
-        "served to its end. Numbers: Niyama's bars, and others below 2 %. Stars: printed in the paper."
+        "served to its end. Coloured numbers: ours, of Niyama's bars and of those below 2 %, each below its mark. "
+        + ("Stars: printed in the paper." if _printed(variant, frame) else "The paper did not run this trace and load.")
     )
+
+
+def _wave(rows: pd.DataFrame) -> dict[str, float]:
+    return {name: float(rows[name].iloc[0]) for name in ("low_qps", "high_qps")}
+
+
+def _printed(variant: Variant, rows: pd.DataFrame, system: str = "niyama") -> dict[str, object]:
+    """The paper's numbers for the load of these rows."""
+    return paper.overload_violations(variant.trace, system, variant.latency, **_wave(rows))
 
 
 def table(tables: Tables) -> pd.DataFrame:
@@ -70,8 +81,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 def _row(own: pd.DataFrame, variant: Variant, system: str) -> dict[str, object]:
     """One system's numbers: shares, and seconds of those relegated (of all where nobody was)."""
-    wave = {name: float(own[name].iloc[0]) for name in ("low_qps", "high_qps")}
-    printed = paper.overload_violations(variant.trace, system, variant.latency, **wave)
+    wave, printed = _wave(own), _printed(variant, own, system)
     row = {"latency": variant.latency, "trace": variant.trace, "system": system, **wave}
     row |= {"requests": int(own["requests"].iloc[0]), "seeds": own["seed"].nunique()}
     for group in GROUPS:
@@ -125,7 +135,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     rows = table({"overload": frame})
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 3.0)
-        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
         _violations(left, rows)
         _latencies(right, rows)
         handles = [Patch(color=style.look(s).colour, label=style.look(s).label) for s in rows["system"]]
@@ -148,17 +158,22 @@ def _violations(ax: Axes, rows: pd.DataFrame) -> None:
             printed, own = row[f"paper_{group}"], style.look(row["system"])
             if not math.isnan(printed):
                 ax.plot(at, 100 * printed, **marks.star(), clip_on=False)
-            look = {"color": own.colour, "fontsize": style.SMALL_PT, "ha": "center", "va": "bottom"}
-            if own.emphasised:
-                top = 100 * max(row[group], 0.0 if math.isnan(printed) else printed)
-                ax.text(at, top + 3, f"{100 * row[group]:.1f}", fontweight="bold", **look)
-            elif row[group] < LOW:
-                ax.text(at, 1, f"{100 * row[group]:.0f}", **look)
+            if row[group] < LOW:
+                ax.plot(at, 100 * row[group], own.marker, ms=3, color=own.colour, mec="white", mew=0.4, **IN_FRONT)
+            if row[group] < LOW or own.emphasised:
+                _number(ax, at, row[group], own)
     ax.set_xticks(range(len(GROUPS)), GROUPS.values())
-    ax.tick_params(axis="x", length=0)
+    ax.tick_params(axis="x", length=0, pad=14)  # numbers are between
     ax.set_ylim(0, 104)
     ax.set_ylabel("requests violated (%)", labelpad=2)
     style.tidy(ax)
+
+
+def _number(ax: Axes, at: float, share: float, look: style.Look) -> None:
+    """A bar's value in its colour below the axis, where no star can be taken for what it labels."""
+    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "va": "top"}
+    aside = 2 if look.emphasised else -2  # from its neighbour's
+    ax.annotate(f"{100 * share:.1f}", (at, 0), (aside, -5), color=look.colour, fontsize=style.SMALL_PT, **where)
 
 
 def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
@@ -182,7 +197,9 @@ def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(MEASURES) - 0.4)
     ax.set_ylabel("seconds", labelpad=2)
-    ax.set_title("relegated requests; all where nobody is")
+    none = [style.look(row.system).label for row in rows.itertuples() if not row.relegated_share > 0]
+    whom = f"\n({', '.join(none)} relegate none: of all)".replace("Sarathi-", "") if none else ""
+    ax.set_title(f"latency of relegated requests{whom}")
     shapes = {"o": "median", "_": "p99", "x": "longest"}
     handles = [Line2D([], [], marker=m, ls="none", color=style.FAINT, ms=5, label=text) for m, text in shapes.items()]
     handles.append(marks.slo_handle())

@@ -49,10 +49,8 @@ def variants(tables: Tables) -> list[Variant]:
 def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     rows = variant.rows(require(tables, "cluster", COLUMNS))
-    table4 = paper.values()["table4"]
-    stars = (
-        f" Stars: the paper ({table4['requests']:,} requests)." if rows["load_qps"].max() == table4["load_qps"] else ""
-    )
+    printed = paper.planned_gpus(variant.trace, SILO, variant.latency, float(rows["load_qps"].max()))
+    stars = f" Stars: the paper ({paper.values()['table4']['requests']:,} requests)." if printed else ""
     return (
         f"Fig 1: GPUs needed for {rows['load_qps'].max():g} requests/s on {style.trace_label(variant.trace)}, latency "
         f"model {variant.latency}. The silo's pools are planned one by one, each on its class's share of the load; "

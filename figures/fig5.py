@@ -37,8 +37,8 @@ def caption(tables: Tables, variant: Variant) -> str:
     return (
         f"Fig 5: eager relegation on {style.trace_label(variant.trace)}, latency model {variant.latency}. DC never "
         "relegates, DC+ER does, both in EDF order; Niyama adds hybrid priority. Right: requests that were relegated at "
-        "any time. Lines: mean over seeds (geometric for latencies). Grey: the loads of the paper's bars, on which it "
-        f"prints {labels} % relegated; which label is whose cannot be read for sure."
+        "any time. Lines: mean over seeds (geometric for latencies). Grey: loads of the paper's bars (2024 week), on "
+        f"which it prints {labels} % relegated; which label is whose cannot be read for sure."
     )
 
 

@@ -37,7 +37,7 @@ def caption(tables: Tables, variant: Variant) -> str:
         "TTFT of Q1 and TTLT of Q2 and Q3, end to end. Hollow diamonds: token deadlines (Eq 2) counted too. Thick "
         "ticks: every request counted as over with its first token, as the authors emulated it. Dashed line: what a "
         "prefill node computes at most (fluid bound); a finite run can exceed it, for batch requests have minutes of "
-        "slack. Stars: printed in the paper."
+        "slack. Stars: printed in the paper, which ran the 2024 week."
     )
 
 

@@ -27,8 +27,8 @@ def caption(latency: str) -> str:
         "every token deadline (Eq 2) counted. Thin ticks: the bar's value in longer runs. Dashed line: the fluid "
         "bound, which no scheduler exceeds for long; a finite run can, because batch requests have minutes of slack. "
         "Where there is no bar, the 1 % was not crossed: “> x” means that every load searched held, up to x. "
-        "Stars: printed in the paper (Fig 7; Table 5 for DC and DC+ER); QoServe's star is on both Niyama and the "
-        "authors' artifact."
+        "Stars: printed in the paper (Fig 7; Table 5 for DC and DC+ER), only beside traces that it ran: the 2024 "
+        "weeks and ShareGPT; QoServe's star is on both Niyama and the authors' artifact."
     )
 
 

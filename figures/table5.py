@@ -29,6 +29,8 @@ SYSTEMS = ("sarathi-edf", "niyama-dc", "niyama-dc-er", "niyama")
 LOAD_QPS = 6.0
 RUNS = ("summary", "more_systems")
 COLUMNS = (*RUN_COLUMNS, CRITERION_PAPER)
+PRINTED = "Stars: the paper's Table 5 (its Fig 7 prints 2.6 for EDF and 3.8 for QoServe)."
+NOTHING_PRINTED = "The paper prints no numbers for this trace and model."
 #: title -> name of the number in `table`, scale
 PANELS = {
     "goodput per replica (QPS)": ("capacity_qps", 1.0),
@@ -52,12 +54,13 @@ def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     own = variant.rows(tables["capacity"])
     requests = style.counted(own.loc[own["run_length"] == "paper", "requests"])
+    printed = paper.ablation(variant.trace, "niyama", variant.latency)
     return (
         f"Table 5: what each mechanism adds, on {style.trace_label(variant.trace)}, latency model {variant.latency}. "
         "EDF with a fixed chunk; DC: dynamic chunking; ER: eager relegation; Niyama adds hybrid priority. Left: the "
         f"load at which the worst class crosses 1 % (N = {requests}); right: share of all requests that miss TTFT or "
-        "TTLT, above every system's capacity, where the value depends on N. Bars of error: 95 % interval over seeds. "
-        "Stars: the paper's Table 5 (its Fig 7 prints 2.6 for EDF and 3.8 for QoServe)."
+        "TTLT, above every system's capacity, where the value depends on N. Error bars: 95 % interval over seeds. "
+        + (PRINTED if printed else NOTHING_PRINTED)
     )
 
 
@@ -113,7 +116,8 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.set_xlim(left=0)
             ax.tick_params(axis="y", length=0)
             style.tidy(ax, grid="x")
-        style.legend_above(figure, [marks.star_handle()], 1)
+        if rows["capacity_qps_paper"].notna().any():
+            style.legend_above(figure, [marks.star_handle()], 1)
         frame = variant.rows(_runs(tables))
         bars = "bars of error: 95 % interval over seeds (Student's t)"
         style.footer(figure, frame, {frame["seed"].nunique()}, bars)

@@ -145,5 +145,5 @@ def _handles() -> list[Line2D]:
         Line2D([], [], marker="o", ms=4.5, ls="none", label="median", **grey),
         Line2D([], [], label="p99", **grey, **SMALL),
         marks.slo_handle(),
-        marks.star_handle(),
+        marks.star_handle("paper (data set not named)"),
     ]

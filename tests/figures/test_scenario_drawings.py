@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import CODE, LINEAR
+from figure_tables import CODE, CODE_TWIN, LINEAR
 from matplotlib.colors import to_hex
 from scenario_tables import disaggregated_rows, overload_rows
 from test_drawings import bars, marked, words
@@ -15,10 +15,11 @@ from test_drawings import bars, marked, words
 from figures import capacity_bars, fig8, fig12, fig13, paper, style
 from figures.frames import Variant
 
-CONV = "azure-conv-2023"
+CONV = "azure-conv-2024-week"
 
 
 def test_fig8_draws_each_criterion_and_the_papers_numbers(frames):
+    frames["disaggregated"] = frames["disaggregated"].assign(trace=CONV)
     (ax,) = fig8.draw(frames, Variant(LINEAR)).axes
     assert bars(ax) == {style.look(s).colour.lower(): v for s, v in
                         (("disagg-fcfs", 6.0), ("disagg-edf", 7.0), ("disagg-niyama", 8.0))}  # fmt: skip
@@ -45,7 +46,11 @@ def test_fig8_says_where_nothing_crossed_and_has_no_star_for_another_trace():
 
 
 def test_fig12_bars_stars_and_the_relegated(frames):
-    left, right = fig12.draw(frames, Variant(LINEAR, CODE)).axes
+    frames["overload"] = frames["overload"].assign(trace=CODE_TWIN)
+    left, right = fig12.draw(frames, Variant(LINEAR, CODE_TWIN)).axes
+    numbers = {text.get_text() for text in left.texts if text.get_color() == style.look("niyama").colour}
+    assert numbers == {"20.0"} and all(text.xyann[1] < 0 for text in left.texts), "ours, below the axis"
+    assert "FCFS, EDF relegate none" in right.get_title()
     heights = {}
     for patch in left.patches:
         heights.setdefault(to_hex(patch.get_facecolor()), []).append(patch.get_height())
@@ -61,14 +66,14 @@ def test_fig12_bars_stars_and_the_relegated(frames):
     assert row["relegated of low, important (%)"] == "10.0, 10.0"
     assert row["relegated Q1: p50, p99, longest (s)"] == "3, 9, 1,500"
     assert math.isnan(fig12.table(frames).set_index("system").loc["sarathi-edf", "relegated_Q1_max_s"])  # nobody was
-    assert "20 % of the requests of low importance" in fig12.caption(frames, Variant(LINEAR, CODE))
+    assert "20 % of the requests of low importance" in fig12.caption(frames, Variant(LINEAR, CODE_TWIN))
 
 
 def test_fig12_has_no_star_for_another_wave():
-    other = {"overload": pd.DataFrame(overload_rows(high_qps=6.0))}
+    other = {"overload": pd.DataFrame(overload_rows(high_qps=6.0, trace=CODE_TWIN))}
     assert fig12.table(other)["paper_all"].isna().all()
-    assert not marked(fig12.draw(other, Variant(LINEAR, CODE)).axes[0], "*")
-    assert paper.overload_violations(CODE, "qoserve-artifact", LINEAR, 2.0, 5.0) == {}
+    assert not marked(fig12.draw(other, Variant(LINEAR, CODE_TWIN)).axes[0], "*")
+    assert paper.overload_violations(CODE_TWIN, "qoserve-artifact", LINEAR, 2.0, 5.0) == {}
     assert paper.overload_violations("sharegpt-8k", "niyama", LINEAR, 2.0, 5.0) == {}
 
 
@@ -89,5 +94,5 @@ def test_fig13_lines_are_medians_and_high_load_is_shaded(frames):
 def test_fig8_values_by_our_names():
     printed = [paper.prefill_goodput(CONV, s, "h100-llama3-70b-x").value for s in ("disagg-fcfs", "disagg-niyama")]
     assert printed == [10.6, 13.0]
-    assert paper.prefill_goodput("azure-code-2023", "disagg-edf", LINEAR) is None
+    assert all(paper.prefill_goodput(trace, "disagg-edf", LINEAR) is None for trace in (CODE, "azure-conv-2023"))
     assert math.isclose(paper.prefill_goodput("azure-conv-2024-week-synth", "disagg-edf", LINEAR).value, 6.6)
