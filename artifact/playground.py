@@ -62,7 +62,7 @@ def violations(
         for seed in range(seeds)
     ]
     frame = pd.DataFrame(sweep(specs))
-    frame.attrs = {"backend": BACKEND}
+    frame.attrs = {"backend": BACKEND, "classes": [one.model_dump() for one in classes]}
     return {"summary": frame}
 
 

@@ -1,4 +1,4 @@
-"""Fig 10: p50 and p95 of each class's latency (Q1 TTFT, Q2 and Q3 TTLT) against load, with the SLOs."""
+"""Fig 10: p50 and p95 of each class's latency (TTFT of interactive ones, else TTLT) against load, with the SLOs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import load_lines, paper, style
+from figures import load_lines, style
+from figures.classes import classes
 from figures.frames import RUN_COLUMNS, Tables, Variant, estimate_of_log, require, traces_and_latencies
-from figures.paper import MEASURES
 
 TITLE = "Fig 10: latency against load"
 INPUTS = ("summary",)
@@ -34,17 +34,17 @@ def caption(tables: Tables, variant: Variant) -> str:
 def draw(tables: Tables, variant: Variant) -> Figure:
     """One row of panels per percentile, one column per class."""
     frame = variant.rows(require(tables, "summary", COLUMNS))
-    systems = style.in_order(frame["system"], style.SYSTEMS)
+    systems, shown = style.in_order(frame["system"], style.SYSTEMS), classes(frame)
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 4.6)
-        panels = figure.subplots(len(QUANTILES), len(MEASURES), sharex=True, sharey="col")
+        panels = figure.subplots(len(QUANTILES), len(shown), sharex=True, sharey="col", squeeze=False)
         for line, quantile in zip(panels, QUANTILES, strict=True):
-            for ax, (group, measure) in zip(line, MEASURES.items(), strict=True):
-                _panel(ax, frame[frame["group"] == group], systems, f"{measure}_{quantile}_s")
-                ax.set_title(f"{group} {measure.upper()}, {quantile}")
+            for ax, one in zip(line, shown, strict=True):
+                _panel(ax, frame[frame["group"] == one.name], systems, f"{one.measure}_{quantile}_s")
+                ax.set_title(f"{one.title}, {quantile}")
         for line in panels:  # only now: rows of panels share their y axes
-            for ax, group in zip(line, MEASURES, strict=True):
-                load_lines.deadline(ax, paper.deadline_s(group), f"SLO {paper.deadline_s(group):,.0f} s")
+            for ax, one in zip(line, shown, strict=True):
+                load_lines.slo(ax, one.slo_s)
         load_lines.finish(figure, panels, "seconds", systems)
         bands = "bands: 95 % interval of the mean logarithm over seeds (t)"
         style.footer(figure, frame, {frame["seed"].nunique()}, bands)

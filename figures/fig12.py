@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from figures import marks, paper, style, waves
+from figures.classes import Class, classes
 from figures.frames import (
     CRITERION_ALL,
     CRITERION_PAPER,
@@ -25,11 +26,10 @@ from figures.frames import (
     require,
     traces_and_latencies,
 )
-from figures.paper import MEASURES
 
 TITLE = "Fig 12: load that toggles, violations"
 INPUTS = ("overload",)
-GROUPS = {"all": "overall", "important": "important", "Q1": "Q1", "Q2": "Q2", "Q3": "Q3"}
+GROUPS = {"all": "overall", "important": "important"}  # and each class
 ENDS = ("p50", "p99", "max")
 COLUMNS = (
     *RUN_COLUMNS,
@@ -52,7 +52,7 @@ def caption(tables: Tables, variant: Variant) -> str:
     return (
         f"Fig 12: {waves.words(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
         "Left: requests that missed their TTFT or TTLT, by group. Right: latency "
-        "(TTFT of Q1, TTLT of Q2 and Q3) of the requests that a system relegated, of all where it has no relegation: "
+        "(TTFT of interactive classes, else TTLT) of the requests that a system relegated, of all where none is: "
         "dot, bar and cross are median, 99th percentile and the longest, means over seeds. Every relegated request was "
         "served to its end. Coloured numbers: ours, of Niyama's bars and of those below 2 %, each below its mark. "
         + ("Stars: printed in the paper." if _printed(variant, frame) else "The paper did not run this trace and load.")
@@ -84,25 +84,30 @@ def _row(own: pd.DataFrame, variant: Variant, system: str) -> dict[str, object]:
     wave, printed = _wave(own), _printed(variant, own, system)
     row = {"latency": variant.latency, "trace": variant.trace, "system": system, **wave}
     row |= {"requests": int(own["requests"].iloc[0]), "seeds": own["seed"].nunique()}
-    for group in GROUPS:
+    for group in (*GROUPS, *(one.name for one in classes(own))):
         row |= columns(group, estimate(own.loc[own["group"] == group, CRITERION_PAPER]))
         row[f"paper_{group}"] = printed.get(group, math.nan)
     whole = own[own["group"] == "all"]
     row |= {"with_tbt": whole[CRITERION_ALL].mean(), "relegated_share": whole["relegated_share"].mean()}
     row["relegated_low_share"] = own.loc[own["group"] == "low", "relegated_share"].mean()
     row["relegated_important_share"] = own.loc[own["group"] == "important", "relegated_share"].mean()
-    for group, measure in MEASURES.items():
-        for prefix, name in (("", group), ("relegated_", f"relegated {group}")):
+    for one in classes(own):
+        for prefix, name in (("", one.name), ("relegated_", f"relegated {one.name}")):
             for end in ENDS:
-                row[f"{prefix}{group}_{end}_s"] = own.loc[own["group"] == name, f"{measure}_{end}_s"].mean()
+                row[f"{prefix}{one.name}_{end}_s"] = own.loc[own["group"] == name, f"{one.measure}_{end}_s"].mean()
     row["longest_s"] = own.loc[own["group"] == "all", "ttlt_max_s"].max()
     row["relegated_longest_s"] = own.loc[own["group"] == "relegated", "ttlt_max_s"].max()
     return row
 
 
+def _titles(shown: list[Class]) -> dict[str, str]:
+    """Groups of requests on the left -> title."""
+    return {**GROUPS, **{one.name: one.name for one in shown}}
+
+
 def text_table(tables: Tables) -> pd.DataFrame:
     """The table for people: per cent violated, the paper's in brackets, and what became of the relegated."""
-    rows = table(tables)
+    rows, shown = table(tables), _titles(classes(require(tables, "overload", COLUMNS)))
     text = pd.DataFrame(
         {
             "trace": rows["trace"].map(style.trace_label),
@@ -110,7 +115,7 @@ def text_table(tables: Tables) -> pd.DataFrame:
             "system": [style.look(name).label for name in rows["system"]],
         }
     )
-    for group, title in GROUPS.items():
+    for group, title in shown.items():
         ends = rows[[group, f"{group}_low", f"{group}_high"]].clip(0, 1) * 100
         text[f"{title} (%)"] = [style.interval_text(*values, digits=1) for values in ends.to_numpy()]
         text[f"paper {title}"] = [style.number_text(v * 100, 1) for v in rows[f"paper_{group}"]]
@@ -120,7 +125,7 @@ def text_table(tables: Tables) -> pd.DataFrame:
         f"{style.number_text(low * 100, 1)}, {style.number_text(important * 100, 1)}"
         for low, important in zip(rows["relegated_low_share"], rows["relegated_important_share"], strict=True)
     ]
-    for group in MEASURES:
+    for group in (name for name in shown if name not in GROUPS):
         names = [f"relegated_{group}_{end}_s" for end in ENDS]
         text[f"relegated {group}: p50, p99, longest (s)"] = [
             ", ".join(style.number_text(v, 0) for v in values) for values in rows[names].to_numpy()
@@ -136,8 +141,8 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 3.0)
         left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-        _violations(left, rows)
-        _latencies(right, rows)
+        _violations(left, rows, _titles(classes(frame)))
+        _latencies(right, rows, classes(frame))
         handles = [Patch(color=style.look(s).colour, label=style.look(s).label) for s in rows["system"]]
         if rows["paper_all"].notna().any():
             handles.append(marks.star_handle())
@@ -146,10 +151,10 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     return figure
 
 
-def _violations(ax: Axes, rows: pd.DataFrame) -> None:
+def _violations(ax: Axes, rows: pd.DataFrame, titles: dict[str, str]) -> None:
     width = GROUP_WIDTH / len(rows)
     for i, row in enumerate(rows.to_dict("records")):
-        for x, group in enumerate(GROUPS):
+        for x, group in enumerate(titles):
             at = x + (i - (len(rows) - 1) / 2) * width
             ax.bar(at, 100 * row[group], width * 0.94, color=style.look(row["system"]).colour, zorder=2)
             if not math.isnan(row[f"{group}_low"]):
@@ -162,7 +167,7 @@ def _violations(ax: Axes, rows: pd.DataFrame) -> None:
                 ax.plot(at, 100 * row[group], own.marker, ms=3, color=own.colour, mec="white", mew=0.4, **IN_FRONT)
             if row[group] < LOW or own.emphasised:
                 _number(ax, at, row[group], own)
-    ax.set_xticks(range(len(GROUPS)), GROUPS.values())
+    ax.set_xticks(range(len(titles)), titles.values())
     ax.tick_params(axis="x", length=0, pad=14)  # numbers are between
     ax.set_ylim(0, 104)
     ax.set_ylabel("requests violated (%)", labelpad=2)
@@ -176,12 +181,12 @@ def _number(ax: Axes, at: float, share: float, look: style.Look) -> None:
     ax.annotate(f"{100 * share:.1f}", (at, 0), (aside, -5), color=look.colour, fontsize=style.SMALL_PT, **where)
 
 
-def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
+def _latencies(ax: Axes, rows: pd.DataFrame, shown: list[Class]) -> None:
     """Median, 99th percentile and longest: of the relegated where a system relegates, else of all."""
     for i, row in enumerate(rows.to_dict("records")):
-        for x, group in enumerate(MEASURES):
+        for x, one in enumerate(shown):
             prefix = "relegated_" if row["relegated_share"] > 0 else ""
-            median, high, longest = (row[f"{prefix}{group}_{end}_s"] for end in ENDS)
+            median, high, longest = (row[f"{prefix}{one.name}_{end}_s"] for end in ENDS)
             if math.isnan(median):
                 continue
             at = x + (i - (len(rows) - 1) / 2) * GROUP_WIDTH / len(rows)
@@ -191,11 +196,12 @@ def _latencies(ax: Axes, rows: pd.DataFrame) -> None:
             ax.plot(at, high, color=look.colour, marker="_", ms=7, mew=1.6, zorder=4)
             ax.plot(at, longest, color=look.colour, marker="x", ms=4.5, mew=1.2, zorder=4)
     style.log_axis(ax)
-    for x, group in enumerate(MEASURES):
-        ax.plot([x - 0.45, x + 0.45], [paper.deadline_s(group)] * 2, **marks.SLO, zorder=2)
-    ax.set_xticks(range(len(MEASURES)), [f"{group} {measure.upper()}" for group, measure in MEASURES.items()])
+    for x, one in enumerate(shown):
+        if one.slo_s is not None:
+            ax.plot([x - 0.45, x + 0.45], [one.slo_s] * 2, **marks.SLO, zorder=2)
+    ax.set_xticks(range(len(shown)), [one.title for one in shown])
     ax.tick_params(axis="x", length=0)
-    ax.set_xlim(-0.6, len(MEASURES) - 0.4)
+    ax.set_xlim(-0.6, len(shown) - 0.4)
     ax.set_ylabel("seconds", labelpad=2)
     none = [style.look(row.system).label for row in rows.itertuples() if not row.relegated_share > 0]
     whom = f"\n({', '.join(none)} relegate none: of all)".replace("Sarathi-", "") if none else ""

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures import load_lines, paper, style, waves
+from figures import load_lines, style, waves
+from figures.classes import classes
 from figures.frames import RUN_COLUMNS, Tables, Variant, require, traces_and_latencies
-from figures.paper import MEASURES
 
 TITLE = "Fig 13: load that toggles, latency against time"
 INPUTS = ("overload_windows",)
@@ -29,7 +29,7 @@ def caption(tables: Tables, variant: Variant) -> str:
     window_s, requests = frame["window_s"].iloc[0], frame["group_requests"].median()
     return (
         f"Fig 13: {waves.words(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
-        "Lines: 99th percentile of the latency (TTFT of Q1, TTLT of Q2 and Q3) "
+        "Lines: 99th percentile of the latency (TTFT of interactive classes, else TTLT) "
         f"of the requests that arrive within {window_s:g} s (half the windows have fewer than {requests:g} of a class, "
         "so this is near the longest), relegated ones included; median over seeds, bands from the least to the most. "
         "Shaded: phases of high load; dashed: the SLO. The paper prints no numbers for this figure."
@@ -39,18 +39,18 @@ def caption(tables: Tables, variant: Variant) -> str:
 def draw(tables: Tables, variant: Variant) -> Figure:
     """One panel per class over the same hours."""
     frame = variant.rows(require(tables, "overload_windows", COLUMNS))
-    systems = style.in_order(frame["system"], style.SYSTEMS)
+    systems, shown = style.in_order(frame["system"], style.SYSTEMS), classes(frame)
     with style.styled():
-        figure = style.new_figure(style.DOUBLE_IN, 5.0)
-        panels = figure.subplots(len(MEASURES), 1, sharex=True)
-        for ax, (group, measure) in zip(panels, MEASURES.items(), strict=True):
-            own = frame[frame["group"] == group]
+        figure = style.new_figure(style.DOUBLE_IN, 1.1 + 1.3 * len(shown))
+        panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for ax, one in zip(panels, shown, strict=True):
+            own = frame[frame["group"] == one.name]
             _shade(ax, own)
             for system in systems:
                 _line(ax, own[own["system"] == system], system)
             style.log_axis(ax)
-            load_lines.deadline(ax, paper.deadline_s(group), f"SLO {paper.deadline_s(group):,.0f} s")
-            ax.set_ylabel(f"{group} {measure.upper()} p99 (s)", labelpad=2)
+            load_lines.slo(ax, one.slo_s)
+            ax.set_ylabel(f"{one.title} p99 (s)", labelpad=2)
             style.tidy(ax)
         panels[-1].set_xlabel("time of arrival (h)", labelpad=2)
         load = Patch(color=SHADE, label=f"{frame['high_qps'].iloc[0]:g} QPS")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from figures import load_lines, style, violation_lines
+from figures.classes import names
 from figures.frames import Tables, Variant, require, traces_and_latencies
 
 TITLE = "Sub-second TTFT and five classes (not in the paper)"
 INPUTS = ("more_classes",)
-NOT_CLASSES = ("all", "short", "long")
 ALSO_WITH_TOKEN_DEADLINES = ("niyama",)
 COLUMNS = (*violation_lines.COLUMNS, "variant")
 
@@ -36,17 +35,17 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     """One row of panels per set of classes, one panel per class."""
     frame = variant.rows(require(tables, "more_classes", COLUMNS))
     systems = style.in_order(frame["system"], style.SYSTEMS)
-    sets = {label: _classes(own) for label, own in frame.groupby("variant", sort=False)}
+    sets = {label: names(own) for label, own in frame.groupby("variant", sort=False)}
     columns = max(map(len, sets.values()))
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 1.6 * len(sets) + 1.0)
         panels = figure.subplots(len(sets), columns, sharex=True, sharey=True, squeeze=False)
         load_lines.finish(figure, panels, "violated (%)", systems, (violation_lines.handle(),))
-        for line, (label, names) in zip(panels, sets.items(), strict=True):
-            for ax in line[len(names) :]:
+        for line, (label, own) in zip(panels, sets.items(), strict=True):
+            for ax in line[len(own) :]:
                 ax.remove()
             line[0].set_ylabel(f"{label}\nviolated (%)", labelpad=2)
-            for ax, name in zip(line, names, strict=False):
+            for ax, name in zip(line, own, strict=False):
                 rows = frame[(frame["variant"] == label) & (frame["group"] == name)]
                 violation_lines.panel(ax, name, rows, systems, ALSO_WITH_TOKEN_DEADLINES)
         _label_last(panels, sets)
@@ -54,13 +53,9 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     return figure
 
 
-def _classes(rows: pd.DataFrame) -> list[str]:
-    return [name for name in dict.fromkeys(rows["group"]) if name not in NOT_CLASSES]
-
-
 def _label_last(panels: np.ndarray, sets: dict[str, list[str]]) -> None:
     """Loads under every panel that has none below it."""
-    sizes = [len(names) for names in sets.values()]
+    sizes = [len(own) for own in sets.values()]
     for k, size in enumerate(sizes):
         below = sizes[k + 1] if k + 1 < len(sizes) else 0
         for ax in panels[k][below:size]:

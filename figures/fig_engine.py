@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import load_lines, style
+from figures.classes import names
 from figures.frames import CRITERION_ALL, RUN_COLUMNS, Estimate, Tables, Variant, require, traces_and_latencies
 
 TITLE = "vLLM's own engine in virtual time (not in the paper)"
 INPUTS = ("engine",)
 SIMULATOR = "sim-overlapped"  # plans a step ahead, as the engine does
-GROUPS = ("all", "Q1", "Q2", "Q3")
 COLUMNS = (*RUN_COLUMNS, "backend", "replicas", CRITERION_ALL, "ttft_p95_s", "ttlt_p95_s")
 THIN = {"lw": 0.8, "ls": (0, (3, 1.5)), "marker": None, "zorder": 5, "alpha": 0.9, "color": style.INK}
 
@@ -72,8 +72,9 @@ def draw(tables: Tables, variant: Variant) -> Figure:
     systems = style.in_order(frame["system"], style.SYSTEMS)
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 2.6)
-        panels = figure.subplots(1, len(GROUPS), sharex=True, sharey=True, squeeze=False)
-        for ax, group in zip(panels[0], GROUPS, strict=True):
+        groups = ["all", *names(frame)]
+        panels = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)
+        for ax, group in zip(panels[0], groups, strict=True):
             _panel(ax, frame[frame["group"] == group], systems, f"{group}, violated")
         thin = Line2D([], [], **THIN, label="simulator")
         load_lines.finish(figure, panels, "violated (%)", systems, (thin,))
@@ -121,7 +122,7 @@ def table(tables: Tables) -> pd.DataFrame:
 def text_table(tables: Tables) -> pd.DataFrame:
     """The classes' rows for people."""
     rows = table(tables)
-    rows = rows[rows["group"].isin(GROUPS)]
+    rows = rows[rows["group"].isin(["all", *names(rows)])]
     return pd.DataFrame(
         {
             "system": style.look(row.system).label,

@@ -5,10 +5,12 @@ Not in the paper, which says that TBT violations average below 0.1 % and leaves 
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import load_lines, paper, style
+from figures import load_lines, style
+from figures.classes import Class, classes
 from figures.frames import (
     RUN_COLUMNS,
     Tables,
@@ -21,7 +23,6 @@ from figures.frames import (
 
 TITLE = "Between the tokens (not in the paper)"
 INPUTS = ("summary",)
-GROUP = "Q1"
 #: column -> title, axis title, what a table's value is multiplied with
 PANELS = {
     "late_token_share": ("tokens after their deadline (Eq 2)", "% of tokens", 100.0),
@@ -38,18 +39,26 @@ def variants(tables: Tables) -> list[Variant]:
 
 def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
+    one = _class(variant.rows(require(tables, "summary", COLUMNS)))
     return (
-        f"Between the tokens of Q1 on {style.trace_label(variant.trace)}, latency model {variant.latency}; not in the "
-        "paper. Left: tokens later than Eq 2 allows. Middle: gaps longer than the TBT, whether or not the token is "
-        "late: a first token that comes early banks time that may be spent as long gaps without a violation. Right: "
+        f"Between the tokens of {one.name if one else 'no class'} on {style.trace_label(variant.trace)}, latency model "
+        f"{variant.latency}; not in the paper. Left: tokens later than Eq 2 allows. Middle: gaps longer than the TBT, "
+        "whether or not the token is late: a first token that comes early banks time that may be spent as long gaps "
+        "without a violation. Right: "
         "the longest gap of a request, 99th percentile."
     )
+
+
+def _class(frame: pd.DataFrame) -> Class | None:
+    """The first interactive class."""
+    return next((one for one in classes(frame) if one.measure == "ttft"), None)
 
 
 def draw(tables: Tables, variant: Variant) -> Figure:
     """One panel per measure."""
     frame = variant.rows(require(tables, "summary", COLUMNS))
-    rows = frame[frame["group"] == GROUP]
+    one = _class(frame)
+    rows = frame[frame["group"] == (one.name if one else None)]
     systems = style.in_order(frame["system"], style.SYSTEMS)
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 2.9)
@@ -63,17 +72,17 @@ def draw(tables: Tables, variant: Variant) -> Figure:
                 load_lines.line(ax, rows[rows["system"] == system], system, column, how=how, scale=scale, limits=limits)
             ax.set_title(title)
             ax.set_ylabel(unit, labelpad=2)
-            _axis(ax, in_seconds)
+            _axis(ax, in_seconds, one.tbt_s if one else None)
         bands = "bands: 95 % interval over seeds (t; of the mean logarithm on the right)"
         style.footer(figure, frame, {frame["seed"].nunique()}, bands)
     return figure
 
 
-def _axis(ax: Axes, in_milliseconds: bool) -> None:
+def _axis(ax: Axes, in_milliseconds: bool, tbt_s: float | None) -> None:
     if in_milliseconds:
-        tbt_s = paper.values()["slo"][GROUP]["tbt_s"]
         style.log_axis(ax, (1.0, 2.0, 5.0))
+    if in_milliseconds and tbt_s is not None:
         load_lines.deadline(ax, tbt_s * 1e3, f"TBT {tbt_s * 1e3:.0f} ms")
-    else:
+    if not in_milliseconds:
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     style.tidy(ax)

@@ -68,6 +68,12 @@ def deadline(ax: Axes, value: float, text: str) -> None:
     ax.annotate(text, (0, value), xycoords=("axes fraction", "data"), **near, fontsize=style.SMALL_PT)
 
 
+def slo(ax: Axes, slo_s: float | None) -> None:
+    """A class's SLO in seconds as such a line; nothing where it is not known."""
+    if slo_s is not None:
+        deadline(ax, slo_s, f"SLO {slo_s:,g} s")
+
+
 def handles(systems: list[str]) -> list[Line2D]:
     """Legend entries of systems."""
     return [Line2D([], [], label=style.look(s).label, **style.line_style(s)) for s in systems]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import marks, paper, style
+from figures.classes import classes
 from figures.frames import (
     CRITERION_PAPER,
     RUN_COLUMNS,
@@ -87,7 +88,7 @@ def text_table(tables: Tables) -> pd.DataFrame:
 def draw(tables: Tables, variant: Variant) -> Figure:
     """One panel per class and one for violations; one lane per mix and system."""
     frame = variant.rows(require(tables, "mixes", COLUMNS))
-    rows = variant.rows(table(tables))
+    rows, slos_s = variant.rows(table(tables)), {one.name: one.slo_s for one in classes(frame)}
     with style.styled():
         figure = style.new_figure(style.DOUBLE_IN, 0.2 * len(rows) + 1.35)
         panels = figure.subplots(1, len(MEASURES) + 1, sharey=True)
@@ -96,8 +97,8 @@ def draw(tables: Tables, variant: Variant) -> Figure:
                 _dots(ax, lane, row, group)
             ax.set_xscale("log")
             ax.set_title(f"{group} {measure.upper()} (s)")
-            slo_s = paper.deadline_s(group)
-            ax.axvline(slo_s, **marks.SLO, zorder=1)
+            if slos_s.get(group) is not None:
+                ax.axvline(slos_s[group], **marks.SLO, zorder=1)
         for lane, row in enumerate(rows.to_dict("records")):
             _bar(panels[-1], lane, row)
         panels[-1].set_title("violated (%)")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from figure_tables import CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
+from figure_tables import CLASSES, CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
 from panel_tables import panel_rows
 from scenario_tables import scenario_rows
 
@@ -30,7 +30,10 @@ def rows() -> dict[str, list[dict]]:
 @pytest.fixture
 def frames(rows) -> dict[str, pd.DataFrame]:
     """The tables as figures get them."""
-    return {name: pd.DataFrame(table) for name, table in rows.items()}
+    found = {name: pd.DataFrame(table) for name, table in rows.items()}
+    for frame in found.values():
+        frame.attrs["classes"] = CLASSES
+    return found
 
 
 @pytest.fixture

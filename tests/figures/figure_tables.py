@@ -9,6 +9,14 @@ CRITERIA = ("violation_rate_without_tbt", "violation_rate")
 GROUPS = ("all", "short", "long", "Q1", "Q2", "Q3")
 
 
+#: What metadata says of the classes: Table 3's SLOs, though the rows' values are made up.
+CLASSES = [
+    {"name": "Q1", "ttft_s": 6.0, "tbt_s": 0.05, "ttlt_s": None},
+    {"name": "Q2", "ttft_s": None, "tbt_s": None, "ttlt_s": 600.0},
+    {"name": "Q3", "ttft_s": None, "tbt_s": None, "ttlt_s": 1800.0},
+]
+
+
 def capacity_row(trace, system, latency, run_length, criterion, values) -> dict[str, object]:
     """A row of capacity.parquet from the seeds' values; null when one of them is."""
     complete = None not in values
