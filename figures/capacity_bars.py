@@ -63,7 +63,7 @@ def handles(rows: pd.DataFrame, bar: str, ticks: str, tick: str) -> list[Artist]
     """Legend entries of what `panel` draws of these rows; bar, tick: what a bar and a tick of column `ticks` are."""
     found: list[Artist] = [
         Patch(color="#999999", label=bar),
-        Line2D([], [], label="and token deadlines", **marks.HOLLOW),
+        Line2D([], [], label="token deadlines counted", **marks.HOLLOW),
     ]
     if rows[ticks].notna().any():
         found.append(Line2D([], [], marker="|", ms=8, mew=1.6, color=style.INK, ls="none", label=tick))

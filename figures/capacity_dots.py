@@ -99,7 +99,7 @@ def text_table(rows: pd.DataFrame) -> pd.DataFrame:
     text = {
         "latency": rows["latency"],
         "trace": rows["trace"].map(style.trace_label),
-        "case": rows["variant"],
+        "case": rows["variant"].str.replace("\n", " "),  # a lane's name may have two lines
         "system": [style.look(name).label for name in rows["system"]],
         "N": [style.number_text(n, 0) for n in rows["requests"]],
         "goodput": texts(rows),
@@ -128,7 +128,7 @@ def draw(frame: pd.DataFrame, variant: Variant, printed: PrintedFor = nothing_pr
             requests = style.counted(rows.loc[rows["trace"] == trace, "requests"])
             ax.set_title(f"{style.trace_label(trace)}\nN = {requests}")
         style.legend_above(figure, _handles(rows, systems), 5 if len(traces) > 1 else 3)
-        style.footer(figure, own, set(own["seeds"]), "bars: 95 % interval over seeds (Student's t)")
+        style.footer(figure, own, set(own["seeds"]), "error bars: 95 % interval over seeds (Student's t)")
     return figure
 
 
@@ -166,5 +166,5 @@ def _dot(ax: Axes, lane: float, row) -> None:
 def _handles(rows: pd.DataFrame, systems: list[str]) -> list[Line2D]:
     looks = [style.look(system) for system in systems]
     handles = [Line2D([], [], marker=x.marker, ms=4.5, color=x.colour, lw=1, label=x.label) for x in looks]
-    handles.append(Line2D([], [], label="token deadlines too", **marks.HOLLOW))
+    handles.append(Line2D([], [], label="token deadlines counted", **marks.HOLLOW))
     return [*handles, marks.star_handle()] if rows["paper_qps"].notna().any() else handles

@@ -75,6 +75,6 @@ def _line(ax: Axes, rows: pd.DataFrame, system: str) -> None:
     if by_window.empty:
         return
     hours, look = (by_window.index + rows["window_s"].iloc[0] / 2) / 3600, style.look(system)
-    front = 4 if look.emphasised else 3
-    ax.plot(hours, by_window["median"], color=look.colour, lw=1.4 if look.emphasised else 1.0, zorder=front)
+    line = {**style.line_style(system), "marker": None, "lw": 1.4 if look.emphasised else 1.0}
+    ax.plot(hours, by_window["median"], **line)
     ax.fill_between(hours, by_window["min"], by_window["max"], color=look.colour, alpha=0.18, lw=0, zorder=2)

@@ -25,7 +25,7 @@ COLUMNS = (
     "prefill_tokens_per_s",
 )
 PRINTED = ("chunk_tokens", "tokens_per_s", "below_most")
-LINES = (("#0072B2", "-"), ("#D55E00", (0, (5, 1.5))), ("#009E73", (0, (2, 1))), ("#5A5A5A", ":"))
+DASHES = ("-", (0, (5, 1.5)), (0, (2, 1)), ":")
 
 
 def variants(tables: Tables) -> list[Variant]:
@@ -113,8 +113,9 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         figure = style.new_figure(style.DOUBLE_IN, 2.7)
         rate, time = figure.subplots(1, 2)
         handles = []
-        shown = zip(frame.groupby("decodes"), LINES, strict=False)
-        for i, ((decodes, own), (colour, dashes)) in enumerate(shown):
+        colours = style.ramp(frame["decodes"].nunique() + 1)  # of no system; the lightest is too light for text
+        shown = zip(frame.groupby("decodes"), colours, DASHES, strict=False)
+        for i, ((decodes, own), colour, dashes) in enumerate(shown):
             line = {"color": colour, "ls": dashes, "lw": 1.5}
             rate.plot(own["chunk_tokens"], own["tokens_per_s"], **line)
             time.plot(own["chunk_tokens"], own["duration_s"] * 1e3, **line)

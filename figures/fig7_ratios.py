@@ -144,7 +144,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         for ax in panels[-1]:
             ax.set_xlabel("ratio of goodputs", labelpad=2)
         style.legend_above(figure, _handles(rows), 5)
-        style.footer(figure, frame, set(frame["seeds"]), "bars of error: 95 % interval of the seeds' ratios (t)")
+        style.footer(figure, frame, set(frame["seeds"]), "error bars: 95 % interval of the seeds' ratios (t)")
     return figure
 
 

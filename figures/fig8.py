@@ -111,5 +111,5 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.set_title(f"{style.trace_label(trace)}, N = {style.counted(own['requests'])}")
         handles = capacity_bars.handles(rows, "end to end", PREFILL, "prefill only")
         style.legend_above(figure, handles, 2 if len(traces) == 1 else 5)
-        style.footer(figure, frame, set(frame["seeds"]), "bars of error: 95 % interval over seeds (Student's t)")
+        style.footer(figure, frame, set(frame["seeds"]), "error bars: 95 % interval over seeds (Student's t)")
     return figure

@@ -17,7 +17,7 @@ def _label(variant: str, predictor: str) -> tuple[int, str]:
     kind, comma, rest = variant.partition(",")
     if ORACLE in predictor:
         return 0, f"own model{comma}{rest}"
-    return (1, f"other model{comma}{rest}") if predictor.endswith(f"-{kind}") else (2, variant)
+    return (1, f"other model{comma}{rest}") if predictor.endswith(f"-{kind}") else (2, f"{variant}:\n{predictor}")
 
 
 def _frame(tables: Tables) -> pd.DataFrame:
@@ -36,7 +36,8 @@ def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     own = variant.rows(_frame(tables))
     others = own[~own["predictor"].str.contains(ORACLE, regex=False)]
-    used = {name.partition(",")[0]: card for name, card in zip(others["variant"], others["predictor"], strict=True)}
+    kinds = others["variant"].str.partition(",")[0].str.partition(":")[0]
+    used = dict(zip(kinds, others["predictor"], strict=True))
     cards = "".join(f"{name}: {card}; " for name, card in used.items())
     return (
         f"Goodput when the predictor is wrong, steps executed by latency model {variant.latency}; not in the paper. "

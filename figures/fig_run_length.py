@@ -64,7 +64,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.set_xlabel("requests per run", labelpad=2)
         panels[0].set_ylabel("goodput per replica (QPS)", labelpad=2)
         style.legend_above(figure, [*load_lines.handles(systems), marks.bound_handle()], 5)
-        style.footer(figure, frame, set(frame["seeds"]), "bars: 95 % interval over seeds (Student's t)")
+        style.footer(figure, frame, set(frame["seeds"]), "error bars: 95 % interval over seeds (Student's t)")
     return figure
 
 

@@ -107,7 +107,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             ax.set_title(_title(own, trace))
         handles = capacity_bars.handles(rows, "TTFT and TTLT", LONG, "long run")
         style.legend_above(figure, handles, 3 if columns == 1 else 5)
-        style.footer(figure, frame, set(frame["seeds"]), "bars of error: 95 % interval over seeds (Student's t)")
+        style.footer(figure, frame, set(frame["seeds"]), "error bars: 95 % interval over seeds (Student's t)")
     return figure
 
 

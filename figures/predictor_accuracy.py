@@ -28,12 +28,13 @@ COLUMNS = (
     "margin",
     "ratio_quantiles",
 )
-#: Kind of card -> label and colour.
-LOOKS = {
-    "forest": ("random forest (paper)", "#009E73"),
-    "two-bin-linear": ("two-bin linear (artifact)", "#0072B2"),
-    "monotone": ("monotone (ours)", "#D55E00"),
+#: Kind of card -> label and colour, which is no system's.
+LABELS = {
+    "forest": "random forest (paper)",
+    "two-bin-linear": "two-bin linear (artifact)",
+    "monotone": "monotone (ours)",
 }
+LOOKS = {kind: (label, colour) for (kind, label), colour in zip(LABELS.items(), style.ramp(len(LABELS)), strict=True)}
 PROFILES = {
     "a100-llama3-8b-kernels": "Llama-3-8B, A100:\nmeasured kernels",
     "a100-tp2-qwen-7b-kernels": "Qwen-7B, 2 A100:\nmeasured kernels",

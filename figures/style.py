@@ -33,21 +33,22 @@ class Look:
     label: str
     colour: str
     marker: str
-    dashes: str = "-"
+    dashes: str | tuple[int, tuple[float, ...]] = "-"
     emphasised: bool = False
 
 
+LONG_DASHES = (0, (6, 2.5))
 #: Okabe and Ito's colours, which survive the common colour blindnesses; markers tell apart what print does not.
 SYSTEMS = {
     "sarathi-fcfs": Look("Sarathi-FCFS", "#56B4E9", "v"),
     "sarathi-edf": Look("Sarathi-EDF", "#0072B2", "s"),
     "sarathi-sjf": Look("Sarathi-SJF", "#B0B0B0", "<"),
-    "sarathi-srpf": Look("Sarathi-SRPF", "#5A5A5A", ">"),
+    "sarathi-srpf": Look("Sarathi-SRPF", "#5A5A5A", ">", LONG_DASHES),
     "sarathi-silo": Look("Sarathi-Silo", "#CC79A7", "P"),
     "vllm-fcfs": Look("vLLM, FCFS", "#6AA6C8", "1"),
     "vllm-priority": Look("vLLM, priority", "#1F4E79", "p"),
     "silo": Look("vLLM, silo", "#A64D85", "d"),
-    "qoserve-artifact": Look("QoServe artifact", "#009E73", "D"),
+    "qoserve-artifact": Look("QoServe artifact", "#009E73", "D", LONG_DASHES),
     "niyama-dc": Look("Niyama, DC", "#F0C94D", "^"),
     "niyama-dc-er": Look("Niyama, DC+ER", "#E69F00", "h"),
     "niyama-adaptive": Look("Niyama, adaptive α", "#8C3D00", "X"),
@@ -131,14 +132,17 @@ def tidy(ax: Axes, *, grid: str = "y") -> None:
 
 
 def line_style(system: str) -> dict[str, object]:
-    """Keywords of a system's line in plots over load; Niyama is thicker and in front."""
+    """Keywords of a system's line in plots over load; Niyama is thicker, and in front of all but dashed ones.
+
+    A dashed system often lies on another: SRPF on SJF, the artifact on Niyama. Both can be seen.
+    """
     found = look(system)
-    width, front = (2.0, 4) if found.emphasised else (1.0, 3)
+    width, front = (2.0, 4) if found.emphasised else (1.0, 3 if found.dashes == "-" else 5)
     return {"color": found.colour, "marker": found.marker, "ls": found.dashes, "lw": width, "zorder": front}
 
 
 def ramp(count: int) -> list[str]:
-    """`count` colours from dark to light for values that have an order; they keep it in grey."""
+    """`count` colours from dark to light for what is no system, and has an order; they keep it in grey."""
     return [to_hex(matplotlib.colormaps["viridis"](x)) for x in np.linspace(0.0, 0.88, count)]
 
 
@@ -173,13 +177,13 @@ def backend(*frames: pd.DataFrame) -> str:
 def footer(figure: Figure, rows: pd.DataFrame, seeds: Iterable[int], intervals: str) -> None:
     """The provenance every figure carries, from the rows it shows: what ran, how often, and what an interval means."""
     predictors = ", ".join(sorted(set(rows["predictor"])))
-    oracle = "; oracle: it predicts with the very model that executes" if "(oracle)" in predictors else ""
+    predictors = predictors.replace("(oracle)", "(oracle: the model that executes)")
     several = counted(seeds)
     if max(seeds) < 2:
         intervals = "a single seed has no interval"
     text = (
         f"Backend: {backend(rows)}. Latency model: {', '.join(sorted(set(rows['latency'])))}. "
-        f"Predictor: {predictors}{oracle}. Traces: {', '.join(in_order(rows['trace'], TRACES))}. "
+        f"Predictor: {predictors}. Traces: {', '.join(in_order(rows['trace'], TRACES))}. "
         f"N = {counted(rows['requests'])} requests per run, seeds: {several}; {intervals}."
     )
     for words in ("N = ", "95 %", "Student's t"):

@@ -119,7 +119,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         if rows["capacity_qps_paper"].notna().any():
             style.legend_above(figure, [marks.star_handle()], 1)
         frame = variant.rows(_runs(tables))
-        bars = "bars of error: 95 % interval over seeds (Student's t)"
+        bars = "error bars: 95 % interval over seeds (Student's t)"
         style.footer(figure, frame, {frame["seed"].nunique()}, bars)
     return figure
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from figures import marks, paper, style
 from figures.classes import classes
@@ -96,6 +97,8 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             for lane, row in enumerate(rows.to_dict("records")):
                 _dots(ax, lane, row, group)
             ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_title(f"{group} {measure.upper()} (s)")
             if slos_s.get(group) is not None:
                 ax.axvline(slos_s[group], **marks.SLO, zorder=1)
@@ -114,7 +117,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
             ax.tick_params(axis="y", length=0)
             style.tidy(ax, grid="x")
         style.legend_above(figure, _handles(), 4)
-        bars = "bars of error: 95 % interval over seeds (t; of the mean logarithm for latencies)"
+        bars = "error bars: 95 % interval over seeds (t; of the mean logarithm for latencies)"
         style.footer(figure, frame, {frame["seed"].nunique()}, bars)
     return figure
 

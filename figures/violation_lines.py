@@ -32,7 +32,7 @@ def panel(ax: Axes, title: str, rows: pd.DataFrame, systems: list[str], both: It
 
 def handle() -> Line2D:
     """The thin lines' legend entry."""
-    return Line2D([], [], color=style.INK, **THIN, label="token deadlines too")
+    return Line2D([], [], color=style.INK, **THIN, label="token deadlines counted")
 
 
 def draw(frame: pd.DataFrame) -> Figure:

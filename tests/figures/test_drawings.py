@@ -30,6 +30,7 @@ from figures import (
     fig_slo_set,
     fig_tbt,
     paper,
+    predictor_accuracy,
     style,
     table5,
     table6,
@@ -183,7 +184,7 @@ def test_fig10_lines_are_geometric_means(frames):
     for load, value in zip(line.get_xdata(), line.get_ydata(), strict=True):
         assert value == pytest.approx(estimate_of_log(own.loc[own["load_qps"] == load, "ttlt_p95_s"]).mean)
     assert all(len(ax.collections) == len(SYSTEMS) for ax in figure.axes)
-    slos = [line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_linestyle() == "--"]
+    slos = [line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_color() == style.INK]
     assert slos == [6.0, 600.0, 1800.0] * 2
     assert all(ax.get_yscale() == "log" for ax in figure.axes)
 
@@ -315,7 +316,7 @@ def test_an_oracle_is_told_from_another_model(frames):
         "own model",
         "own model, noise 10 %",
         "other model, noise 10 %",
-        "two A100s",
+        "two A100s:\na100-tp2-qwen-7b-engine",
     ]
     text = fig_predictor.caption(frames, Variant(LINEAR))
     assert "other model: a100-llama3-8b-roofline; two A100s: a100-tp2-qwen-7b-engine;" in text
@@ -363,5 +364,7 @@ def test_a_missing_table_or_column_is_one_clear_error(name, frames):
 
 def test_every_system_has_its_own_colour_and_marker():
     looks = list(style.SYSTEMS.values())
+    others = {*style.ramp(3), *(colour for _, colour in predictor_accuracy.LOOKS.values())}
+    assert not {look.colour.lower() for look in looks} & others, "a system's colour means that system only"
     assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
     assert [look.label for look in looks if look.emphasised] == ["Niyama"]
