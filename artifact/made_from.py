@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
+from markupsafe import Markup
 
 from artifact.manifest import other_code
 from artifact.page import paragraph, table
@@ -18,16 +19,16 @@ RUN_COLUMNS = ("trace", "latency", "predictor", "system", "requests")  # of a ta
 PACKAGES = ("niyama", "numpy", "numba", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
 
 
-def made_from(tables: Mapping[str, pd.DataFrame], served: Mapping[str, pd.DataFrame]) -> str:
+def made_from(tables: Mapping[str, pd.DataFrame], served: Mapping[str, pd.DataFrame]) -> Markup:
     """All of it, as HTML. served: tables of vLLM's engine and servers, whose figures say the rest of it."""
-    html = "<h3>Traces</h3>\n" + table(_traces(tables))
-    html += "<h3>Runs</h3>\n" + table(_runs(tables))
-    html += "<h3>Latency models</h3>\n" + table(_cards(tables))
+    html = Markup("<h3>Traces</h3>\n") + table(_traces(tables))
+    html += Markup("<h3>Runs</h3>\n") + table(_runs(tables))
+    html += Markup("<h3>Latency models</h3>\n") + table(_cards(tables))
     packages = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
     about = ", ".join(f"{name} {found}" for name, found in packages.items())
-    html += "<h3>Code</h3>\n" + table(_code({**tables, **served}))
+    html += Markup("<h3>Code</h3>\n") + table(_code({**tables, **served}))
     schema = sorted({str(frame.attrs.get("schema_version", "not recorded")) for frame in tables.values()})
-    return html + "<h3>Versions</h3>\n" + paragraph(f"{about}; tables of schema version {', '.join(schema)}.")
+    return html + Markup("<h3>Versions</h3>\n") + paragraph(f"{about}; tables of schema version {', '.join(schema)}.")
 
 
 def _code(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""results/report.html: one page with every figure by part of the paper, the tables, notes and provenance."""
+"""results/report.html: one page with a summary, every figure by part of the paper, claims, notes and provenance."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
+from artifact.claims_page import link, section
 from artifact.failures import Failure, Incomplete, again
 from artifact.made_from import made_from
-from artifact.page import box, drawings, page, paragraph, table, text
+from artifact.page import box, drawings, fill, page, paragraph, table, text
 from artifact.render import figure_module, load_table, load_tables
 from artifact.tables import write_text
 from artifact.verdicts.claims import load_claims
-from artifact.verdicts.verify import verify
+from artifact.verdicts.verify import Verdict, verify
 from artifact.verdicts.words import counts_text
-from artifact.verdicts.words import table as claims_table
-from figures import FIGURES, SERVER_FIGURES, differences, headline, style
+from figures import FIGURES, PAPER_FIGURES, SERVER_FIGURES, differences, headline, style
 from figures.gallery import by_part
 
 TABLES = ("capacity", "summary", "cluster")
+EVERYTHING = (*PAPER_FIGURES, *SERVER_FIGURES)
 Frames = Mapping[str, pd.DataFrame]
 Lacking = Mapping[str, tuple[Failure, ...]]  # why a table cannot be had, by its name
 
@@ -47,25 +49,45 @@ def write_report(
     tables, lacking = _tables([*TABLES, *_inputs(modules.values())], results_dir, missing)
     served, more = _tables(_inputs(own.values()), results_dir, missing)
     shown = partial(_or_box, missing, {**lacking, **more})
+    verdicts, broken, problem = _verdicts(results_dir, missing)
     goodput, fleets = shown("Goodput", ["capacity"], _summary, tables), shown("GPUs", ["cluster"], _gpus, tables)
-    parts = {"Summary": {"": goodput, "GPUs": fleets}, "Claims": {"": shown("Claims", [], _claims, results_dir)}}
-    differs = "What differs from the paper"
-    parts[differs] = {"": shown(differs, differences.INPUTS, _notes, tables)}
+    about = paragraph(f"Claims: {counts_text(verdicts)}; with reasons below the figures.") if verdicts else ""
+    parts = {"Summary": {"": goodput, "GPUs": fleets + about}}
     for part, names in by_part((*modules, *SERVER_FIGURES)):
         parts[part] = {
-            (module := figure_module(figure)).TITLE: (
-                shown(figure, module.INPUTS, drawings, figure, tables, results_dir)
+            figure: (
+                shown(figure, figure_module(figure).INPUTS, drawings, figure, tables, results_dir)
                 if figure in modules
-                else shown(figure, module.INPUTS, _servers, figure, served, results_dir)
+                else shown(figure, figure_module(figure).INPUTS, _servers, figure, served, results_dir)
                 if servers
                 else _no_servers()
             )
+            + link(verdicts, figure)
             for figure in names
         }
+    figures_shown = [figure for pieces in parts.values() for figure in pieces]
+    parts["Claims"] = {"": problem or section(verdicts, broken, figures_shown)}
+    differs = "What differs from the paper"
+    parts[differs] = {"": shown(differs, differences.INPUTS, _notes, tables)}
     parts["Provenance"] = {"": shown("Provenance", [], made_from, tables, served)}
     path = results_dir / f"{name}.html"
     write_text(path, page("Niyama: results", _head(missing) + _body(parts)))
     return path
+
+
+def _verdicts(results_dir: Path, missing: Incomplete | None) -> tuple[list[Verdict], Mapping[str, str], Markup]:
+    """Verdicts, what is wrong with tables, and after a failed run a box where there are no verdicts.
+
+    ResultError without a manifest of the results.
+    """
+    try:
+        verdicts, broken = verify(results_dir, load_claims())
+    except Exception as error:
+        if missing is None:
+            raise
+        why = missing.outputs.get("figures/Claims.txt") or [Failure(type(error).__name__, str(error), "")]
+        return [], {}, box("Not made: Claims", why, again())
+    return verdicts, broken, Markup()
 
 
 def _inputs(modules: Iterable[Any]) -> list[str]:
@@ -95,9 +117,9 @@ def _or_box(
     lacking: Lacking,
     title: str,
     needed: Iterable[str],
-    make: Callable[..., str],
+    make: Callable[..., Markup],
     *arguments: Any,
-) -> str:
+) -> Markup:
     """A piece of the page, made of the tables `needed`; after a failed run a box where it cannot be shown."""
     if missing is None:
         return make(*arguments)
@@ -110,29 +132,31 @@ def _or_box(
     return box(f"Not made: {title}", dict.fromkeys(why), again())
 
 
-def _head(missing: Incomplete | None) -> str:
+def _head(missing: Incomplete | None) -> Markup:
     """What the whole page lacks."""
     if missing is None:
-        return ""
+        return Markup()
     return box("This report is not complete: some parts failed, and all others are below.", missing.failures, again())
 
 
-def _body(parts: Mapping[str, Mapping[str, str]]) -> str:
-    """The page's parts, each a mapping from heading ("" for none) to what is below it, and links to all of them."""
-    links, body = "", ""
+def _body(parts: Mapping[str, Mapping[str, str]]) -> Markup:
+    """The page's parts, each a mapping from heading ("" for none; a figure's name) to what is below it, and links."""
+    listed = []
     for i, (title, pieces) in enumerate(parts.items()):
-        links += f'<li><a href="#part-{i}">{text(title)}</a>'
-        body += f'<h2 id="part-{i}">{text(title)}</h2>\n'
-        for k, (heading, html) in enumerate(pieces.items()):
-            if heading:
-                links += f' · <a href="#part-{i}-{k}">{text(heading)}</a>'
-                body += f'<h3 id="part-{i}-{k}">{text(heading)}</h3>\n'
-            body += f"{html}\n"
-        links += "</li>\n"
-    return f"<nav><ul>\n{links}</ul></nav>\n{body}"
+        own = [{"id": _id(heading), "title": _title(heading), "html": html} for heading, html in pieces.items()]
+        listed.append({"id": f"part-{i}", "title": title, "pieces": own})
+    return fill("parts", parts=listed)
 
 
-def _summary(tables: Frames) -> str:
+def _title(heading: str) -> Markup:
+    return figure_module(heading).TITLE if heading in EVERYTHING else heading
+
+
+def _id(heading: str) -> Markup:
+    return heading if heading in EVERYTHING else heading.lower().replace(" ", "-")
+
+
+def _summary(tables: Frames) -> Markup:
     backend = style.backend(*tables.values())
     html = paragraph(
         f"Reproduction of Niyama / QoServe (arXiv 2503.22562; ASPLOS'26, doi 10.1145/3779212.3790206). "
@@ -140,31 +164,20 @@ def _summary(tables: Frames) -> str:
     )
     html += paragraph(headline.caption(tables))
     for latency in tables["capacity"]["latency"].unique():
-        html += f"<h3>Goodput, {text(latency)}</h3>\n" + table(headline.goodputs(tables, latency))
+        html += Markup(f"<h3>Goodput, {text(latency)}</h3>\n") + table(headline.goodputs(tables, latency))
     return html
 
 
-def _gpus(tables: Frames) -> str:
+def _gpus(tables: Frames) -> Markup:
     return table(headline.gpus(tables))
 
 
-def _claims(results_dir: Path) -> str:
-    """The claims table. ResultError without a manifest of the results."""
-    verdicts, broken = verify(results_dir, load_claims())
-    html = paragraph(
-        f"{counts_text(verdicts)}. Measured: mean over seeds [95 % interval]; it decides. ✗: another case in which the "
-        "claim would fail. XFAIL: it is expected to fail, for the likely reason given."
-    )
-    html += "".join(paragraph(f"BROKEN {text}") for text in broken.values())
-    return html + table(claims_table(verdicts).drop(columns=["printed in", "cost"]))
-
-
-def _notes(tables: Frames) -> str:
+def _notes(tables: Frames) -> Markup:
     items = "".join(f"<dt>{text(title)}</dt><dd>{text(note)}</dd>\n" for title, note in differences.notes(tables))
-    return f"<dl>\n{items}</dl>\n"
+    return Markup(f"<dl>\n{items}</dl>\n")
 
 
-def _no_servers() -> str:
+def _no_servers() -> Markup:
     """Why there is no figure of vLLM's engine or of its servers."""
     why = "`servers=none` was asked for"
     if find_spec("vllm") is None:
@@ -172,10 +185,10 @@ def _no_servers() -> str:
     return paragraph(f"Not made: {why}.")
 
 
-def _servers(name: str, served: Frames, results_dir: Path) -> str:
+def _servers(name: str, served: Frames, results_dir: Path) -> Markup:
     """A figure of vLLM's engine or of its servers, below what was not measured."""
     tables = {needed: served[needed] for needed in figure_module(name).INPUTS}
     failed = [failure for frame in tables.values() for failure in frame.attrs.get("failures", ())]
     boxes = [Failure(failure["part"], failure["reason"], "") for failure in failed]
-    html = box("Not measured, or not wholly", boxes, again()) if boxes else ""
+    html = box("Not measured, or not wholly", boxes, again()) if boxes else Markup()
     return html + drawings(name, tables, results_dir)

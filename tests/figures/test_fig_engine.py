@@ -113,12 +113,12 @@ def test_after_a_failed_run_its_box_says_why_and_the_old_picture_is_not_shown(re
     write_table(results / "tables" / "engine.parquet", rows(), **ABOUT)
     for name in ("fig11", "fig_engine"):
         render(name, results)
-    assert "<td>engine</td>" in write_report(results, servers=True).read_text(), "its code is listed"
+    assert ">engine</td>" in write_report(results, servers=True).read_text(), "its code is listed"
     why = Failure("r/engine/niyama-0.parquet", "killed", "python -m artifact engine-sweep")
     missing = Incomplete((why,), {"tables/engine.parquet": (why,), "figures/fig_engine.txt": (why,)})
     for table_is_there in (True, False):
         page = write_report(results, servers=True, missing=missing).read_text()
         assert "Not made: fig_engine</b></p>\n<p>r/engine/niyama-0.parquet: killed</p>\n<p>By hand" in page
-        assert '<figure id="fig_engine-' not in page and "<td>engine</td>" not in page
+        assert '<figure id="fig_engine-' not in page and ">engine</td>" not in page
         if table_is_there:
             (results / "tables" / "engine.parquet").unlink()

@@ -15,7 +15,7 @@ from figure_tables import LINEAR
 from artifact.failures import AGAIN, Failure, Incomplete
 from artifact.gallery import REFERENCE
 from artifact.manifest import write_manifest
-from artifact.page import text, write_figure_page
+from artifact.page import write_figure_page
 from artifact.render import figure_module, load_table, load_tables, markdown, render
 from artifact.report import write_report
 from artifact.tables import ResultError, read_table, write_table
@@ -129,9 +129,12 @@ def test_a_figures_page_holds_its_pictures_captions_and_table(results):
     module = figure_module("fig7")
     tables = load_tables(module.INPUTS, results / "tables")
     for variant in module.variants(tables):
-        assert text(module.caption(tables, variant)) in html
+        assert f"<figcaption>{variant.latency}</figcaption>" in html
         picture = results / "figures" / f"fig7-{variant.slug}.png"
         assert picture in paths and base64.b64encode(picture.read_bytes()).decode() in html
+        about = f'alt="{module.TITLE}. {variant.latency}. One panel per trace, one lane per system."'
+        assert about in html
+    assert html.count("which is what the authors") == 1, "the caption that both share"
     assert "<details open><summary>Table" in html and "<script" not in html
 
 
@@ -211,7 +214,7 @@ def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
     for title in ("Goodput", "fig7", "What differs from the paper"):
         assert f"Not made: {title}</b></p>\n<p>r/capacity/a.parquet: out of memory</p>\n<p>By hand" in found, title
     assert '<figure id="fig7-' not in found and '<figure id="fig11-' in found
-    assert "<td>capacity</td>" not in found.partition(">Code<")[2], "it is not in the list of what made the tables"
+    assert ">capacity</td>" not in found.partition(">Code<")[2], "it is not in the list of what made the tables"
 
 
 def test_a_damaged_table_costs_what_is_made_of_it(results, monkeypatch):
