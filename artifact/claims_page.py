@@ -13,7 +13,6 @@ from artifact.page import fill, text
 from artifact.render import figure_module
 from artifact.verdicts.claims import Claim
 from artifact.verdicts.verify import Verdict
-from artifact.verdicts.words import status_text
 from artifact.verdicts.words import table as claims_table
 from figures import PAPER_FIGURES, SERVER_FIGURES
 from figures.gallery import PARTS, place
@@ -81,11 +80,10 @@ def _groups(
 
 def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, str, int]]:
     """Class, word and number of each verdict there is, by word."""
-    counts = Counter((_kind(verdict), status_text(verdict)) for verdict in verdicts)
+    counts = Counter((_kind(verdict), str(verdict.status)) for verdict in verdicts)
     return [(kind, word, number) for (kind, word), number in sorted(counts.items(), key=lambda pair: pair[0][1])]
 
 
 def _kind(verdict: Verdict) -> str:
-    """A verdict's class in style.css: a failure that is known is another thing than one that is not."""
-    status = str(verdict.status).lower()
-    return "xfail" if status == "fail" and not verdict.counts_against else status
+    """A verdict's class in style.css."""
+    return str(verdict.status).lower()

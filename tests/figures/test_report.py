@@ -13,13 +13,12 @@ import pytest
 from figure_tables import LINEAR
 
 from artifact.failures import AGAIN, Failure, Incomplete
-from artifact.gallery import REFERENCE
 from artifact.manifest import write_manifest
 from artifact.page import write_figure_page
-from artifact.render import figure_module, load_table, load_tables, markdown, render
+from artifact.render import figure_module, load_tables, markdown, render
 from artifact.report import write_report
 from artifact.tables import ResultError, read_table, write_table
-from figures import FIGURES, differences, headline, style
+from figures import FIGURES, differences, style
 from figures.frames import Variant
 from figures.gallery import PARTS
 
@@ -154,18 +153,6 @@ def test_notes_take_their_numbers_from_the_tables(frames):
     assert "azure-code-2024-week-synth" in notes["Traces"]
     only = {name: frame[frame["latency"] == LINEAR] for name, frame in frames.items() if "latency" in frame}
     assert "Latency model" not in dict(differences.notes(only))
-
-
-def test_readme_and_report_round_alike():
-    """A row of goodputs in the README says what the report's summary says, but for the paper's numbers."""
-    tables = {name: load_table(REFERENCE / "tables" / f"{name}.parquet") for name in headline.INPUTS}
-    rows = headline.goodputs(tables, LINEAR).set_index("trace")
-    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("RESULTS.md")]
-    found = re.findall(r"^\| (\S+) \|((?: [^|]* / [^|]* / [^|]* \|)+)$", "".join(p.read_text() for p in pages), re.M)
-    assert {"azure-code-2023", "sharegpt-8k"} <= {trace for trace, _ in found}
-    for trace, cells in found:
-        said = [cell.strip().rpartition(" / ")[0] for cell in cells.strip("| ").split("|")]
-        assert said == [cell.rpartition(" / ")[0] for cell in rows.loc[style.trace_label(trace)]], trace
 
 
 def test_markdown_escapes_bars():
