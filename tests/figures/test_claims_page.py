@@ -25,7 +25,7 @@ def verdicts(status: Status) -> list[Verdict]:
     [
         ("Fig 7a", {"fig7"}),
         ("Fig 7b", {"fig7_models"}),
-        ("Fig 1", {"fig1_table4"}),
+        ("Fig 1, Table 4", {"fig1_table4"}),
         ("Table 4", {"fig1_table4"}),
         ("Table 5", {"table5"}),
         ("Table 6", {"table6"}),
