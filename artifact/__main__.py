@@ -25,6 +25,7 @@ def _run(given: Sequence[str], options: argparse.Namespace) -> int:
     """Run the command. What that needs of ours is imported here: `--help` is to start at once."""
     from artifact import failures
     from artifact.bounds import check_numbers
+    from artifact.places import check_places, in_words
     from artifact.progress import announce_compilation
     from artifact.run_lock import join
     from artifact.table_code import MADE_BY, code_of
@@ -33,6 +34,7 @@ def _run(given: Sequence[str], options: argparse.Namespace) -> int:
     announce_compilation()
     try:
         check_numbers(options)
+        check_places(options)
         if (made := getattr(options, "table", options.command)) in MADE_BY:
             code_of(made)  # as it is now: an edit while the command runs is none of its table's
         return options.run(options) or 0
@@ -43,6 +45,11 @@ def _run(given: Sequence[str], options: argparse.Namespace) -> int:
     except (MemoryError, OverflowError) as error:
         failures.note(given, options, error)
         print(f"error: a number is too large ({error}); give fewer --requests or smaller values", file=sys.stderr)
+        return 2
+    except OSError as error:
+        told = CommandError(in_words(error))
+        failures.note(given, options, told)
+        print(f"error: {told}", file=sys.stderr)
         return 2
     except Exception as error:  # a mistake of ours: the report says it in a line, and here is the traceback
         failures.note(given, options, error)

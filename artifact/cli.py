@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Collection
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 #: Makes the parser of a command, of its name and of the function that runs it.
 Verb = Callable[[str, Callable[[argparse.Namespace], int | None]], argparse.ArgumentParser]
@@ -97,4 +98,12 @@ def modules_of(command: str | None) -> list[str]:
 def _verb(verbs, texts: dict[str, str], name: str, run: Callable) -> argparse.ArgumentParser:
     made = verbs.add_parser(name, help=texts[name], description=texts[name])
     made.set_defaults(run=run, command=name)
+    made.register("type", Path, _path)
     return made
+
+
+def _path(text: str) -> Path:
+    """Of an option: an empty one, which is often a variable that is not set, would be the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a file or a folder")
+    return Path(text)

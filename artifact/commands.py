@@ -94,6 +94,8 @@ def _json(flag: str, text: str) -> Any:
 def simulate(options: argparse.Namespace) -> None:
     """One point."""
     spec = _spec(options, load_qps=options.load, seed=options.seed, overlapped=options.overlapped)
+    if options.decision_log is not None:
+        options.decision_log.parent.mkdir(parents=True, exist_ok=True)
     warm_up_like(spec, decision_log=options.decision_log is not None)
     progress = requests_done(spec.requests)
     done = run(spec, log=options.out is not None, decision_log=options.decision_log, progress=progress)
