@@ -6,7 +6,7 @@ import atexit
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,36 @@ def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> 
     """Whether all was made. Else make the reports that were asked for of what there is, and say what failed.
 
     figures: those of the long report; servers: whether real ones are shown. After Ctrl-C it only says how to go on.
+    Also on a full disk, or where files are damaged, it says what failed: what it could not do is told as well.
     """
     dag = workflow.dag
     if workflow.scheduler is not None and getattr(workflow.scheduler, "_user_kill", None):
         _say_last(f"Interrupted. To go on (what is finished stays): {again()}")
         return False
-    found = incomplete(dag, results).also(_failed_lives(workflow))
-    if not found.failures:
+    found, path, troubles = Incomplete((), {}), None, []
+    with _told("what failed cannot be found", troubles):
+        found = incomplete(dag, results)
+    with _told("what servers noted cannot be read", troubles):
+        found = found.also(_failed_lives(workflow))
+    if not found.failures and not troubles:
         return True
-    _list_made(dag, results, found)
-    names = [REPORTS[job.rule.name] for job in dag.jobs if job.rule.name in REPORTS]
-    path = None
-    for name in names:
-        path = _report(found, results, name, figures, servers) or path
-    _say_last(last_words(found, path))
+    with _told("the tables that were made cannot be listed", troubles):
+        _list_made(dag, results, found)
+    for job in dag.jobs if found.failures else ():
+        if job.rule.name in REPORTS:
+            with _told(f"no report {REPORTS[job.rule.name]}", troubles):
+                path = _report(found, results, REPORTS[job.rule.name], figures, servers) or path
+    _say_last(last_words(found, path, troubles))
     return False
+
+
+@contextmanager
+def _told(what: str, troubles: list[str]) -> Iterator[None]:
+    """Go on when this fails, and add to `troubles` what could not be done, and why."""
+    try:
+        yield
+    except Exception as error:
+        troubles.append(f"{what} ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def _failed_lives(workflow: Any) -> list[Failure]:

@@ -13,9 +13,12 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from artifact.tables import write_text
 
 FOLDER = "NIYAMA_FAILURES"  # environment variable: where to note failures; not set outside the pipeline
 AGAIN = "NIYAMA_AGAIN"  # environment variable: the command that goes on; its default makes the default target
@@ -66,12 +69,13 @@ def again() -> str:
 
 
 def note(arguments: Sequence[str], options: argparse.Namespace, error: BaseException) -> None:
-    """Write down why a command failed, where the pipeline asked for it."""
+    """Write down why a command failed, where the pipeline asked for it and there is room: the error itself is printed
+    all the same."""
     kind = "" if str(error) and isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
     noted = {"reason": kind + str(error), "command": shlex.join(["python", "-m", "artifact", *arguments])}
     for path in _records(options):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(noted))
+        with suppress(OSError):
+            write_text(path, json.dumps(noted))
 
 
 def _records(options: argparse.Namespace) -> list[Path]:
@@ -117,16 +121,26 @@ def _part(failure: Failure) -> str:
 
 def _failure(job: Any, folder: Path) -> Failure:
     outputs = [str(output) for output in job.output]
-    records = [path for output in outputs if (path := _record(folder, output)).exists()]
-    noted = json.loads(records[0].read_text()) if records else {"reason": SILENT, "command": job.shellcmd or ""}
+    notes = (found for output in outputs if (found := _noted(_record(folder, output))))
+    noted = next(notes, {"reason": SILENT, "command": job.shellcmd or ""})
     return Failure(outputs[0] if outputs else job.rule.name, noted["reason"], noted["command"])
 
 
-def last_words(found: Incomplete, report: Path | None) -> str:
-    """What to print when a run has failed."""
+def _noted(path: Path) -> dict[str, str] | None:
+    """What `note` wrote; None where it wrote nothing, or what is there is damaged or cannot be read."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict) and all(isinstance(found.get(key), str) for key in ("reason", "command")):
+            return found
+    return None
+
+
+def last_words(found: Incomplete, report: Path | None, troubles: Sequence[str] = ()) -> str:
+    """What to print when a run has failed. troubles: what failed while this was found out."""
     count = len(found.failures)
-    head = f"{count} part{'s' * (count != 1)} failed; everything else was made."
-    lines = [head]
+    head = f"{count} part{'s' * (count != 1)} failed" if count else "The run failed"
+    lines = [f"{head}." if troubles else f"{head}; everything else was made."]
+    lines += [f"  besides, {trouble}" for trouble in troubles]
     for failure in found.failures:
         reason = " ".join(failure.reason.split())
         lines += [f"  {failure.part}: {reason[:MOST_SHOWN]}{'...' * (len(reason) > MOST_SHOWN)}"]

@@ -47,6 +47,30 @@ def test_a_command_notes_why_it_failed_only_where_the_pipeline_asked(tmp_path, m
     assert found.command == " ".join(["python -m artifact", *arguments])
 
 
+@pytest.mark.parametrize("folder", ["/proc/failures", "file/failures"])
+def test_where_no_note_can_be_written_the_error_itself_is_told(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    monkeypatch.setenv(failures.FOLDER, folder)
+    assert main(["merge", "gone.parquet", "--out", "t.parquet"]) == 2
+    assert "gone.parquet: is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b'{"reason": "x", "comm', b"\xff", b"[]", b"{}", b'{"reason": 1, "command": "x"}']
+)
+def test_a_damaged_note_counts_as_none(note, tmp_path):
+    job = Job("table", [str(tmp_path / "t.parquet")], shellcmd="python -m artifact table")
+    path = failures._record(tmp_path / "failures", job.output[0])
+    path.parent.mkdir()
+    path.write_bytes(note)
+    (found,) = incomplete(dag_of(job), tmp_path).failures
+    assert (found.reason, found.command) == (failures.SILENT, job.shellcmd)
+    path.unlink()
+    path.mkdir()  # cannot be read
+    assert incomplete(dag_of(job), tmp_path).failures == (found,)
+
+
 def test_a_mistake_of_ours_is_noted_with_its_kind_and_raised(tmp_path, monkeypatch):
     monkeypatch.setenv(failures.FOLDER, str(tmp_path / "failures"))
     out = tmp_path / "overhead.parquet"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from artifact import endings
-from artifact.failures import Incomplete
+from artifact.failures import Failure, Incomplete
 from artifact.manifest import problems, read_manifests
 from artifact.tables import read_table, write_table
 
@@ -95,6 +95,26 @@ def test_a_damaged_table_is_in_no_manifest(tmp_path):
     dag = SimpleNamespace(jobs=[SimpleNamespace(output=[str(tmp_path / name) for name in names])])
     endings._list_made(dag, tmp_path, Incomplete((), {"tables/manifest.json": ()}))
     assert set(read_manifests(tmp_path)) == {"b"}
+
+
+@pytest.mark.parametrize("broken", ["incomplete", "_failed_lives", "_list_made", "_report"])
+def test_the_last_words_are_said_whatever_fails_on_the_way(broken, monkeypatch, tmp_path):
+    """Such as on a full disk."""
+    job = SimpleNamespace(rule=SimpleNamespace(name="report"), output=[str(tmp_path / "r.html")], shellcmd="make it")
+    monkeypatch.setattr(endings, "incomplete", lambda *_: Incomplete((Failure("r.html", "no room", "make it"),), {}))
+    monkeypatch.setattr(endings, "_report", lambda *_: None)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(endings, broken, full)
+    said = []
+    monkeypatch.setattr(endings, "_say_last", said.append)
+    workflow = SimpleNamespace(dag=SimpleNamespace(jobs=[job]), scheduler=None)
+    assert endings.end(workflow, tmp_path, [], False) is False
+    (text,) = said
+    assert "No space left on device" in text and "To go on (what is finished stays)" in text
+    assert "everything else was made" not in text and ("r.html: no room" in text) == (broken != "incomplete")
 
 
 @pytest.mark.parametrize("beside", [(), ("results/tables/a.parquet",)], ids=["alone", "beside one that fails"])
