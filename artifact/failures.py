@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from artifact.tables import write_text
+from artifact.tables import ResultError, write_text
 
 FOLDER = "NIYAMA_FAILURES"  # environment variable: where to note failures; not set outside the pipeline
 AGAIN = "NIYAMA_AGAIN"  # environment variable: the command that goes on; its default makes the default target
@@ -48,10 +48,13 @@ class Incomplete:
 
     @staticmethod
     def read(path: Path) -> Incomplete:
-        """From a file that `write` wrote."""
-        found = json.loads(path.read_text())
-        outputs = {name: tuple(Failure(**each) for each in own) for name, own in found["outputs"].items()}
-        return Incomplete(tuple(Failure(**each) for each in found["failures"]), outputs)
+        """From a file that `write` wrote; ResultError for any other."""
+        try:
+            found = json.loads(path.read_text())
+            outputs = {name: tuple(Failure(**each) for each in own) for name, own in found["outputs"].items()}
+            return Incomplete(tuple(Failure(**each) for each in found["failures"]), outputs)
+        except (ValueError, AttributeError, KeyError, TypeError):
+            raise ResultError(f"{path}: is not what a failed run wrote; run `snakemake` to make it again") from None
 
     def also(self, more: Sequence[Failure]) -> Incomplete:
         """With more that failed."""

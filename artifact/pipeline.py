@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from artifact.config import ConfigError, RunSpec
+from artifact.descriptions import described_in
 from artifact.runs import BACKEND, Result, run
 from artifact.table_code import code_of, joined_code
 from artifact.tables import joined, provenance, read_table, write_table
@@ -26,11 +27,12 @@ def merge(paths: list[Path], out: Path) -> None:
     parts = [read_table(path) for path in paths]
     code = joined_code({str(path): provenance(part).get("code") for path, part in zip(paths, parts, strict=True)})
     sources = {}
-    for part in parts:
+    for path, part in zip(paths, parts, strict=True):
         about = provenance(part)
         sources |= about.get("traces", {})
         if "trace" in about:
-            sources[about["trace"]["trace"]] = about["trace"]
+            source = described_in(path, about)
+            sources[source["trace"]] = source
     backends = sorted({provenance(part).get("backend", BACKEND) for part in parts})
     write_table(out, joined(parts), backend=", ".join(backends), traces=sources, **code)
 

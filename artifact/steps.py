@@ -15,6 +15,7 @@ from artifact import overload as overloads
 from artifact import sweep as sweeps
 from artifact.cli import Verb
 from artifact.config import ConfigError
+from artifact.descriptions import read_description
 from artifact.experiments import Grid, Search, load_experiments, named_experiment
 from artifact.progress import run_started
 from artifact.runs import BACKEND
@@ -143,7 +144,7 @@ def _section(options: argparse.Namespace, name: str) -> Any:
 
 def actual_trace(options: argparse.Namespace) -> str:
     """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
-    return json.loads(options.described.read_text())["trace"] if options.described else options.trace
+    return read_description(options.described)["trace"] if options.described else options.trace
 
 
 def write_rows(

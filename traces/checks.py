@@ -82,15 +82,22 @@ def csv_fault(
 
 def json_rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """Each line of a JSONL file as (line number from 1, object). Raises TraceError for anything else."""
+    for line, text in _lines(path):
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise bad_value(path, line, "row", text.strip()[:80], f"write one JSON object ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise bad_value(path, line, "row", row, "write one JSON object")
+        yield line, row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-8") as stream:
-        for line, text in enumerate(stream, start=1):
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise bad_value(path, line, "row", text.strip()[:80], f"write one JSON object ({error.msg})") from None
-            if not isinstance(row, dict):
-                raise bad_value(path, line, "row", row, "write one JSON object")
-            yield line, row
+        try:
+            yield from enumerate(stream, start=1)
+        except UnicodeDecodeError as error:
+            raise TraceError(f"{path}: is not UTF-8 ({error.reason}); write one JSON object a line") from None
 
 
 def json_cell(

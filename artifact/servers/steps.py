@@ -15,6 +15,7 @@ from typing import Any
 from artifact import runs, tables
 from artifact.cli import Verb
 from artifact.config import ConfigError
+from artifact.descriptions import described_in, read_description
 from artifact.servers.command_line import backend_of
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling
 from artifact.servers.life import plan_life, vllm_version
@@ -62,7 +63,9 @@ def merge_servers(options: argparse.Namespace) -> None:
     """Measured and simulated rows in one table."""
     parts = [tables.read_table(path) for path in options.tables]
     abouts = [tables.provenance(part) for part in parts]
-    measured = [about for about in abouts if about["backend"] not in runs.SIMULATED]
+    for path, about in zip(options.tables, abouts, strict=True):
+        described_in(path, about)
+    measured = [about for about in abouts if about.get("backend") not in runs.SIMULATED]
     for name in ("backend", "gpus", "latency_model", "vllm"):
         values = {json.dumps(about.get(name)) for about in measured}
         if len(values) != 1:
@@ -90,7 +93,7 @@ def _about(experiment: ServerExperiment, form: str, backend: str) -> dict[str, A
 
 def described(options: argparse.Namespace) -> dict[str, Any]:
     """What `trace` wrote of the trace."""
-    return json.loads(options.described.read_text())
+    return read_description(options.described)
 
 
 def trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str:
