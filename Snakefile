@@ -14,13 +14,14 @@ from pathlib import Path
 from artifact import endings, failures
 from artifact.experiments import load_experiments
 from artifact.run_lock import VARIABLE, guard
-from artifact.workflow_config import as_text, exported, one_line, refuse_unknown
+from artifact.workflow_config import as_text, exported, one_line, refuse_place, refuse_unknown
 
 with one_line():
     refuse_unknown(config, Path(workflow.basedir))
     as_text(config)
     EXPERIMENTS = config.get("experiments", "workflows/config/paper.yaml")
     RESULTS = config.get("results", "results")
+    refuse_place(RESULTS)
     CONFIG = load_experiments(Path(EXPERIMENTS))
 
 os.environ.setdefault(failures.AGAIN, shlex.join(["snakemake", *sys.argv[1:]]))

@@ -40,6 +40,15 @@ def as_text(config: MutableMapping[str, Any]) -> None:
         config[key] = str(value)
 
 
+def refuse_place(results: str) -> None:
+    """ConfigError where `results` cannot be the folder of results: Snakemake takes braces for wildcards."""
+    if set(results) & set("{}"):
+        raise ConfigError(f"--config results={results}: has a brace; name a folder without one")
+    if first := next((path for path in (Path(results), *Path(results).parents) if path.exists()), None):
+        if not first.is_dir():
+            raise ConfigError(f"--config results={results}: {first} is a file; name a folder")
+
+
 def exported(variables: Mapping[str, str], first_on_path: Path) -> str:
     """What stands before every rule's command, for `shell.prefix`, which takes braces for its own."""
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())

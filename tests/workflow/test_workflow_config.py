@@ -1,6 +1,7 @@
 """`snakemake --config`: every key that a rule reads is known, and nothing else is."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from snakemake.shell import shell
 
 from artifact.config import ConfigError
-from artifact.workflow_config import as_text, exported, known_keys, refuse_unknown
+from artifact.workflow_config import as_text, exported, known_keys, refuse_place, refuse_unknown
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +31,16 @@ def test_every_value_is_text():
     assert config == {"results": "2026", "servers_latency": "0.5", "servers": "none"}
 
 
+def test_results_are_a_folder_that_snakemake_can_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for results, why in (("file", "file is a file"), ("file/x", "file is a file"), ("a{b}", "brace"), ("a}", "brace")):
+        with pytest.raises(ConfigError, match=f"--config results={re.escape(results)}: .*{why}"):
+            refuse_place(results)
+    for results in (".", "new/folder", str(tmp_path), str(tmp_path / "new")):
+        refuse_place(results)
+
+
 def test_every_command_finds_what_is_exported_whatever_is_in_it(tmp_path):
     """Snakemake formats what stands before a command; then a shell reads it."""
     (odd := tmp_path / 'it\'s "{x}" $HOME `id`').mkdir()
@@ -42,7 +53,10 @@ def test_every_command_finds_what_is_exported_whatever_is_in_it(tmp_path):
         shell.prefix("")
 
 
-@pytest.mark.parametrize("entry", ["results=", "servers=nne", "server=none", "experiments=nowhere.yaml"])
+@pytest.mark.parametrize(
+    "entry",
+    ["results=", "results=Makefile", "results=re{su}lts", "servers=nne", "server=none", "experiments=nowhere.yaml"],
+)
 def test_a_mistake_is_one_line_for_snakemake(entry, tmp_path):
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--config", f"results={tmp_path}", entry]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
