@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +88,17 @@ def integers(flag: str, text: str) -> tuple[int, ...]:
 
 def _json(flag: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=partial(_once, flag))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{flag} is {text!r}, which is not JSON ({error.msg})") from None
+
+
+def _once(flag: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which the last of a key's values would be taken."""
+    for name, number in Counter(key for key, _ in pairs).items():
+        if number > 1:
+            raise ConfigError(f"{flag} has {name!r} {number} times; give it once")
+    return dict(pairs)
 
 
 def simulate(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from artifact.cli import Verb
+from artifact.config import ConfigError
 from artifact.manifest import made_elsewhere, write_manifest
 from artifact.tables import write_text
 from artifact.verdicts import results_page, words
@@ -49,4 +50,6 @@ def check_claims(options: argparse.Namespace) -> int:
 
 def list_tables(options: argparse.Namespace) -> None:
     """Write a manifest."""
+    if not options.results.is_dir():
+        raise ConfigError(f"--results {options.results}: is no folder; name the folder of results")
     write_manifest(options.results, options.out, options.tables)

@@ -110,6 +110,7 @@ def test_a_policy_from_a_file(capsys, tmp_path):
         (["--system", "niyama", "--load", 3, "--policy", '{"max_running": 999999999999}'], ["max_running", "1000000"]),
         (["--system", "niyama", "--load", 3, "--policy", '{"alpha_high": 1e308}'], ["alpha_high is 1e+308", "1e+09"]),
         (["--system", "niyama", "--load", 3, "--arrivals", '{"kind": "gamma", "cv": 1e308}'], ["cv"]),
+        (["--system", "niyama", "--load", 3, "--policy", '{"margin": 1, "margin": 2}'], ["'margin' 2 times"]),
         (["--system", "niyama", "--load", 3, "--policy", "[1]"], ["policy is [1]", "dictionary"]),
         (["--system", "niyama", "--load", 3, "--trace", "azure-cod"], ["azure-cod", "azure-code-2023"]),
     ],

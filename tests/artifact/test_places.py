@@ -101,3 +101,8 @@ def test_what_is_missing_is_named(one_line, tmp_path):
     gone = tmp_path / "gone"
     line = one_line("load", "--url", "x", "--workload", gone)
     assert f"{gone}: No such file or directory; name a place that can be read" in line
+
+
+def test_a_manifest_of_no_folder_is_refused(one_line, tmp_path):
+    line = one_line("manifest", "--results", tmp_path / "gone", "--out", tmp_path / "manifest.json")
+    assert "gone: is no folder" in line and not list(tmp_path.iterdir())
