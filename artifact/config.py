@@ -145,10 +145,23 @@ def parse(model: type[Strict], values: Mapping[str, Any], what: str) -> Any:
         raise explain(error, what) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: the last would be taken."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if (own := str(key.value)) in seen:
+                raise yaml.composer.ComposerError(None, None, f"key {own} is given twice", key.start_mark)
+            seen.add(own)
+        return node
+
+
 def read_yaml(path: Path) -> Any:
     """A YAML file's contents; ConfigError when it is missing or is no YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:

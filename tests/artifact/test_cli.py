@@ -174,6 +174,7 @@ def test_every_number_that_an_option_takes_has_bounds():
         ("- {name: a, share: 1.0, ttlt_s: 6, colour: red}", ["colour is not a known field"]),
         ("{}", ["must be a list of classes"]),
         ("- [", ["not valid YAML"]),
+        ("- {name: a, share: 1.0, ttlt_s: 6, ttlt_s: 7}", ["key ttlt_s is given twice", "line 1"]),
     ],
 )
 def test_bad_classes_name_the_field(capsys, tmp_path, yaml, words):
