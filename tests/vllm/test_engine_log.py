@@ -17,7 +17,7 @@ from artifact.servers.model_files import model_folder
 from niyama.decision_log import DecisionLog, replay
 from niyama.vllm.config import load_config
 from niyama.vllm.emulated.virtual import EngineSettings, Traffic
-from niyama.vllm.engine_log import log_path
+from niyama.vllm.engine_log import EngineLog, log_path
 from niyama.vllm.loading import ConfigError
 from niyama.vllm.metrics import SchedulerMetrics
 
@@ -102,9 +102,13 @@ def test_a_folder_that_is_not_there_is_refused_with_the_fix(tmp_path: Path) -> N
         load_config({"niyama": {"decision_log": path}}, {})
 
 
-def test_what_cannot_be_a_file_is_refused_with_the_fix(model_dir: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_a_file_is_refused_with_the_fix(tmp_path: Path) -> None:
+    """Under data parallelism the file's name has the rank, which the configuration does not know."""
+    (tmp_path / "log.rank1.jsonl").mkdir()
+    config = load_config({"niyama": {"decision_log": str(tmp_path / "log.jsonl")}}, {})
+    parallel = SimpleNamespace(data_parallel_index=1, data_parallel_rank=1, data_parallel_size=2)
     with pytest.raises(ConfigError, match=r"decision_log is .* cannot be made \(Is a directory\); name a file"):
-        outputs(model_dir, decision_log=str(tmp_path))
+        EngineLog(config, parallel, None, config.build_policy(), config.build_card())
 
 
 @pytest.mark.parametrize(

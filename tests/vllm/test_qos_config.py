@@ -194,6 +194,31 @@ def test_long_slos_that_people_mean_are_no_milliseconds(slos):
     assert inline(classes=[{"name": "a", **slos}], default_class="a", service_tiers={}).classes[0].name == "a"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (".", "is '.', which is a folder; name a file in it"),
+        ("/proc/x", "is '/proc/x', which cannot be written (No such file or directory); name a file in a folder"),
+        ("x" * 300, "which cannot be written (File name too long)"),
+        ("/no-such/x", "there is no folder '/no-such'; make it"),
+    ],
+)
+def test_a_decision_log_that_the_engine_could_not_make_is_refused(name, words, tmp_path, capsys):
+    path = tmp_path / "niyama.json"
+    path.write_text(json.dumps({"decision_log": name}))
+    assert check(["check", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_check_neither_makes_nor_empties_the_decision_log(tmp_path):
+    log = tmp_path / "log.jsonl"
+    inline(decision_log=str(log))
+    assert not list(tmp_path.iterdir())
+    log.write_text("kept")
+    inline(decision_log=str(log))
+    assert log.read_text() == "kept"
+
+
 def test_every_mistake_gets_its_line():
     with pytest.raises(ConfigError) as refusal:
         inline(strict=3, polcy=1, classes=[{**BATCH, "ttlt_s": "x"}])

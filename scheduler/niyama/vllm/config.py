@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from niyama import PAPER_CLASSES, Policy
 from niyama.latency import ModelCard, is_card_file, load_card
-from niyama.vllm.loading import ConfigError, explain, read_file, short
+from niyama.vllm.loading import ConfigError, explain, read_file, refuse_unwritable, short
 from niyama.vllm.parts import build_policy
 from niyama.vllm.served_class import Name, ServedClass, Strict
 
@@ -99,10 +99,9 @@ class EngineConfig(Strict):
 
     @field_validator("decision_log")
     @classmethod
-    def _log_has_a_folder(cls, value: str | None) -> str | None:
-        if value is not None and not Path(value).parent.is_dir():
-            folder = str(Path(value).parent)
-            raise ValueError(f"decision_log is {value!r} and there is no folder {folder!r}; make it, or name another")
+    def _log_can_be_written(cls, value: str | None) -> str | None:
+        if value is not None:
+            refuse_unwritable("decision_log", value)
         return value
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -35,6 +36,32 @@ def read_file(path: Path, what: str) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; correct it") from None
     return {} if values is None else values
+
+
+def refuse_unwritable(field: str, name: str) -> None:
+    """ValueError when no file called `name` can be written. Nothing is left behind, and a file that is there is kept.
+
+    Permissions alone do not tell: root has them all, and /proc takes no file.
+    """
+    problem = _why_unwritable(Path(name))
+    if problem is not None:
+        raise ValueError(f"{field} is {name!r}{problem}")
+
+
+def _why_unwritable(path: Path) -> str | None:
+    try:
+        if path.is_dir():
+            return ", which is a folder; name a file in it"
+        if not path.parent.is_dir():
+            return f" and there is no folder {str(path.parent)!r}; make it, or name another"
+        if path.is_file():
+            path.open("ab").close()
+        elif not path.exists():
+            TemporaryFile(dir=path.parent).close()  # not `path` itself: an engine may be about to open it
+    except OSError as error:
+        fix = "name a file in a folder that exists and may be written"
+        return f", which cannot be written ({error.strerror}); {fix}"
+    return None
 
 
 def explain(error: ValidationError, what: str, known_fields: Collection[str]) -> ConfigError:
