@@ -227,10 +227,23 @@ def test_every_mistake_gets_its_line():
     assert all(line.startswith("additional_config niyama: ") for line in lines)
 
 
-def test_a_key_put_where_its_hash_belongs_reaches_no_log():
+@pytest.mark.parametrize(
+    ("identities", "words"),
+    [
+        ([{"name": "a", "key_sha256": "sk-secret", "classes": ["Q1"]}], "identities.0.key_sha256 is hidden;"),
+        ([{"name": "a", "key_sha256": ["sk-secret"], "classes": ["Q1"]}], "identities.0.key_sha256 is hidden;"),
+        ([{"name": "a", "key_sha256": KEY, "classes": "sk-secret"}], "identities.0.classes is hidden;"),
+        (["sk-secret"], "identities.0 is hidden;"),
+        ("sk-secret", "identities is hidden;"),
+        ({"sk-secret": "a"}, "identities is hidden;"),
+        ([{"name": "a", "key_sha256": KEY, "classes": ["Q1"], "sk-secret": 1}], "identities.0 has a field whose name"),
+        ([{"name": "a", "key_sha": "sk-secret", "classes": ["Q1"]}], "did you mean 'key_sha256'?"),
+    ],
+)
+def test_a_key_put_where_its_hash_belongs_reaches_no_log(identities, words):
     with pytest.raises(ConfigError) as refusal:
-        inline(identities=[{"name": "a", "key_sha256": "sk-secret", "classes": ["Q1"]}])
-    assert "key_sha256 is hidden" in str(refusal.value)
+        inline(identities=identities)
+    assert words in str(refusal.value)
     assert "sk-secret" not in str(refusal.value)
 
 

@@ -72,15 +72,18 @@ def explain(error: ValidationError, what: str, known_fields: Collection[str]) ->
 def _line(problem: Mapping[str, Any], known_fields: Collection[str]) -> str:
     where = ".".join(part if str(part).isprintable() else ascii(part) for part in map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
+    secret = problem["loc"][:1] == ("identities",)
     if problem["type"] == "extra_forbidden":
+        if secret and not where.rpartition(".")[2].isidentifier():
+            return f"{where.rpartition('.')[0]} has a field whose name is hidden; remove it"
         close = get_close_matches(str(problem["loc"][-1]), known_fields, n=1)
         return f"{where} is not a known field; " + (f"did you mean {close[0]!r}?" if close else "remove it")
     if problem["type"] == "missing":
         return f"{where} is missing; set it"
     if problem["type"] == "value_error":
         return f"{where}: {message}" if where and not message.startswith(where) else message
-    # Somebody will put the key itself where its hash belongs: it must not reach a log.
-    value = "hidden" if "key_sha256" in where else short(problem["input"])
+    # Somebody will put the key itself where its hash belongs, or anywhere near: it must not reach a log.
+    value = "hidden" if secret else short(problem["input"])
     return f"{where} is {value}; {message.replace('Input should', 'it should').replace('String should', 'it should')}"
 
 
