@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
+from niyama.own_rules import RuleError
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
 from niyama.turn import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST, SLOTTED
@@ -97,7 +98,7 @@ class Replay:
 
 
 def replay(path: str | Path, policy: Policy | None = None, progress: Callable[[int], None] | None = None) -> Replay:
-    """Run a log through the kernel up to the first divergence. Raises LogError.
+    """Run a log through the kernel up to the first divergence. Raises LogError, and RuleError when `policy` fails.
 
     policy: whose rules decide, for one that is not built in; its numbers are those in the log. progress: called with
     the number of turns replayed so far.
@@ -175,7 +176,10 @@ class _Rerun:
             raise LogError(f"{path}: line 1 does not say how the scheduler was made ({error})") from None
 
     def turn(self, number: int, logged: dict[str, Any]) -> dict[str, Any]:
-        """Take the turn of line `number`; returns what is decided. LogError for one that no host can have reported."""
+        """Take the turn of line `number`; returns what is decided.
+
+        Raises LogError for one that no host can have reported, and RuleError for a rule that fails.
+        """
         where = f"{self._path}: line {number}"
         try:
             arrivals = {row: Arrival(*values) for row, *values in logged["arrivals"]}
@@ -185,7 +189,7 @@ class _Rerun:
             plan = self._host.turn(timing)
             if not _decided(plan).keys() <= logged.keys():
                 raise LogError(f"{where} lacks {sorted(_decided(plan).keys() - logged.keys())}; the file is damaged")
-        except LogError:
+        except (LogError, RuleError):
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LogError(f"{where} is not a turn ({error!r}); the file is damaged") from None

@@ -13,6 +13,7 @@ from plain import ROOFLINE
 from niyama import QoSClass, load_policy
 from niyama.decision_log import DecisionLog, LogError, replay
 from niyama.host import Arrival, Host, Timing
+from niyama.own_rules import RuleError
 from niyama.rules import rank_rule
 from niyama.sim import Requests, shared, simulate_logged
 from niyama.turn import CHUNK, ENDED, LOST, NO_ROOM, SLOTTED
@@ -122,6 +123,18 @@ def test_rules_that_are_not_built_in_are_asked_for(tmp_path):
         replay(path)
     assert replay(path, OWN).divergence is None  # the numbers are the log's
     assert replay(path, load_policy("niyama")).divergence is not None
+
+
+@rank_rule
+def refuses_all(job, alpha):
+    if job.prompt_tokens > 0:
+        raise ValueError("no such job")
+    return 0.0
+
+
+def test_a_rule_that_raises_is_named_and_not_the_log(log):
+    with pytest.raises(RuleError, match=r"test_decision_log\.py, line \d+.*ValueError: no such job"):
+        replay(log, replace(OWN, rank=refuses_all))
 
 
 def test_built_in_rules_under_another_name_need_no_asking(tmp_path):
