@@ -22,6 +22,7 @@ from numba import config
 from numba.core.errors import NumbaError
 
 from niyama.compiled import function_pointer, guarded_pointer
+from niyama.pure_rules import impurities, outside
 
 
 class RuleError(ValueError):
@@ -107,6 +108,8 @@ def _problems(function: Any, kind: RuleKind) -> Iterator[str]:
     except TypeError:
         yield f"{_at(function)}: {function.__name__}{given} has other arguments; write {function.__name__}({wanted})"
         return
+    for culprit, line, problem in impurities(function):
+        yield f"{_at(culprit, line)}: {problem}"
     tree = _tree(function)
     if tree is None:
         return
@@ -156,7 +159,7 @@ def _state(function: FunctionType, node: ast.AST, views: dict[str, type | None])
             base = base.value
         if base is not target and isinstance(base, ast.Name):
             name = base.id if base.id in views or base.id not in function.__code__.co_varnames else name
-    if name is None and isinstance(node, ast.Name) and isinstance(_outside(function).get(node.id), _CONTAINERS):
+    if name is None and isinstance(node, ast.Name) and isinstance(outside(function).get(node.id), _CONTAINERS):
         name = node.id
     if name is None:
         return None
@@ -176,24 +179,11 @@ def _unknown_name(function: FunctionType, node: ast.AST) -> str | None:
     if not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
         return None
     known = {*function.__code__.co_names} - {*function.__code__.co_varnames, *function.__code__.co_cellvars}
-    if node.id not in known or node.id in _outside(function) or hasattr(builtins, node.id):
+    if node.id not in known or node.id in outside(function) or hasattr(builtins, node.id):
         return None
     close = get_close_matches(node.id, [*function.__code__.co_varnames, *function.__globals__], n=1)
     hint = f"did you mean {close[0]!r}?" if close else "define it above the rule"
     return f"{node.id!r} is not defined; {hint}"
-
-
-def _outside(function: FunctionType) -> dict[str, Any]:
-    """What the function can see beside its own variables."""
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return {**function.__globals__, **{name: cell.cell_contents for name, cell in cells if _is_filled(cell)}}
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # assigned below the rule
-        return False
 
 
 def _at(function: FunctionType, line: int | None = None) -> str:

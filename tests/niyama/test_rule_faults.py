@@ -171,6 +171,43 @@ def test_a_mistake_in_a_policy_file_is_one_line(case, tmp_path):
     assert "\n" not in text and words in text and (line is None or f"mine.py, line {line}" in text)
 
 
+IMPURE = {
+    "np.random.rand()": ("import numpy as np\n", "uses np.random of numpy.random;"),
+    "rand()": ("from numpy.random import rand\n", "uses rand of numpy.random;"),
+    "random.random()": ("import random\n", "uses random;"),
+    "now()": ("from time import monotonic as now\n", "uses now of time;"),
+    "datetime.now().second": ("from datetime import datetime\n", "uses datetime;"),
+    "helper()": (
+        "import numpy as np, numba\n@numba.njit\ndef helper():\n    return np.random.rand()\n",
+        "uses np.random",
+    ),
+    "plain()": ("import time\ndef plain():\n    return time.time()\n", "uses time;"),
+    "print(alpha) or alpha": ("", "a rule prints nothing"),
+}
+
+
+@pytest.mark.parametrize("answer", IMPURE)
+def test_a_rule_has_no_clock_no_chance_and_no_output(answer, tmp_path):
+    before, words = IMPURE[answer]
+    file = tmp_path / "mine.py"
+    body = f"{before}@rank_rule\ndef r(job, alpha):\n    return {answer}\nmine = Policy('mine', rank=r)\n"
+    file.write_text(HEAD + body)
+    with pytest.raises(ValueError) as refusal:
+        load_policy(f"{file}:mine")
+    at = body.split("return")[0].count("\n") + HEAD.count("\n") + 1
+    assert str(refusal.value).startswith(f"mine.py, line {at}: ") and words in str(refusal.value)
+
+
+def test_constants_drawn_before_and_functions_of_math_are_no_chance(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"{HEAD}import math\nimport numpy as np\nA = np.random.default_rng(1).random()\nB = np.arange(3.0)\n"
+        "@rank_rule\ndef r(job, alpha):\n    return math.exp(alpha) + np.sqrt(A) + B[0] + abs(job.arrival_s)\n"
+        "mine = Policy('mine', rank=r)\n"
+    )
+    assert load_policy(f"{file}:mine").name == "mine"
+
+
 @pytest.mark.skipif(config.DISABLE_JIT, reason="plain Python takes what numba does not")
 @pytest.mark.parametrize("answer", ["None", "sorted(str(alpha))", "open('x')"])
 def test_what_numba_cannot_compile_is_one_line(answer, tmp_path):
