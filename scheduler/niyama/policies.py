@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.machinery import SourceFileLoader
@@ -223,7 +224,8 @@ def load_from_file(name: str) -> object:
     spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # what it prints is no result
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[spec.name]
         if isinstance(error, KeyboardInterrupt | MemoryError):

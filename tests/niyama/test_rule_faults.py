@@ -217,6 +217,13 @@ def test_what_numba_cannot_compile_is_one_line(answer, tmp_path):
         load_policy(f"{file}:mine")
 
 
+def test_what_a_policy_file_prints_is_no_result(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text("from niyama import Policy\nprint('loading')\nmine = Policy('mine')\n")
+    load_policy(f"{file}:mine")
+    assert capsys.readouterr() == ("", "loading\n")
+
+
 def test_a_name_that_the_file_lacks_is_answered_with_those_it_has(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from niyama import Policy\nmine = Policy('mine')\n")
