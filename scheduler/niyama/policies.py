@@ -15,9 +15,12 @@ from typing import NamedTuple
 from niyama import rules
 from niyama.estimators import CONSTANT, HISTORY, ORACLE, QUANTILE
 from niyama.own_rules import RuleError, why_no_rule
+from niyama.qos import DAY_S
 
 #: The most that a policy's numbers may be: beyond them arrays do not fit, or sums are no longer finite.
 MOST_RUNNING, MOST_TOKENS, MOST = 1_000_000, 2**31 - 1, 1e9
+#: More seconds than each can mean: what is beyond was written in milliseconds. A step may have days, for no limit.
+MOST_SECONDS = {"alpha_low": 1.0, "alpha_high": 1.0, "load_low_s": 600.0, "load_high_s": 600.0, "step_s": 5.0}
 ESTIMATORS = {"history": HISTORY, "constant": CONSTANT, "quantile": QUANTILE, "oracle": ORACLE}
 
 
@@ -114,6 +117,10 @@ class Policy:
             self._require(field, 0 <= getattr(self, field) <= MOST, f"finite and not negative, at most {MOST:g}")
         self._require("margin", 1 <= self.margin <= MOST, f"at least 1 and at most {MOST:g}")
         self._require("step_s", 0 < self.step_s <= MOST, f"finite and positive, at most {MOST:g}")
+        for field, most in MOST_SECONDS.items():
+            value = getattr(self, field)
+            fix = f"at most {most:g} seconds; for milliseconds write {value / 1000:g}"
+            self._require(field, value <= most or (field == "step_s" and value % DAY_S == 0), fix)
         self._require("min_chunk_tokens", self.min_chunk_tokens <= self.max_chunk_tokens, "at most max_chunk_tokens")
         self._require("alpha_low", self.alpha_low <= self.alpha_high, "at most alpha_high")
         self._require("load_low_s", self.load_low_s <= self.load_high_s, "at most load_high_s")

@@ -125,6 +125,7 @@ def test_a_range_says_how_far_a_request_may_go_and_without_one_it_may_only_relax
         ({"policy": {"name": "niyama", "max_running": 1.5}}, ("max_running is 1.5", "an integer")),
         ({"policy": {"name": "niyama", "make_room": 1}}, ("make_room is 1", "true or false")),
         ({"policy": {"name": "niyama", "margin": 0.5}}, ("margin is 0.5", "at least 1")),
+        ({"policy": {"name": "niyama", "alpha_high": 8}}, ("alpha_high is 8.0", "for milliseconds write 0.008")),
         ({"policy": {"name": "niyama", "estimator": "oracle"}}, ("estimator is 'oracle'", "use 'history'")),
         ({"latency": "a100"}, ("'a100' is unknown", "a100-llama3-8b-linear")),
         ({"latency": "no-such.json"}, ("'no-such.json'", "cannot be read", "correct the path")),
