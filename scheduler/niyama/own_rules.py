@@ -51,8 +51,10 @@ class RuleKind(NamedTuple):
 def rule_decorator(kind: RuleKind) -> Callable[[Callable], Callable]:
     """The decorator that makes a rule of this kind. It raises RuleError."""
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable | None = None) -> Callable:
         """`function` as a rule for the compiled kernel."""
+        if function is None:
+            raise RuleError(f"@{kind.decorator}() has brackets; write @{kind.decorator} alone, above the def")
         ours = getattr(function, "__module__", "").startswith("niyama.")
         problem = None if ours else next(_problems(function, kind), None)
         if problem is not None:
@@ -100,12 +102,17 @@ def _problems(function: Any, kind: RuleKind) -> Iterator[str]:
     if not isinstance(function, FunctionType):
         yield f"@{kind.decorator} stands above {function!r}; put it above a def"
         return
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        yield f"{_at(function)}: an async def or a generator is no rule; write a def that returns its answer"
     if function.__name__ == "<lambda>":
         yield f"{_at(function)}: a lambda is no rule; write a def with @{kind.decorator} above it"
     wanted, given = ", ".join(kind.views), inspect.signature(function)
     try:
         given.bind(*kind.views)
+        fits = len(kind.views) <= len(given.parameters)
     except TypeError:
+        fits = False
+    if not fits or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given.parameters.values()):
         yield f"{_at(function)}: {function.__name__}{given} has other arguments; write {function.__name__}({wanted})"
         return
     for culprit, line, problem in impurities(function):

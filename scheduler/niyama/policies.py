@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.machinery import SourceFileLoader
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,6 +105,7 @@ class Policy:
     estimator_prior: float = 256.0
 
     def __post_init__(self) -> None:
+        self._refuse_other_types()
         for field in Rules._fields:
             problem = why_no_rule(getattr(self, field), field)
             if problem is not None:
@@ -127,6 +129,13 @@ class Policy:
         self._require("estimator", self.estimator in ESTIMATORS, f"one of {', '.join(ESTIMATORS)}")
         if self.estimator == "quantile":
             self._require("estimator_value", 0 < self.estimator_value < 1, "between 0 and 1 for a quantile")
+
+    def _refuse_other_types(self) -> None:
+        for field, kind in {"name": str, **Params.__annotations__, "estimator": str}.items():
+            if field == "name" or field in vars(self):
+                wanted = {str: "a string", bool: "True or False"}.get(kind, "a number")
+                fits = isinstance(getattr(self, field), Real if kind in (int, float) else kind)
+                self._require(field, fits, wanted)
 
     def _require(self, field: str, holds: bool, wanted: str) -> None:
         if not holds:
@@ -210,7 +219,8 @@ def load_policy(name: str) -> Policy:
     if ":" in name:
         policy = load_from_file(name)
         if not isinstance(policy, Policy):
-            raise ValueError(f"policy {name!r} is {policy!r}; it must be a niyama Policy")
+            what = f"a {type(policy).__name__}" if isinstance(policy, tuple | list | dict) else repr(policy)
+            raise ValueError(f"policy {name!r} is {what}; it must be a niyama Policy")
         return policy
     if name not in BUILT_IN:
         close = get_close_matches(name, BUILT_IN, n=1)

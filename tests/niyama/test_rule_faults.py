@@ -149,6 +149,11 @@ MISTAKES = {
     ),
     "too few arguments": ("@rank_rule\ndef r(job):\n    return 1.0\n", 3, "write r(job, alpha)"),
     "a name that is nowhere": ("@rank_rule\ndef r(job, alpha):\n    return alhpa\n", 5, "did you mean 'alpha'?"),
+    "brackets": ("@rank_rule()\ndef r(job, alpha):\n    return 1.0\n", None, "write @rank_rule alone"),
+    "a star": ("@rank_rule\ndef r(*a):\n    return 1.0\n", 3, "write r(job, alpha)"),
+    "async": ("@rank_rule\nasync def r(job, alpha):\n    return 1.0\n", 3, "write a def that returns"),
+    "a word for a number": ("r = None\nPolicy('a', margin='big')\n", 4, "margin is 'big'; it must be a number"),
+    "a number for a name": ("r = None\nPolicy(3)\n", 4, "name is 3; it must be a string"),
     "a lambda": ("r = rank_rule(lambda job, alpha: 1.0)\n", 3, "a lambda is no rule"),
     "no decorator": ("def r(job, alpha):\n    return 1.0\n", 3, "@rank_rule above it"),
     "another decorator": ("@budget_rule\ndef r(m, b, l, p, s):\n    return 1\n", None, "a rule for prefill_budget"),
@@ -214,6 +219,13 @@ def test_what_numba_cannot_compile_is_one_line(answer, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}@rank_rule\ndef r(job, alpha):\n    return {answer}\nmine = Policy('mine', rank=r)\n")
     with pytest.raises(ValueError, match=r"^mine\.py, line \d: numba cannot compile this: [^\n]+$"):
+        load_policy(f"{file}:mine")
+
+
+def test_a_tuple_of_policies_is_refused_in_short(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from niyama import Policy\nmine = (Policy('a'), Policy('b'))\n")
+    with pytest.raises(ValueError, match=r"mine' is a tuple; it must be a niyama Policy$"):
         load_policy(f"{file}:mine")
 
 
