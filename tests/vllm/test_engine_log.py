@@ -40,6 +40,9 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: seen["warnings"].append(record.getMessage())
     logger = logging.getLogger("vllm.niyama.vllm.engine_log")
+    monkeypatch.setattr(logger, "level", logging.WARNING)  # whatever a test before has vLLM log
+    monkeypatch.setattr(logger, "disabled", False)
+    logger.manager._clear_cache()
     logger.addHandler(handler)
     yield seen
     logger.removeHandler(handler)

@@ -29,7 +29,7 @@ HOOKS = (
     *((Mirror, name) for name in ("plan", "granted", "lost", "_chunk", "_let_go")),
 )
 RARE = ("preempted", "lost", "_let_go", "_keep", "beside")
-SEEDS = range(3)
+LEAST_SEEDS, MOST_SEEDS = 3, 20  # as many as it takes for the moment to come
 STEPS = 60
 
 
@@ -75,7 +75,9 @@ def test_every_request_is_served(
     engine: Driven, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, before: bool
 ) -> None:
     struck = 0
-    for seed in SEEDS:
+    for seed in range(MOST_SEEDS):
+        if struck and seed >= LEAST_SEEDS:
+            break
         planner = switched_on_again(engine)
         counted: list[int] = []
         monkeypatch.setattr(planner.metrics, "fallback", lambda counted=counted: counted.append(0))
