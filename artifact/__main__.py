@@ -25,7 +25,7 @@ def _run(given: Sequence[str], options: argparse.Namespace) -> int:
     """Run the command. What that needs of ours is imported here: `--help` is to start at once."""
     from artifact import failures
     from artifact.bounds import check_numbers
-    from artifact.places import check_places, in_words
+    from artifact.places import check_places, told
     from artifact.progress import announce_compilation
     from artifact.run_lock import join
     from artifact.table_code import MADE_BY, code_of
@@ -47,9 +47,9 @@ def _run(given: Sequence[str], options: argparse.Namespace) -> int:
         print(f"error: a number is too large ({error}); give fewer --requests or smaller values", file=sys.stderr)
         return 2
     except OSError as error:
-        told = CommandError(in_words(error))
-        failures.note(given, options, told)
-        print(f"error: {told}", file=sys.stderr)
+        line = CommandError(told(error))
+        failures.note(given, options, line)
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except Exception as error:  # a mistake of ours: the report says it in a line, and here is the traceback
         failures.note(given, options, error)

@@ -55,7 +55,7 @@ def _try_folder(path: Path) -> None:
         pass
 
 
-def in_words(error: OSError) -> str:
+def told(error: OSError) -> str:
     """What the operating system refused, to whom, and what to do."""
     what = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
     if error.filename is None:

@@ -29,6 +29,10 @@ class RuleError(ValueError):
     """A rule of a policy makes no sense, or has failed; one line: file, line, what is wrong and what to do."""
 
 
+#: Field of Policy -> the decorator that makes such a rule.
+DECORATORS = {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule"}
+
+
 class RuleKind(NamedTuple):
     """One of the three questions that a policy answers.
 
@@ -45,7 +49,7 @@ class RuleKind(NamedTuple):
     @property
     def decorator(self) -> str:
         """The name of the decorator that makes such a rule."""
-        return {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule"}[self.field]
+        return DECORATORS[self.field]
 
 
 def rule_decorator(kind: RuleKind) -> Callable[[Callable], Callable]:
@@ -78,8 +82,7 @@ def why_no_rule(rule: Any, field: str) -> str | None:
     made_for = getattr(rule, "field", None)
     if made_for == field:
         return None
-    decorator = {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule"}[field]
-    fix = f"write a def with @{decorator} above it (from niyama.rules import {decorator})"
+    fix = f"write a def with @{DECORATORS[field]} above it (from niyama.rules import {DECORATORS[field]})"
     if made_for is not None:
         return f"{field} is {source_of(rule).__name__!r}, a rule for {made_for}; {fix}"
     if isinstance(rule, FunctionType):

@@ -157,7 +157,8 @@ class Planner:
         return orders
 
     def _refuse_to_stall(self, orders: Orders) -> None:
-        computing = any(step.prefill_tokens + step.decodes for step in self.clock.flying)  # in the async one a step is
+        # an asynchronous engine always has a step in flight, if an empty one
+        computing = any(step.prefill_tokens + step.decodes for step in self.clock.flying)
         idle = not orders.plan.rows and not orders.running and not computing
         idle &= self.mirror.host.scheduler.count[SLOTS] > 0  # else vLLM is paused, or requests of no plan have them all
         self._empty_plans = self._empty_plans + 1 if idle else 0
