@@ -11,10 +11,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from artifact import endings, failures
-from artifact.experiments import load_experiments
-from artifact.run_lock import VARIABLE, guard
-from artifact.workflow_config import as_text, exported, one_line, refuse_place, refuse_unknown
+from artifact.workflow import endings
+from artifact.results import failures
+from artifact.experiments.config import load_experiments
+from artifact.workflow.run_lock import VARIABLE, guard
+from artifact.workflow.config import as_text, exported, one_line, refuse_place, refuse_unknown
 
 with one_line():
     refuse_unknown(config, Path(workflow.basedir))

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from artifact.cli import modules_of, parser
+from artifact.commands.table import modules_of, parser
 from artifact.errors import CommandError
 
 
@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str], options: argparse.Namespace) -> int:
     """Run the command. What that needs of ours is imported here: `--help` is to start at once."""
-    from artifact import failures
-    from artifact.bounds import check_numbers
-    from artifact.places import check_places, told
-    from artifact.progress import announce_compilation
-    from artifact.run_lock import join
-    from artifact.table_code import MADE_BY, code_of
+    from artifact.commands.bounds import check_numbers
+    from artifact.commands.places import check_places, told
+    from artifact.commands.progress import announce_compilation
+    from artifact.results import failures
+    from artifact.results.code_hash import MADE_BY, code_of
+    from artifact.workflow.run_lock import join
 
     join()
     announce_compilation()

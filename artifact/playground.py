@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from artifact.config import ClassSpec, RunSpec
-from artifact.runs import BACKEND
-from artifact.sweep import sweep
+from artifact.experiments.grid import sweep
+from artifact.runs.run import BACKEND
+from artifact.runs.spec import ClassSpec, RunSpec
 from figures import fig11, style
 
 SYSTEMS = ("sarathi-fcfs", "sarathi-edf", "niyama")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.cli import parser
+from artifact.commands.table import parser
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "artifact" / "EVALUATION.md").read_text()

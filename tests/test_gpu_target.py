@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from own_make import own_environment
 
-from artifact.cli import parser
+from artifact.commands.table import parser
 from artifact.servers import build_server_system
 from artifact.servers.config import load_server_experiment
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from artifact.__main__ import main
-from artifact.cli import modules_of, parser
-from artifact.systems import SYSTEMS
-from artifact.verdicts.results_page import SECTIONS, section_of
+from artifact.claims.results_page import SECTIONS, section_of
+from artifact.commands.table import modules_of, parser
+from artifact.runs.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "artifact" / "reference"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from artifact.latency.cross_validation import CLAIM, chunk_errors, held_out
 from artifact.latency.families import FAMILIES
-from artifact.latency.judge import CLAIM, chunk_errors, held_out
 from artifact.latency.profile import Profile, kernel_rows, profile_of
 from artifact.latency.published import NAMES
 from niyama.latency import load_card

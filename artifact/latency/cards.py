@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from artifact import tables
+from artifact.latency.cross_validation import FOLDS, WITHIN, HeldOut, by_region, held_out
 from artifact.latency.families import FAMILIES
-from artifact.latency.judge import FOLDS, WITHIN, HeldOut, by_region, held_out
 from artifact.latency.profile import Profile
+from artifact.results import tables
 from niyama.latency import ModelCard
 
 DIGITS = 7

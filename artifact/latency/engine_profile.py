@@ -15,10 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from artifact import tables
-from artifact.cli import Verb
-from artifact.config import LATENCY, ConfigError
+from artifact.commands.table import Verb
+from artifact.config import ConfigError
 from artifact.latency.step_summary import summary
+from artifact.results import tables
+from artifact.runs.spec import LATENCY
 from artifact.servers.command_line import (
     BACKENDS,
     BLOCK_TOKENS,

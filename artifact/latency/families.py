@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from artifact.config import ConfigError
-from artifact.latency.grow import grow_forest
+from artifact.latency.forest import grow_forest
 from niyama.latency.model import BIN_EDGE_TOKENS
 
 LEAST_S = 1e-6  # of an intercept, and of a prefill token in the linear model: a step takes time

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from artifact import tables
 from artifact.config import ConfigError
 from artifact.latency.kernels import Kernels
 from artifact.latency.shapes import ModelShape
+from artifact.results import tables
 from niyama.latency import Batch
 from niyama.vllm.profiling.step_grid import GRIDS, Grid
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from artifact import tables
 from artifact.latency.cards import make_card, write_card
-from artifact.latency.judge import by_region, predict, summary
+from artifact.latency.cross_validation import by_region, predict, summary
 from artifact.latency.kernels import Kernels
 from artifact.latency.profile import Profile, kernel_rows, profile_of
 from artifact.latency.shapes import LLAMA3_8B, LLAMA3_70B, QWEN_7B, ModelShape
+from artifact.results import tables
 from niyama.latency import ModelCard, load_card
 from niyama.latency.cards import FOLDER
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from artifact.config import LATENCY, ClassSpec, ConfigError
+from artifact.config import ConfigError
+from artifact.runs.spec import LATENCY, ClassSpec
 from artifact.servers.gpus import gpu_names
 from artifact.servers.model_files import model_folder
 from artifact.servers.systems import ServerPool, ServerSystem, by_urgency

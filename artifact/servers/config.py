@@ -10,9 +10,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from artifact.config import ClassSpec, ConfigError, RunSpec, Strict, parse, read_yaml
-from artifact.fluid import fluid_bound_qps
-from artifact.runs import trace
+from artifact.config import ConfigError, Strict, parse, read_yaml
+from artifact.runs.fluid import fluid_bound_qps
+from artifact.runs.run import trace
+from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.servers.measured import MAX_LAG_P99_S
 from artifact.servers.systems import ServerSystem, build_server_system
 from niyama import PAPER_CLASSES, load_card
@@ -26,7 +27,7 @@ class EngineForm(Strict):
     """How much is run. Loads are per GPU, so that a system of two gets twice as many requests.
 
     They are given in requests/s, or as shares of the fluid bound of a GPU with the experiment's latency model: what no
-    scheduler can exceed for long (`artifact.fluid`), so that the knee is among them whatever the GPU.
+    scheduler can exceed for long (`artifact.runs.fluid`), so that the knee is among them whatever the GPU.
     """
 
     loads_qps_per_gpu: Loads | None = None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from artifact.config import RunSpec
-from artifact.runs import to_requests, trace
+from artifact.runs.run import to_requests, trace
+from artifact.runs.spec import RunSpec
 from artifact.servers.command_line import MAX_MODEL_TOKENS, Engine, model_path
 from artifact.servers.fleet import Fleet, running
 from artifact.servers.measured import Client, Measured, measure, warm_up

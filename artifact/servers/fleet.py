@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact.config import ClassSpec
+from artifact.runs.spec import ClassSpec
 from artifact.servers.command_line import (
     Engine,
     check_engine_installed,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from artifact.pipeline import raw_columns
+from artifact.results.tables import provenance, read_table, write_table
+from artifact.runs.raw_times import raw_columns
 from artifact.servers.measured import Measured, seen_run
-from artifact.tables import provenance, read_table, write_table
 from niyama import QoSClass
 from niyama.sim import Requests
 

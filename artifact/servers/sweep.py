@@ -11,17 +11,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from artifact import metrics
-from artifact.config import RunSpec
-from artifact.runs import to_requests, trace
+from artifact.results import metrics
+from artifact.runs.rows import identity_of
+from artifact.runs.run import to_requests, trace
+from artifact.runs.spec import RunSpec
 from artifact.servers.command_line import EMULATED, MAX_MODEL_TOKENS
 from artifact.servers.counters import COUNTERS, read_counters
 from artifact.servers.fleet import Fleet, running
-from artifact.servers.life import Life
 from artifact.servers.measured import Client, ClientLagged, Measured, RunFailed, check_fits, measure, warm_up
 from artifact.servers.measured_files import read_measured, write_measured
-from artifact.servers.measured_parts import join_parts, part_of
-from artifact.sweep import identity_of
+from artifact.servers.run_cycle import Life
+from artifact.servers.split_run import join_parts, part_of
 from niyama import QoSClass
 from niyama.sim import Requests
 from traces import build

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from artifact.config import ClassSpec, ConfigError
+from artifact.config import ConfigError
+from artifact.runs.spec import ClassSpec
 
 FCFS, PRIORITY, SILO, NIYAMA = SERVER_SYSTEMS = ("vllm-fcfs", "vllm-priority", "silo", "niyama")
 #: The paper's silo (section 4): small chunks where tokens are awaited, large ones where only the end counts.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from artifact.verdicts.claims import Claim, Expected, Source
+from artifact.claims.model import Claim, Expected, Source
 
 LINEAR = "a100-llama3-8b-linear"
 GAIN = {"niyama": (4.0, 4.4, 4.2), "sarathi-edf": (2.0, 2.0, 3.0)}  # QPS by seed

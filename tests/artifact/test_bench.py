@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifact.bench import Snapshot, bench, decision_state, decisions, dynosim, print_bench
+from benchmarks import Snapshot, bench, decision_state, decisions, dynosim, print_bench
 from niyama import BUILT_IN
 from niyama.plan import plan
 from niyama.scheduler import PLANNED, QUEUED, RUNNING

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine, listening
 
-from artifact.bench import vllm_http
-from artifact.bench.printing import Console, _print_servers
 from artifact.servers.measured import Client, RunFailed
+from benchmarks import vllm_http
+from benchmarks.printing import Console, _print_servers
 from niyama import PAPER_CLASSES
 from niyama.sim import Requests
 

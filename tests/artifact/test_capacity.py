@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from artifact import capacity, metrics
-from artifact.capacity import CRITERIA, Search, find_capacity, interval_half_width, silo_capacity
-from artifact.config import RunSpec
-from artifact.fluid import fluid_bound_qps
-from artifact.runs import run, trace
+from artifact.experiments import capacity
+from artifact.experiments.capacity import CRITERIA, Search, find_capacity, interval_half_width, silo_capacity
+from artifact.results import metrics
+from artifact.runs.fluid import fluid_bound_qps
+from artifact.runs.run import run, trace
+from artifact.runs.spec import RunSpec
 from niyama import load_card
 
 LINEAR, ROOFLINE = "a100-llama3-8b-linear", "a100-llama3-8b-roofline"

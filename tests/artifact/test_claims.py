@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from claim_tables import AT4, EDF, NIYAMA, capacities, claim, rows, write_claims
 
+from artifact.claims.measure import NotMeasured, measure
+from artifact.claims.model import Claim, load_claims
+from artifact.claims.verify import bounds
 from artifact.config import ConfigError
-from artifact.tables import ResultError
-from artifact.verdicts.claims import Claim, load_claims
-from artifact.verdicts.measures import NotMeasured, measure
-from artifact.verdicts.verify import bounds
+from artifact.results.tables import ResultError
 
 
 def found(frame_rows: list[dict], one: Claim):

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from artifact.__main__ import main
-from artifact.bounds import BOUNDS
-from artifact.cli import parser
+from artifact.commands.bounds import BOUNDS
+from artifact.commands.table import parser
 
 POINT = ["--trace", "azure-code-2023-synth", "--requests", "400"]
 
@@ -187,7 +187,7 @@ def test_bad_classes_name_the_field(capsys, tmp_path, yaml, words):
 
 
 def test_prompt_larger_than_kv_is_refused_before_anything_runs(capsys, monkeypatch):
-    from artifact import runs
+    from artifact.runs import run as runs
     from niyama.latency import load_card as real
 
     small = lambda name: real(name).__class__(**{**vars(real(name)), "kv_tokens": 4096})  # noqa: E731

@@ -8,10 +8,11 @@ import pytest
 from fake_engine import MODEL, FakeEngine, listening
 from patience import HANG_S
 
-from artifact import metrics
-from artifact.config import ConfigError, RunSpec
-from artifact.pipeline import write_run
-from artifact.runs import run
+from artifact.config import ConfigError
+from artifact.results import metrics
+from artifact.runs.raw_times import write_run
+from artifact.runs.run import run
+from artifact.runs.spec import RunSpec
 from artifact.servers.client import prompt_ids
 from artifact.servers.measured import Client, ClientLagged, RunFailed, check_fits, measure, warm_up
 from artifact.servers.measured_files import read_measured, write_measured

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from artifact.__main__ import main
-from artifact.servers.measured_parts import join_runs, part_of
+from artifact.servers.split_run import join_runs, part_of
 from niyama import BUILT_IN, PAPER_CLASSES, load_card
 from niyama.sim import Pool, Requests, System, shared, simulate
 

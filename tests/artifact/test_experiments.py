@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from artifact.capacity import find_capacity
-from artifact.config import ConfigError, RunSpec
-from artifact.experiments import Grid, Search, load_experiments, named_experiment
-from artifact.grids import grid_rows, search_rows
-from artifact.runs import run
-from artifact.sweep import summary_rows
-from artifact.systems import build_system
+from artifact.config import ConfigError
+from artifact.experiments.capacity import find_capacity
+from artifact.experiments.config import Grid, Search, load_experiments, named_experiment
+from artifact.experiments.grid import grid_rows, search_rows
+from artifact.runs.rows import summary_rows
+from artifact.runs.run import run
+from artifact.runs.spec import RunSpec
+from artifact.runs.systems import build_system
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "workflows" / "config" / "smoke.yaml"

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from artifact import failures, host_commands
 from artifact.__main__ import main
-from artifact.failures import Failure, Incomplete, incomplete, last_words
+from artifact.engine import cli as host_commands
+from artifact.results import failures
+from artifact.results.failures import Failure, Incomplete, incomplete, last_words
 
 
 @dataclass(eq=False)

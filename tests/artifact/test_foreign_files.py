@@ -4,9 +4,9 @@ import pytest
 
 from artifact.__main__ import main
 from artifact.config import ConfigError
-from artifact.descriptions import read_description
-from artifact.failures import Incomplete
-from artifact.tables import ResultError, write_table
+from artifact.results.descriptions import read_description
+from artifact.results.failures import Incomplete
+from artifact.results.tables import ResultError, write_table
 from traces import TraceError, read_jsonl
 
 SIMULATE = ["simulate", "--trace", "azure-code-2023-synth", "--requests", "40", "--system", "niyama", "--load", "3"]

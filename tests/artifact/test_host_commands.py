@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from artifact.__main__ import main
-from artifact.fidelity import differences
+from artifact.engine.fidelity import differences
 from niyama import QoSClass
 from niyama.sim import Requests, Run
 

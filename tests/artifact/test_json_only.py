@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from artifact.cli import parser
+from artifact.commands.table import parser
 from artifact.latency.profile import kernel_rows
 from artifact.latency.published import NAMES, facts
-from artifact.tables import write_table
+from artifact.results.tables import write_table
 
 SMALL = ["--trace", "azure-code-2023-synth", "--requests", "60"]
 POINT = [*SMALL, "--system", "niyama"]

@@ -12,7 +12,7 @@ import pytest
 from patience import HANG_S, wait_for
 from test_router import of_class, post
 
-from artifact.config import PAPER_MIX
+from artifact.runs.spec import PAPER_MIX
 from artifact.servers import Engine, ServerError, build_server_system, fleet
 from artifact.servers.keeping import FIRST_WAIT_S, MOST_RESTARTS, MOST_WAIT_S, STEADY_S, Keeper
 

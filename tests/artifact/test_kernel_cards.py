@@ -9,11 +9,12 @@ import pytest
 
 from artifact.__main__ import main
 from artifact.config import ConfigError
-from artifact.latency import accuracy, commands, published, slices
+from artifact.latency import accuracy, published, slices
+from artifact.latency import cli as commands
 from artifact.latency.kernels import Kernels
 from artifact.latency.profile import kernel_rows, read_profile
 from artifact.latency.shapes import LLAMA3_8B, QWEN_7B
-from artifact.tables import read_table, write_table
+from artifact.results.tables import read_table, write_table
 from figures import predictor_accuracy
 from niyama.latency import Batch, load_card, seconds
 from niyama.vllm.profiling.step_grid import GRIDS

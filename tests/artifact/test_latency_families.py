@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from artifact.config import ConfigError
-from artifact.latency import families, grow, judge
+from artifact.latency import cross_validation as judge
+from artifact.latency import families
+from artifact.latency import forest as grow
 from artifact.latency.profile import profile_of
 from niyama.latency import Batch, load_card, model_names, seconds, with_prefill
 from niyama.latency.cards import KINDS

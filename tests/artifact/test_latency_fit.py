@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from artifact import latency_fit as lf
+from artifact.latency import roofline_fit as lf
 from niyama.latency import load_card
 
 REFERENCE = json.loads((lf.FOLDER / lf.FIT_NAME).read_text())

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from artifact.config import RunSpec
-from artifact.runs import run
+from artifact.runs.run import run
+from artifact.runs.spec import RunSpec
 from niyama.sim.run import LOG_ROWS
 
 

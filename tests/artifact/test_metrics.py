@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from artifact import metrics
+from artifact.results import metrics
 from niyama import QoSClass
 from niyama.sim import Requests, Run
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact import metrics
+from artifact.results import metrics
 from niyama import kernel_cache
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def hits(monkeypatch, example) -> int:
-    """How much of the compiled code of a newly loaded `artifact.metrics` came from the cache, once it was used."""
+    """Compiled functions of a newly loaded `artifact.results.metrics` came from the cache, once it was used."""
     spec = importlib.util.spec_from_file_location("metrics_again", metrics.__file__)
     monkeypatch.setitem(sys.modules, spec.name, again := importlib.util.module_from_spec(spec))
     spec.loader.exec_module(again)

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from artifact.config import ClassSpec, ConfigError, RunSpec
-from artifact.panels.chunk_curve import chunk_curve
-from artifact.panels.chunk_windows import chunk_throughput, chunk_windows
-from artifact.panels.five_requests import REQUESTS, Stage, five_requests
-from artifact.panels.polyserve import Planner, polyserve_fleets
-from artifact.panels.settings import Curve, Fleets, Panels, Throughput, Window
-from artifact.runs import run
-from artifact.systems import build_system
+from artifact.config import ConfigError
+from artifact.experiments.chunk_curve import chunk_curve
+from artifact.experiments.chunk_windows import chunk_throughput, chunk_windows
+from artifact.experiments.five_requests import REQUESTS, Stage, five_requests
+from artifact.experiments.panel_config import Curve, Fleets, Panels, Throughput, Window
+from artifact.experiments.polyserve import Planner, polyserve_fleets
+from artifact.runs.run import run
+from artifact.runs.spec import ClassSpec, RunSpec
+from artifact.runs.systems import build_system
 from niyama import BUILT_IN, load_card
 from niyama.sim import LOG_COLUMNS, PACKED, shared, simulate
 

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from artifact import commands, steps
 from artifact.__main__ import main
+from artifact.experiments import cli as steps
+from artifact.runs import cli as commands
 
 SIMULATE = ["simulate", "--trace", "azure-code-2023-synth", "--requests", "40", "--system", "niyama", "--load", "3"]
 

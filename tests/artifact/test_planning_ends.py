@@ -2,10 +2,12 @@
 
 import pytest
 
-from artifact import alone, cluster
-from artifact.cluster import Fleets
-from artifact.config import ClassSpec, ConfigError, RunSpec
-from artifact.panels.polyserve import Planner
+from artifact.config import ConfigError
+from artifact.experiments import alone
+from artifact.experiments import fleets as cluster
+from artifact.experiments.fleets import Fleets
+from artifact.experiments.polyserve import Planner
+from artifact.runs.spec import ClassSpec, RunSpec
 
 TRACE = "azure-code-2023-synth"
 CHAT = ClassSpec(name="chat", share=1.0, ttft_s=0.6, tbt_s=0.05)

@@ -10,15 +10,15 @@ from fake_engine import FakeEngine
 from test_server_sweep import CONFIG, QUIET, Lives, life
 
 from artifact.config import ConfigError
-from artifact.servers import life as server_life
+from artifact.results.tables import provenance, read_table
+from artifact.servers import run_cycle as server_life
 from artifact.servers import sweep as server_sweep
 from artifact.servers.config import load_server_experiment
-from artifact.servers.life import plan_life
 from artifact.servers.measured import Measured, seen_run
 from artifact.servers.measured_files import read_measured
-from artifact.servers.measured_parts import join_parts, part_of
+from artifact.servers.run_cycle import plan_life
+from artifact.servers.split_run import join_parts, part_of
 from artifact.servers.sweep import measure_life, summary_rows
-from artifact.tables import provenance, read_table
 from niyama import PAPER_CLASSES
 from niyama.sim import Requests
 

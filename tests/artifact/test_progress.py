@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from artifact import commands, costs, progress
 from artifact.__main__ import main
-from artifact.config import RunSpec
+from artifact.commands import progress
+from artifact.runs import cli as commands
+from artifact.runs.spec import RunSpec
 from artifact.servers.config import ServerForm
+from artifact.workflow import costs
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(4.4, "4 s"), (89, "89 s"), (600, "10 min"), (4800, "1 h 20 min")])
@@ -67,9 +69,9 @@ def test_the_first_compilation_is_said_once_and_only_that_of_the_scheduler(capsy
 
 def test_a_single_request_has_one_format_and_compilation_is_no_part_of_the_speed(capsys, monkeypatch):
     order = []
-    monkeypatch.setattr("artifact.commands.warm_up_like", lambda spec, **_: order.append("warm"))
+    monkeypatch.setattr("artifact.runs.cli.warm_up_like", lambda spec, **_: order.append("warm"))
     real = commands.run
-    monkeypatch.setattr("artifact.commands.run", lambda *a, **k: order.append("timed") or real(*a, **k))
+    monkeypatch.setattr("artifact.runs.cli.run", lambda *a, **k: order.append("timed") or real(*a, **k))
     trace = ["--trace", "azure-code-2023-synth", "--system", "niyama", "--load", "1"]
     assert main(["simulate", *trace, "--requests", "1"]) == 0
     assert order == ["warm", "timed"]
@@ -82,7 +84,7 @@ def test_ctrl_c_on_a_terminal_starts_a_line_of_its_own(capsys, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("artifact.report_commands.timings", interrupted)
+    monkeypatch.setattr("artifact.report.cli.timings", interrupted)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["timings", "."]) == 130
     assert capsys.readouterr().err.startswith("\ninterrupted")

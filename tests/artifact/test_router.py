@@ -13,9 +13,9 @@ from fake_engine import FakeEngine, listening
 from patience import HANG_S, wait_for
 from test_client import client, requests
 
-from artifact.router import SERVED, Router, main
-from artifact.router_bodies import MAX_BODY_BYTES
-from artifact.router_pools import LEAST_OUTSTANDING, MOST_CONTAINERS, Pool, Replica, RouterError, parse_pools
+from artifact.router.bodies import MAX_BODY_BYTES
+from artifact.router.pools import LEAST_OUTSTANDING, MOST_CONTAINERS, Pool, Replica, RouterError, parse_pools
+from artifact.router.server import SERVED, Router, main
 from artifact.servers.measured import RunFailed, measure
 
 

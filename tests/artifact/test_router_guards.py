@@ -10,9 +10,9 @@ from fake_engine import FakeEngine, listening
 from patience import HANG_S, wait_for
 from test_router import of_class, post, raw_post, router_over, status_of
 
-from artifact.router import KEEPALIVE_S, SERVED, Router
-from artifact.router_bodies import Bodies
-from artifact.router_pools import Pool, Replica
+from artifact.router.bodies import Bodies
+from artifact.router.pools import Pool, Replica
+from artifact.router.server import KEEPALIVE_S, SERVED, Router
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def test_headers_that_come_again_are_passed_on_again_and_no_cookie_is_kept():
 def test_an_idle_connection_is_given_up_before_uvicorn_closes_it(monkeypatch):
     """With no patience at all, no two requests share a connection."""
     assert KEEPALIVE_S < 5
-    monkeypatch.setattr("artifact.router.KEEPALIVE_S", -1.0)
+    monkeypatch.setattr("artifact.router.server.KEEPALIVE_S", -1.0)
     transports = []
 
     async def replica(request):

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifact import disaggregated, overload
 from artifact.__main__ import main
-from artifact.config import PAPER_MIX, ConfigError, RunSpec
-from artifact.disaggregated import DECODE_SIDE, PREFILL_ONLY, capacities, decode_nodes, decode_side, measure
-from artifact.experiments import load_experiments
-from artifact.runs import run
-from artifact.scenario_config import DisaggregatedExperiment, OverloadExperiment
-from artifact.tables import read_table
+from artifact.config import ConfigError
+from artifact.experiments import disaggregated, overload
+from artifact.experiments.config import load_experiments
+from artifact.experiments.disaggregated import DECODE_SIDE, PREFILL_ONLY, capacities, decode_nodes, decode_side, measure
+from artifact.experiments.scenario_config import DisaggregatedExperiment, OverloadExperiment
+from artifact.results.tables import read_table
+from artifact.runs.run import run
+from artifact.runs.spec import PAPER_MIX, RunSpec
 from niyama import BUILT_IN, load_card
 from niyama.latency import empty_batch, seconds
 from niyama.sim import Disaggregated, KVLink, Requests, shared, simulate_disaggregated

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from artifact.__main__ import main
-from artifact.config import PAPER_MIX, ClassSpec, ConfigError
+from artifact.config import ConfigError
+from artifact.runs.spec import PAPER_MIX, ClassSpec
 from artifact.servers import Engine, build_server_system, command_line, gpu_names
 
 

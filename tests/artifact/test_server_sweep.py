@@ -11,15 +11,15 @@ from fake_engine import FakeEngine, listening
 
 from artifact.__main__ import main
 from artifact.config import ConfigError
+from artifact.results.tables import provenance, read_table, write_table
 from artifact.servers import Fleet, ServerError, build_server_system
 from artifact.servers import sweep as server_sweep
 from artifact.servers.config import load_server_experiment, scaling, server_specs, servers_form
 from artifact.servers.crosscheck import Medians, bench_medians, compare, our_medians, write_timed_trace
-from artifact.servers.life import plan_life
 from artifact.servers.measured import ClientLagged, Measured, RunFailed, seen_run
+from artifact.servers.run_cycle import plan_life
+from artifact.servers.simulated import has_twin, run_twin, twin
 from artifact.servers.sweep import measure_life
-from artifact.servers.twins import has_twin, run_twin, twin
-from artifact.tables import provenance, read_table, write_table
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
 
@@ -374,7 +374,7 @@ def test_loads_follow_the_gpu(config, tmp_path):
 
 
 def test_on_a_gpu_twins_are_left_out_without_a_card_of_its_own(config, lives, tmp_path, monkeypatch):
-    monkeypatch.setattr("artifact.servers.life.gpu_names", lambda environment: ("Own GPU",))
+    monkeypatch.setattr("artifact.servers.run_cycle.gpu_names", lambda environment: ("Own GPU",))
     described = tmp_path / "trace.json"
     assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
     common = ["--config", str(config), "--form", "short", "--described", str(described), "--backend", "gpu"]

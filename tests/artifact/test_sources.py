@@ -5,10 +5,10 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
-from artifact import sources
 from artifact.__main__ import main
-from artifact.servers import life
-from artifact.tables import write_table
+from artifact.results.tables import write_table
+from artifact.runs import sources
+from artifact.servers import run_cycle as life
 from traces import Trace
 
 LENGTHS = np.array([3, 4, 5], np.int32)

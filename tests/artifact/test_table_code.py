@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from artifact import table_code, table_data
 from artifact.__main__ import main
-from artifact.manifest import made_elsewhere, problems, write_manifest
-from artifact.pipeline import merge
-from artifact.table_code import MADE_BY, changed_since, code_of, mixed, module_hash, modules_of
-from artifact.table_data import contents, data_hash
-from artifact.tables import ResultError, provenance, read_table, write_table
+from artifact.experiments.merge import merge
+from artifact.results import code_hash as table_code
+from artifact.results import data_hash as table_data
+from artifact.results.code_hash import MADE_BY, changed_since, code_of, mixed, module_hash, modules_of
+from artifact.results.data_hash import contents, data_hash
+from artifact.results.manifest import made_elsewhere, problems, write_manifest
+from artifact.results.tables import ResultError, provenance, read_table, write_table
 
 
 def read_anew() -> None:
@@ -70,12 +71,12 @@ OTHER = FUTURE + "OTHER = 1\n"
     [
         (("niyama/sim/replica.py", FUTURE, OTHER), set(MADE_BY) - {"predictor-accuracy", "chunk_curve", "trace"}),
         (("niyama/latency/model.py", FUTURE, OTHER), set(MADE_BY) - {"trace"}),
-        (("artifact/overload.py", FUTURE, OTHER), {"overload"}),
-        (("artifact/panels/polyserve.py", FUTURE, OTHER), {"polyserve_fleets"}),
+        (("artifact/experiments/overload.py", FUTURE, OTHER), {"overload"}),
+        (("artifact/experiments/polyserve.py", FUTURE, OTHER), {"polyserve_fleets"}),
         (("niyama/vllm/planner.py", FUTURE, OTHER), {"server-sweep", "engine-sweep", "fidelity", "overhead"}),
-        (("artifact/report.py", FUTURE, OTHER), set()),
-        (("artifact/experiments.py", FUTURE, OTHER), {"cluster", "grid", "search"}),
-        (("artifact/router_pools.py", FUTURE, OTHER), STARTS_SERVERS),
+        (("artifact/report/report.py", FUTURE, OTHER), set()),
+        (("artifact/experiments/config.py", FUTURE, OTHER), {"cluster", "grid", "search"}),
+        (("artifact/router/pools.py", FUTURE, OTHER), STARTS_SERVERS),
         (("artifact/servers/guard.py", FUTURE, OTHER), STARTS_SERVERS),
         (
             ("niyama/vllm/serving/middleware.py", FUTURE, OTHER),
@@ -88,8 +89,8 @@ OTHER = FUTURE + "OTHER = 1\n"
         (("niyama/latency/cards/a100-llama3-8b-roofline.json", "1", "2"), {"overhead"}),
         (("artifact/reference/tables/capacity.parquet", "0", "1"), {"fidelity", "engine-sweep"}),
         (("traces/catalog.yaml", "rows: 8819", "rows: 8820"), set()),
-        (("artifact/metrics.py", '"""', '"""Said otherwise: '), set()),
-        (("artifact/metrics.py", FUTURE, FUTURE + "# a comment\n"), set()),
+        (("artifact/results/metrics.py", '"""', '"""Said otherwise: '), set()),
+        (("artifact/results/metrics.py", FUTURE, FUTURE + "# a comment\n"), set()),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -162,14 +163,14 @@ def test_every_data_file_is_known():
 
 
 def test_metrics_are_part_of_all_that_reports_requests(checkout):
-    stale = stale_after(checkout, "artifact/metrics.py", FUTURE, OTHER)
+    stale = stale_after(checkout, "artifact/results/metrics.py", FUTURE, OTHER)
     assert {"capacities", "sweep", "cluster", "grid", "search", "overload", "server-sweep"} <= stale
     assert not {"predictor-accuracy", "chunk_curve"} & stale
 
 
 def test_what_is_hashed_is_what_is_loaded():
     """No module of ours that a run loads is missing: here all that a load sweep imports."""
-    code = "import sys, artifact.sweep; print(*sys.modules)"
+    code = "import sys, artifact.runs.rows; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in loaded if name.split(".")[0] in table_code.PACKAGES} <= set(code_of("sweep"))
 
@@ -190,7 +191,7 @@ def test_a_written_table_carries_its_code(tmp_path):
     assert code == code_of("chunk_curve", LINEAR) and f"niyama/latency/cards/{LINEAR}.json" in code
 
 
-OLD, NEW = {"niyama.plan": "1", "artifact.sweep": "a"}, {"niyama.plan": "2", "artifact.capacity": "b"}
+OLD, NEW = {"niyama.plan": "1", "artifact.runs.rows": "a"}, {"niyama.plan": "2", "artifact.experiments.capacity": "b"}
 
 
 def parts(folder: Path, *codes: dict | None) -> list[Path]:
@@ -206,8 +207,8 @@ def test_parts_of_different_code_are_not_joined(tmp_path):
         merge(parts(tmp_path, OLD, NEW), tmp_path / "out.parquet")
     with pytest.raises(ResultError, match="not recorded in all"):
         merge(parts(tmp_path, OLD, None), tmp_path / "out.parquet")
-    merge(parts(tmp_path, OLD, {**OLD, "artifact.capacity": "b"}), tmp_path / "out.parquet")
-    assert provenance(read_table(tmp_path / "out.parquet"))["code"] == {**OLD, "artifact.capacity": "b"}
+    merge(parts(tmp_path, OLD, {**OLD, "artifact.experiments.capacity": "b"}), tmp_path / "out.parquet")
+    assert provenance(read_table(tmp_path / "out.parquet"))["code"] == {**OLD, "artifact.experiments.capacity": "b"}
     merge(parts(tmp_path, None, None), tmp_path / "out.parquet")
     assert "code" not in provenance(read_table(tmp_path / "out.parquet"))
 
@@ -230,5 +231,5 @@ def test_a_mixture_in_one_folder_is_broken_and_older_code_is_noted(tmp_path):
 
 
 def test_hashes_are_compared_module_by_module():
-    assert mixed([OLD, NEW]) == ["niyama.plan"] and mixed([OLD, None, {"artifact.capacity": "b"}]) == []
+    assert mixed([OLD, NEW]) == ["niyama.plan"] and mixed([OLD, None, {"artifact.experiments.capacity": "b"}]) == []
     assert changed_since({"niyama.plan": module_hash("niyama.plan"), "niyama.gone": "1"}) == ["niyama.gone"]

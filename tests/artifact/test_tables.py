@@ -4,9 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from artifact.content import content_sha256
-from artifact.pipeline import merge, timings_text
-from artifact.tables import ResultError, provenance, read_table, write_table
+from artifact.experiments.merge import merge
+from artifact.results.digest import content_sha256
+from artifact.results.tables import ResultError, provenance, read_table, write_table
+from artifact.workflow.timings import timings_text
 
 ROWS = [{"system": "niyama", "capacity_qps": 4.5}, {"system": "sarathi-edf", "capacity_qps": None}]
 

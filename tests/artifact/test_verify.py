@@ -11,11 +11,11 @@ import pytest
 from claim_tables import LINEAR, SOUND, SOURCES, rows, with_expected, write_claims
 
 from artifact.__main__ import main
-from artifact.manifest import write_manifest
-from artifact.tables import ResultError, write_table
-from artifact.verdicts.claims import Claim, Claims, load_claims
-from artifact.verdicts.verify import Status, bounds, verify
-from artifact.verdicts.words import lines
+from artifact.claims.model import Claim, Claims, load_claims
+from artifact.claims.text import lines
+from artifact.claims.verify import Status, bounds, verify
+from artifact.results.manifest import write_manifest
+from artifact.results.tables import ResultError, write_table
 
 REFERENCE = Path(__file__).parents[2] / "artifact" / "reference"
 

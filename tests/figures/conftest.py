@@ -10,8 +10,8 @@ from figure_tables import CLASSES, CODE, CODE_TWIN, capacity_rows, cluster_rows,
 from panel_tables import panel_rows
 from scenario_tables import scenario_rows
 
-from artifact.manifest import write_manifest
-from artifact.tables import write_table
+from artifact.results.manifest import write_manifest
+from artifact.results.tables import write_table
 
 
 @pytest.fixture

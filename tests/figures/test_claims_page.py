@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from artifact import claims_page
-from artifact.claims_page import figure_of, link, section
-from artifact.verdicts.claims import load_claims
-from artifact.verdicts.verify import Status, Verdict, bounds
+from artifact.claims.model import load_claims
+from artifact.claims.verify import Status, Verdict, bounds
+from artifact.report import claims_section as claims_page
+from artifact.report.claims_section import figure_of, link, section
 
 CLAIMS = load_claims()
 STYLE = Path(claims_page.__file__).with_name("templates").joinpath("style.css").read_text()

@@ -8,8 +8,8 @@ from figure_tables import CLASSES, CODE, LINEAR, summary_rows
 from scenario_tables import overload_rows, overload_window_rows
 from test_drawings import words
 
-from artifact.gallery import REFERENCE
-from artifact.render import load_table
+from artifact.report.notebook import REFERENCE
+from artifact.results.frames import load_table
 from figures import fig10, fig11, fig12, fig13, fig_tbt, style
 from figures.classes import Class, classes, names
 from figures.frames import Variant

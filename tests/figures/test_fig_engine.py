@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from figure_tables import CODE, LINEAR, metrics
 
-from artifact.failures import Failure, Incomplete
-from artifact.render import render
-from artifact.report import write_report
-from artifact.tables import write_table
+from artifact.report.draw import render
+from artifact.report.report import write_report
+from artifact.results.failures import Failure, Incomplete
+from artifact.results.tables import write_table
 from figures import fig_engine, style
 from figures.frames import FigureError, Variant
 
@@ -94,22 +94,22 @@ def test_a_table_that_is_not_there_is_said(tables):
 )
 def test_the_report_shows_it_or_says_why_not(results, monkeypatch, found, why):
     monkeypatch.setattr(style, "DPI", 60)
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig11",))
-    monkeypatch.setattr("artifact.report.find_spec", lambda name: found)
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
+    monkeypatch.setattr("artifact.report.report.find_spec", lambda name: found)
     render("fig11", results)
     page = write_report(results).read_text()
     assert f"Not made: {why}" in page and 'id="fig_engine-' not in page and fig_engine.TITLE.split("'")[0] in page
     write_table(results / "tables" / "engine.parquet", rows(), **ABOUT)
     render("fig_engine", results)
-    monkeypatch.setattr("artifact.report.SERVER_FIGURES", ("fig_engine",))
+    monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_engine",))
     page = write_report(results, servers=True).read_text()
     assert f'<figure id="fig_engine-{CODE}-{LINEAR}"' in page and "Not made: " not in page
 
 
 def test_after_a_failed_run_its_box_says_why_and_the_old_picture_is_not_shown(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig11",))
-    monkeypatch.setattr("artifact.report.SERVER_FIGURES", ("fig_engine",))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
+    monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_engine",))
     write_table(results / "tables" / "engine.parquet", rows(), **ABOUT)
     for name in ("fig11", "fig_engine"):
         render(name, results)

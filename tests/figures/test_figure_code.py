@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from artifact.figure_code import FOLDER, figure_code
+from artifact.report.figure_sources import FOLDER, figure_code
 from figures import PAPER_FIGURES, SERVER_FIGURES
 
 EVERY = (*PAPER_FIGURES, *SERVER_FIGURES)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from artifact import gallery as shown
-from artifact.render import figure_module
+from artifact.report import notebook as shown
+from artifact.report.draw import figure_module
 from figures import PAPER_FIGURES, SERVER_FIGURES
 from figures.gallery import ELSEWHERE, GROUPS, PARTS, PLACES, Place, by_part, group_figures, place
 

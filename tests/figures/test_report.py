@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from figure_tables import LINEAR
 
-from artifact.failures import AGAIN, Failure, Incomplete
-from artifact.manifest import write_manifest
-from artifact.page import write_figure_page
-from artifact.render import figure_module, load_tables, markdown, render
-from artifact.report import write_report
-from artifact.tables import ResultError, read_table, write_table
+from artifact.report.draw import figure_module, render
+from artifact.report.page import write_figure_page
+from artifact.report.report import write_report
+from artifact.results.failures import AGAIN, Failure, Incomplete
+from artifact.results.frames import load_tables, markdown
+from artifact.results.manifest import write_manifest
+from artifact.results.tables import ResultError, read_table, write_table
 from figures import FIGURES, differences, style
 from figures.frames import Variant
 from figures.gallery import PARTS
@@ -42,7 +43,7 @@ def test_render_writes_pictures_and_tables(results):
 
 def test_pictures_are_the_same_bytes_in_another_process(results):
     before = {path.name: path.read_bytes() for path in render("fig7", results)}
-    code = f"import sys; sys.path.insert(0, '.'); from pathlib import Path; from artifact.render import render; \
+    code = f"import sys; sys.path.insert(0, '.'); from pathlib import Path; from artifact.report.draw import render; \
 render('fig7', Path({str(results)!r}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, env={"SOURCE_DATE_EPOCH": "1"})
     after = {path.name: path.read_bytes() for path in (results / "figures").iterdir()}
@@ -138,7 +139,7 @@ def test_a_figures_page_holds_its_pictures_captions_and_table(results):
 
 
 def test_the_report_is_the_same_bytes_every_time(results, monkeypatch):
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig1_table4", "fig_tbt"))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig1_table4", "fig_tbt"))
     monkeypatch.setattr(style, "DPI", 60)
     draw(results, "fig1_table4", "fig_tbt")
     first = write_report(results).read_bytes()
@@ -168,7 +169,7 @@ def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results,
     """Fig 11 failed by itself, table `cluster` was never made, Fig 10 was never drawn: all else is there."""
     monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setenv(AGAIN, "make reproduce")
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig7", "fig10", "fig11", "fig1_table4"))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig10", "fig11", "fig1_table4"))
     for name in ("fig7", "fig1_table4"):
         render(name, results)
     for path in (results / "tables").glob("manifest*.json"):
@@ -193,7 +194,7 @@ def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results,
 def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
     """The one of the run before is still there, and so is its picture."""
     monkeypatch.setattr(style, "DPI", 60)
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig7", "fig11"))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig11"))
     draw(results, "fig7", "fig11")
     why = Failure("r/capacity/a.parquet", "out of memory", "python -m artifact capacities")
     outputs = {"tables/capacity.parquet": (why,), "figures/fig7.txt": (why,), "tables/manifest.json": (why,)}
@@ -206,7 +207,7 @@ def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
 
 def test_a_damaged_table_costs_what_is_made_of_it(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
-    monkeypatch.setattr("artifact.report.FIGURES", ("fig7", "fig1_table4"))
+    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig1_table4"))
     draw(results, "fig7", "fig1_table4")
     damaged = results / "tables" / "cluster.parquet"
     damaged.write_bytes(damaged.read_bytes()[:100])

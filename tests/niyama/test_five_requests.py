@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from plain import ROOFLINE
 
-from artifact.panels.five_requests import CLASSES, REQUESTS
+from artifact.experiments.five_requests import CLASSES, REQUESTS
 from niyama import load_policy
 from niyama.sim import shared, simulate
 

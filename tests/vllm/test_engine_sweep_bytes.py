@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.__main__ import main
-from artifact.tables import provenance, read_table
+from artifact.results.tables import provenance, read_table
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

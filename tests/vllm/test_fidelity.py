@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.__main__ import main
-from artifact.fidelity import SCHEDULERS
-from artifact.runs import run
+from artifact.engine.fidelity import SCHEDULERS
+from artifact.runs.run import run
 from artifact.servers.model_files import model_folder
 from niyama import QoSClass, load_card, load_policy
 from niyama.decision_log import replay
@@ -76,7 +76,9 @@ def test_the_command_compares_a_trace_and_fails_out_of_tolerance(models: Path, c
     assert sync["identical"] and ahead["identical"]
     assert (sync["scheduler"], ahead["scheduler"]) == ("sync", "async")
     assert ahead["relegated_sim"] == ahead["relegated_vllm"] > 0
-    monkeypatch.setattr("artifact.fidelity.run", lambda spec, **_: run(spec.model_copy(update={"overlapped": False})))
+    monkeypatch.setattr(
+        "artifact.engine.fidelity.run", lambda spec, **_: run(spec.model_copy(update={"overlapped": False}))
+    )
     assert main([*arguments, "--scheduler", "async"]) == 1  # the simulator that does not plan ahead is another one
     (row,) = json.loads(capsys.readouterr().out)
     assert not row["passes"] and row["ttft_difference"] > 0.05

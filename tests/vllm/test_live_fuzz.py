@@ -12,9 +12,9 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 from live_knocks import CHAT, CONFIG, KV_BLOCKS, MODEL_TOKENS, knocks
 from raw_http import Knock, Reply, knock, request
 
-from artifact.config import PAPER_MIX
+from artifact.runs.spec import PAPER_MIX
 from artifact.servers import Engine, build_server_system
-from artifact.servers.single import starting
+from artifact.servers.one_server import starting
 
 pytestmark = pytest.mark.engine
 SEED, REQUESTS, AT_ONCE = 0, 500, 48

@@ -13,9 +13,9 @@ from patience import HANG_S
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
-from artifact.config import PAPER_MIX
+from artifact.runs.spec import PAPER_MIX
 from artifact.servers import Engine, build_server_system
-from artifact.servers.single import starting
+from artifact.servers.one_server import starting
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 24, 6000, 8

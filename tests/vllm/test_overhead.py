@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.__main__ import main
-from artifact.bench.printing import Console, _print_engine
-from artifact.bench.vllm_steps import engine, steps
-from artifact.fidelity import BACKEND
+from artifact.engine.fidelity import BACKEND
+from artifact.results.tables import provenance, read_table
 from artifact.servers.model_files import model_folder
-from artifact.tables import provenance, read_table
+from benchmarks.printing import Console, _print_engine
+from benchmarks.vllm_steps import engine, steps
 from niyama.vllm.profiling import overhead
 
 pytestmark = pytest.mark.engine
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.engine
 def test_every_number_is_there_and_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("artifact.bench.vllm_steps.STEPS", 5)
+    monkeypatch.setattr("benchmarks.vllm_steps.STEPS", 5)
     found = json.loads(json.dumps(engine(20, 1, tmp_path, (0, 30))))
     assert found["skipped"] is None and [row["waiting"] for row in found["steps"]] == [0, 30]
     for row in found["steps"]:
@@ -36,8 +36,8 @@ def test_every_number_is_there_and_can_be_read(
 
 
 def test_the_command_writes_a_row_per_queue_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr("artifact.bench.vllm_steps.STEPS", 5)
-    monkeypatch.setattr("artifact.host_commands.vllm_steps.steps", lambda n, folder: steps(n, folder, (0, 30)))
+    monkeypatch.setattr("benchmarks.vllm_steps.STEPS", 5)
+    monkeypatch.setattr("artifact.engine.cli.vllm_steps.steps", lambda n, folder: steps(n, folder, (0, 30)))
     out = tmp_path / "overhead.parquet"
     assert main(["overhead", "--repeats", "1", "--out", str(out)]) == 0
     table = read_table(out)

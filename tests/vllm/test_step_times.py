@@ -20,14 +20,14 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from emulated_runs import CARD, FAST, small_kv
 
-from artifact import tables
 from artifact.__main__ import main
 from artifact.latency import engine_profile, step_summary
 from artifact.latency.families import FAMILIES
 from artifact.latency.profile import profile_of
+from artifact.results import tables
+from artifact.results.tables import provenance, read_table
 from artifact.servers.command_line import MAX_MODEL_TOKENS
 from artifact.servers.model_files import model_folder
-from artifact.tables import provenance, read_table
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import Batch, LatencyModel, ModelCard, seconds
 from niyama.latency.model import MONOTONE

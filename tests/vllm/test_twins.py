@@ -15,12 +15,12 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from emulated_runs import random_requests
 
-from artifact.config import ClassSpec
+from artifact.runs.spec import ClassSpec
 from artifact.servers.command_line import A100_BATCHED_TOKENS
-from artifact.servers.measured_parts import part_of
 from artifact.servers.model_files import model_folder
+from artifact.servers.simulated import twin
+from artifact.servers.split_run import part_of
 from artifact.servers.systems import FCFS, PRIORITY, SILO, build_server_system
-from artifact.servers.twins import twin
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Run, simulate
 from niyama.vllm.emulated.virtual import EngineSettings, Traffic, run_virtual

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("vllm.version", reason="vLLM is not installed")
 
 from artifact.vllm_suite import expected
-from artifact.vllm_suite.commands import CACHE, outcomes
+from artifact.vllm_suite.cli import CACHE, outcomes
 from artifact.vllm_suite.source import Unavailable, installed_version, unpacked
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

@@ -10,16 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from artifact import endings
-from artifact.failures import Failure, Incomplete
-from artifact.manifest import problems, read_manifests
-from artifact.tables import read_table, write_table
+from artifact.results.failures import Failure, Incomplete
+from artifact.results.manifest import problems, read_manifests
+from artifact.results.tables import read_table, write_table
+from artifact.workflow import endings
 
 ROOT = Path(__file__).parents[2]
 SNAKEFILE = """
 from pathlib import Path
-from artifact import endings, failures
-from artifact.workflow_config import exported
+from artifact.workflow import endings
+from artifact.results import failures
+from artifact.workflow.config import exported
 
 RESULTS = Path("results")
 shell.prefix(exported({failures.FOLDER: "results/failures"}, Path(sys.executable).parent))

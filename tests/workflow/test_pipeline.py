@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from patience import wait_for
 
+from artifact.claims.model import load_claims
 from artifact.config import ConfigError
-from artifact.experiments import load_experiments
-from artifact.manifest import problems, read_manifests
-from artifact.render import figure_module
+from artifact.experiments.config import load_experiments
+from artifact.report.draw import figure_module
+from artifact.results.manifest import problems, read_manifests
+from artifact.results.tables import provenance, read_table
 from artifact.servers.config import load_server_experiment
-from artifact.tables import provenance, read_table
-from artifact.verdicts.claims import load_claims
 from figures import PAPER_FIGURES
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from artifact.config import ConfigError
-from artifact.experiments import load_experiments
-from artifact.tables import read_table
+from artifact.experiments.config import load_experiments
+from artifact.results.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 SMOKE = "workflows/config/smoke.yaml"

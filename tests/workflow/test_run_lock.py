@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from patience import HANG_S
 
-from artifact import run_lock
 from artifact.__main__ import main
-from artifact.run_lock import VARIABLE, forget, take_over
+from artifact.workflow import run_lock
+from artifact.workflow.run_lock import VARIABLE, forget, take_over
 
 ROOT = Path(__file__).parents[2]
 #: Enters a run, as Snakemake does, and then waits, as a job of that run does.
-RUN = "import sys; from pathlib import Path; from artifact.run_lock import *; take_over(Path(sys.argv[1])); {}"
-JOB = "from artifact.run_lock import *; join(); {}"
+RUN = "import sys; from pathlib import Path; from artifact.workflow.run_lock import *; take_over(Path(sys.argv[1])); {}"
+JOB = "from artifact.workflow.run_lock import *; join(); {}"
 WAIT = "print('in', flush=True); input()"
 
 
@@ -178,11 +178,11 @@ def test_every_command_of_a_run_holds_its_file_and_others_hold_nothing(runs, mon
 
 
 SNAKEFILE = """
-from artifact.run_lock import VARIABLE, guard
+from artifact.workflow.run_lock import VARIABLE, guard
 shell.prefix(f"export {VARIABLE}={guard(workflow)}; ")
 rule all:
     output: "a"
-    shell: "python -c 'from artifact.run_lock import *; join()'; ls .snakemake/runs > {output}"
+    shell: "python -c 'from artifact.workflow.run_lock import *; join()'; ls .snakemake/runs > {output}"
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.cli import parser
+from artifact.commands.table import parser
 from artifact.servers.config import load_server_experiment
 
 ROOT = Path(__file__).parents[2]

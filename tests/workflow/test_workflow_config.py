@@ -10,7 +10,7 @@ import pytest
 from snakemake.shell import shell
 
 from artifact.config import ConfigError
-from artifact.workflow_config import as_text, exported, known_keys, refuse_place, refuse_unknown
+from artifact.workflow.config import as_text, exported, known_keys, refuse_place, refuse_unknown
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,6 +1,6 @@
 # A figure is a module of figures/; the modules it is drawn with are inputs, so editing one redraws it.
-from artifact.figure_code import figure_code
-from artifact.render import figure_module
+from artifact.report.figure_sources import figure_code
+from artifact.report.draw import figure_module
 from figures import FIGURES, PAPER_FIGURES
 from figures.gallery import PARTS, place
 

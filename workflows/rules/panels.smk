@@ -1,5 +1,5 @@
 # The experiments under `panels`: one job per table and latency model. Fig 4 shows every latency model there is.
-from artifact.panels.settings import Panels
+from artifact.experiments.panel_config import Panels
 from niyama.latency import model_names
 
 PANELS = CONFIG.panels.tables

@@ -1,10 +1,10 @@
 # Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
 # process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left. A life that fails
-# notes it, so that tables and figures hold the others; it makes the whole run fail when that ends (artifact/endings.py).
+# notes it, so that tables and figures hold the others; it makes the whole run fail when that ends (artifact/workflow/endings.py).
 from shlex import quote
 
-from artifact.costs import life_s
-from artifact.figure_code import figure_code
+from artifact.workflow.costs import life_s
+from artifact.report.figure_sources import figure_code
 from artifact.servers.config import load_server_experiment, servers_form
 
 SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")

@@ -2,7 +2,7 @@
 # its seed: a file per run would only copy what 20 ms rebuild.
 
 
-from artifact.table_code import code_digest
+from artifact.results.code_hash import code_digest
 
 # Not `ancient`: where an input is to be made again, Snakemake looks at no params of the jobs that take it.
 KERNEL = f"{RESULTS}/kernel.txt"

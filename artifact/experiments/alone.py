@@ -1,0 +1,89 @@
+"""What no number of replicas helps: the requests of a class that miss their SLOs even where each is served alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from artifact.config import ConfigError
+from artifact.results import metrics
+from artifact.runs.run import Result, run
+from artifact.runs.spec import RunSpec
+
+#: A load and near-regular gaps at which a replica is done with one request before the next comes.
+ALONE_QPS, ALONE_ARRIVALS = 1e-4, {"kind": "gamma", "cv": 0.1}
+
+
+def refuse_infeasible(spec: RunSpec, seeds: Iterable[int], *, with_tbt: bool) -> None:
+    """ConfigError when a class misses more than the threshold although every request has a replica to itself.
+
+    with_tbt: token deadlines are counted too. The mean over seeds decides, as it does for fleets.
+    """
+    runs = [_alone(spec, seed) for seed in seeds]
+    rates = np.mean([_rates(done, with_tbt) for done in runs], axis=0)
+    worst = int(np.argmax(rates))
+    if rates[worst] > metrics.THRESHOLD:
+        qos = spec.classes[worst]
+        raise ConfigError(
+            f"class {qos.name!r} misses {rates[worst]:.1%} of its requests on any number of replicas "
+            f"({spec.system} on {spec.trace}, {spec.latency_name}): {_why(runs, worst, with_tbt)}; "
+            "relax its SLO, or drop such requests"
+        )
+
+
+class Growth:
+    """By how much a fleet grows that does not hold yet: so that a search for the fewest replicas ends.
+
+    One replica at a time up to twice the size it began with and EXTRA; from there on by an eighth, if it can hold at
+    all. with_tbt: as of `refuse_infeasible`.
+    """
+
+    EXTRA = 8
+
+    def __init__(self, spec: RunSpec, seeds: int, start: int, *, with_tbt: bool) -> None:
+        self._spec, self._seeds, self._with_tbt = spec, seeds, with_tbt
+        self.patience, self._feasible = 2 * start + self.EXTRA, False
+
+    def after(self, replicas: int, pool: int) -> int:
+        """Replicas to add to a pool of `pool`, in a fleet of `replicas`. ConfigError when none would help."""
+        if replicas < self.patience:
+            return 1
+        if not self._feasible:
+            refuse_infeasible(self._spec, range(self._seeds), with_tbt=self._with_tbt)
+            self._feasible = True
+        if replicas >= max(self.patience, self._spec.requests):
+            raise ConfigError(
+                f"{self._spec.system} on {self._spec.trace} at {self._spec.load_qps:g} QPS: {replicas} replicas, "
+                f"one for each request, still miss more than {metrics.THRESHOLD:.0%}; relax the SLOs"
+            )
+        return max(1, pool // 8)
+
+
+def _alone(spec: RunSpec, seed: int) -> Result:
+    more = {"load_qps": ALONE_QPS, "arrivals": ALONE_ARRIVALS, "replicas": None, "seed": seed}
+    return run(spec.model_copy(update=more))
+
+
+def _rates(done: Result, with_tbt: bool) -> np.ndarray:
+    """float64[classes]: violation rates; a class that nobody was in has none."""
+    columns = metrics.request_columns(done.requests, done.run)
+    return np.nan_to_num(metrics.violation_rates(done.requests, columns)[0 if with_tbt else 1])
+
+
+def _why(runs: list[Result], class_index: int, with_tbt: bool) -> str:
+    """Which SLO is missed alone, and from what prompt length on."""
+    done = runs[0]
+    qos, mine = done.requests.classes[class_index], done.requests.class_index == class_index
+    start = done.run.token_start
+    first_s = done.run.token_s[start[:-1]] - done.requests.arrival_s
+    last_s = done.run.token_s[start[1:] - 1] - done.requests.arrival_s
+    name, took_s = ("TTFT", first_s) if qos.interactive else ("TTLT", last_s)
+    late = mine & (took_s > qos.deadline_slo_s)
+    if not late.any():
+        return f"its TBT of {qos.tbt_s:g} s is less than its tokens take" if with_tbt else "its SLO is too short"
+    tokens = int(done.requests.prompt_tokens[late].min())
+    return (
+        f"a {name} of {qos.deadline_slo_s:g} s is less than one request alone takes, "
+        f"with prompts from {tokens:,} tokens on"
+    )

@@ -1,0 +1,188 @@
+"""The steps of the pipeline as commands: each reads a configuration and writes one table or file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from artifact.commands.progress import run_started
+from artifact.commands.table import Verb
+from artifact.config import ConfigError
+from artifact.experiments import capacity as capacities_of
+from artifact.experiments import disaggregated
+from artifact.experiments import fleets as clusters
+from artifact.experiments import grid as grids
+from artifact.experiments import merge as merging
+from artifact.experiments import overload as overloads
+from artifact.experiments.config import Grid, Search, load_experiments, named_experiment
+from artifact.results import tables
+from artifact.results.code_hash import code_of
+from artifact.results.descriptions import read_description
+from artifact.runs import run as runs
+from artifact.runs.options import add_run_options, spec_of
+from artifact.runs.run import BACKEND
+from artifact.runs.sources import describe_trace, trace
+from artifact.runs.text import describe_capacity
+
+
+def add_commands(verb: Verb) -> None:
+    """Add all steps to the command line."""
+    kernel = verb("compile", compile_kernel)
+    kernel.add_argument("--out", type=Path, required=True, help="file that says so")
+    source = verb("trace", prepare_trace)
+    source.add_argument("name")
+    source.add_argument("--out", type=Path, required=True)
+    for name, run in (
+        ("capacities", capacities),
+        ("sweep", sweep),
+        ("cluster", cluster),
+        ("grid", grid),
+        ("search", search),
+        ("disaggregated", disaggregate),
+        ("overload", overload),
+    ):
+        step = verb(name, run)
+        if name in ("grid", "search"):
+            step.add_argument("name", help="the entry's name")
+        step.add_argument("--config", type=Path, required=True)
+        step.add_argument("--trace", required=True)
+        step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
+        step.add_argument("--latency", required=True)
+        step.add_argument("--out", type=Path, required=True)
+        if name == "overload":
+            step.add_argument("--windows", type=Path, required=True, help="file of the latencies in windows of time")
+        if name == "capacities":
+            step.add_argument("--run-length", choices=("paper", "long"), required=True)
+            step.add_argument("--guesses", type=Path, help="capacities of shorter runs to start from")
+    one = verb("capacity", capacity)
+    one.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")
+    one.add_argument("--step", type=float, default=0.05, help="grid of loads, requests/s (default 0.05)")
+    add_run_options(one, 39_000)
+    parts = verb("merge", merge)
+    parts.add_argument("tables", type=Path, nargs="+")
+    parts.add_argument("--out", type=Path, required=True)
+
+
+def compile_kernel(options: argparse.Namespace) -> None:
+    """Compile once, so that jobs side by side need not."""
+    start = time.perf_counter()
+    runs.warm_up()
+    print(f"kernel ready in {time.perf_counter() - start:.1f} s")
+    tables.write_text(options.out, "compiled\n")
+
+
+def prepare_trace(options: argparse.Namespace) -> None:
+    """Get a trace; write what it is."""
+    about = describe_trace(options.name)
+    tables.write_text(options.out, json.dumps(about, indent=1) + "\n")
+    print(f"{about['trace']}: {trace(options.name).source}, {about['rows']} rows")
+
+
+def capacities(options: argparse.Namespace) -> None:
+    """Capacities of an experiment on one trace."""
+    config = load_experiments(options.config)
+    experiment = config.long_capacity if options.run_length == "long" else config.capacity
+    guesses = tables.read_table(options.guesses).to_pylist() if options.guesses else []
+    if options.trace not in experiment.requests:
+        raise ConfigError(f"{options.config}: requests has no entry for trace {options.trace!r}; add one")
+    requests = experiment.requests[options.trace]
+    specs = capacities_of.specs(experiment, actual_trace(options), options.latency, requests)
+    told = run_started(searches=len(specs) * experiment.seeds)
+    rows = capacities_of.capacities(experiment, specs, options.run_length, guesses, on_run=told)
+    write_rows(options, rows, experiment)
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """A load sweep on one trace."""
+    experiment = load_experiments(options.config).sweep
+    specs = grids.sweep_specs(experiment, actual_trace(options), options.latency)
+    write_rows(options, grids.sweep(specs, run_started(len(specs))), experiment)
+
+
+def cluster(options: argparse.Namespace) -> None:
+    """Fleets on one trace."""
+    experiment = load_experiments(options.config).cluster
+    rows = clusters.cluster(experiment, actual_trace(options), options.latency, run_started())
+    write_rows(options, rows, experiment)
+
+
+def grid(options: argparse.Namespace) -> None:
+    """A grid of runs on one trace."""
+    experiment = named_experiment(options.config, options.name, Grid)
+    specs = experiment.specs(actual_trace(options), options.latency)
+    write_rows(options, grids.grid_rows(specs, run_started(len(specs))), experiment)
+
+
+def search(options: argparse.Namespace) -> None:
+    """Capacity searches on one trace."""
+    experiment = named_experiment(options.config, options.name, Search)
+    if options.trace not in experiment.requests:
+        raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
+    specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
+    told = run_started(searches=len(specs) * experiment.seeds)
+    write_rows(options, grids.search_rows(experiment, specs, told), experiment)
+
+
+def disaggregate(options: argparse.Namespace) -> None:
+    """Goodput of prefill nodes on one trace."""
+    experiment = _section(options, "disaggregated")
+    told = run_started(searches=len(experiment.systems) * experiment.seeds)
+    rows = disaggregated.capacities(experiment, actual_trace(options), options.latency, told)
+    write_rows(options, rows, experiment)
+
+
+def overload(options: argparse.Namespace) -> None:
+    """A square wave of load on one trace."""
+    experiment = _section(options, "overload")
+    told = run_started(len(experiment.systems) * experiment.seeds)
+    summary, windows = overloads.overload(experiment, actual_trace(options), options.latency, told)
+    write_rows(options, summary, experiment)
+    write_rows(options, windows, experiment, options.windows)
+
+
+def capacity(options: argparse.Namespace) -> None:
+    """A capacity with its bracket and interval, under both criteria."""
+    spec = spec_of(options, load_qps=1.0)
+    rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=run_started(searches=options.seeds))
+    by_criterion = {row["criterion"]: row for row in rows}
+    strict, paper = (by_criterion[name] for name in capacities_of.CRITERIA)
+    answer = {"backend": BACKEND, **strict, "without_tbt": {k: paper[k] for k in strict if paper[k] != strict[k]}}
+    answer["capacity_without_tbt_qps"] = paper["capacity_qps"]
+    if options.json:
+        print(json.dumps(answer, indent=1))
+        return
+    print(f"{strict['system']} on {strict['trace']}, N = {strict['requests']}, {strict['seeds']} seeds")
+    print(f"backend {BACKEND}, latency {strict['latency']}, predictor {strict['predictor']}")
+    for title, row in (("all SLOs", strict), ("TTFT and TTLT only", paper)):
+        print(f"  {title:20s} {describe_capacity(row)}")
+    print(f"  fluid bound          {strict['fluid_bound_qps']:.3f} QPS (a finite run can exceed it)")
+
+
+def _section(options: argparse.Namespace, name: str) -> Any:
+    """A section of the configuration that a file may leave out."""
+    found = getattr(load_experiments(options.config), name)
+    if found is None:
+        raise ConfigError(f"{options.config}: has no section {name}; add one, as in workflows/config/paper.yaml")
+    return found
+
+
+def actual_trace(options: argparse.Namespace) -> str:
+    """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
+    return read_description(options.described)["trace"] if options.described else options.trace
+
+
+def write_rows(
+    options: argparse.Namespace, rows: list[dict[str, Any]], experiment: Any, out: Path | None = None
+) -> None:
+    """Write a job's rows of an experiment to `out` (none given: its --out) with the trace's description."""
+    name, about = actual_trace(options), {"backend": BACKEND, "latency": options.latency}
+    code = code_of(options.command, options.latency, name, settings=experiment)
+    tables.write_table(out or options.out, rows, **about, trace=describe_trace(name), code=code)
+
+
+def merge(options: argparse.Namespace) -> None:
+    """Join tables."""
+    merging.merge(options.tables, options.out)

@@ -1,0 +1,225 @@
+"""The experiment files: what `snakemake` runs. A grid or a search is an entry of its own, and one table of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from artifact.config import ConfigError, Count, Names, Positive, Strict, parse, read_yaml
+from artifact.experiments.panel_config import Panels
+from artifact.experiments.scenario_config import DisaggregatedExperiment, OverloadExperiment
+from artifact.runs.spec import RunSpec
+from artifact.runs.systems import build_system
+from niyama import load_card
+
+AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
+SCENARIOS = ("disaggregated", "overload", "overload_windows")
+#: Tables with rules of their own.
+TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
+TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class CapacityExperiment(Strict):
+    """Load at which the worst class crosses the threshold, for systems x traces."""
+
+    systems: tuple[str, ...] = Field(strict=False)
+    requests: dict[str, int] = Field(description="requests per run, by trace")
+    seeds: Count
+    step_qps: Annotated[float, Field(gt=0)] = 0.05
+
+
+class SweepExperiment(Strict):
+    """Every system at every load."""
+
+    traces: tuple[str, ...] = Field(strict=False)
+    systems: tuple[str, ...] = Field(strict=False)
+    loads_qps: tuple[float, ...] = Field(strict=False)
+    requests: Count
+    seeds: Count
+
+
+class ClusterExperiment(Strict):
+    """Replicas needed at one load, silo against shared; and fleets of given sizes."""
+
+    traces: tuple[str, ...] = Field(strict=False)
+    load_qps: Annotated[float, Field(gt=0)]
+    requests: Count
+    seeds: Count
+    shared: tuple[str, ...] = Field(strict=False)
+    fleets: dict[str, list[list[int]]] = Field(description="fleets to run as they are: system -> replicas per pool")
+
+
+class NamedExperiment(Strict):
+    """What grids and searches share: systems, in variants that differ in fields of the `RunSpec`, with every seed."""
+
+    latencies: Names | None = Field(default=None, description="latency models; none: the file's")
+    systems: Names
+    seeds: Count = Field(description="seeds 0 .. N-1")
+    run: dict[str, Any] = Field(default_factory=dict, description="RunSpec fields that all runs share")
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=lambda: {"": {}},
+        min_length=1,
+        description="label (the column `variant`) -> RunSpec fields that it changes; each replaces that of `run` whole",
+    )
+
+    def cases(self, **axes: Any) -> Iterator[tuple[str, RunSpec]]:
+        """Label and run of every variant and system, at the given values of the other axes. Raises ConfigError."""
+        for label, changes in self.variants.items():
+            for system in self.systems:
+                values = {**axes, "system": system, **self.run, **changes}
+                yield label, parse(RunSpec, values, f"variant {label!r}" if label else "run")
+
+    def first_cases(self) -> Iterator[tuple[str, RunSpec]]:
+        """Cases that between them have every value of the configuration, except latency models."""
+        raise NotImplementedError
+
+    def check(self, latencies: tuple[str, ...]) -> None:
+        """Raise ValueError on the first value that makes no sense."""
+        for part, fields in {"run": self.run, **{f"variants.{k}": v for k, v in self.variants.items()}}.items():
+            for field in AXES.keys() & fields.keys():
+                raise ConfigError(f"{part}.{field} is {fields[field]!r}: it is no change; list it under {AXES[field]}")
+        for latency in latencies:
+            load_card(latency)
+        for label, spec in self.first_cases():
+            try:
+                build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
+                load_card(spec.predictor_name)
+                spec.workload_spec()
+            except ValueError as error:
+                raise ConfigError(f"variant {label!r}: {error}" if label else str(error)) from None
+
+
+class Grid(NamedExperiment):
+    """Every variant of every system at every load with every seed; rows as in `summary`, and `variant`."""
+
+    traces: Names
+    loads_qps: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
+    requests: Count = Field(description="requests per run; a variant may change it")
+
+    def specs(self, trace: str, latency: str) -> list[tuple[str, RunSpec]]:
+        """Label and run of everything on one trace and latency model."""
+        one = {"trace": trace, "latency": latency, "requests": self.requests}
+        return [
+            (label, spec.model_copy(update={"load_qps": float(load), "seed": seed}))
+            for label, spec in self.cases(**one, load_qps=float(self.loads_qps[0]))
+            for load in self.loads_qps
+            for seed in range(self.seeds)
+        ]
+
+    def first_cases(self) -> Iterator[tuple[str, RunSpec]]:
+        for load in self.loads_qps:
+            yield from self.cases(trace=self.traces[0], requests=self.requests, load_qps=float(load))
+
+
+class Search(NamedExperiment):
+    """Capacity of every variant of every system; rows as in `capacity`, with `variant` in place of `run_length`."""
+
+    requests: dict[str, Count] = Field(min_length=1, description="requests per run, by trace; a variant may change it")
+    step_qps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+
+    @property
+    def traces(self) -> tuple[str, ...]:
+        """The traces, in the order of the file."""
+        return tuple(self.requests)
+
+    def specs(self, trace: str, latency: str, requests: int) -> list[tuple[str, RunSpec]]:
+        """Label and run, but for load and seed, of every search on one trace and latency model."""
+        return list(self.cases(trace=trace, latency=latency, requests=requests, load_qps=1.0))
+
+    def first_cases(self) -> Iterator[tuple[str, RunSpec]]:
+        for trace, requests in self.requests.items():
+            yield from self.cases(trace=trace, requests=requests, load_qps=1.0)
+
+
+class Experiments(Strict):
+    """A configuration file: what `snakemake` runs. `workflows/config/paper.yaml` is the default."""
+
+    latencies: Names
+    capacity: CapacityExperiment
+    long_capacity: CapacityExperiment
+    sweep: SweepExperiment
+    cluster: ClusterExperiment
+    disaggregated: DisaggregatedExperiment | None = None
+    overload: OverloadExperiment | None = None
+    grids: dict[str, Grid] = Field(default_factory=dict, description="table -> its runs, each at a given load")
+    searches: dict[str, Search] = Field(default_factory=dict, description="table -> its capacity searches")
+    panels: Panels = Field(default_factory=Panels, description="what looks inside runs (`artifact.panels`)")
+
+    @property
+    def named(self) -> dict[str, Grid | Search]:
+        """Grids and searches by the name of their table."""
+        return {**self.grids, **self.searches}
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Every table that the file's experiments make, real servers' apart."""
+        more = ("disaggregated",) if self.disaggregated else ()
+        more += ("overload", "overload_windows") if self.overload else ()
+        return ("capacity", "summary", "cluster", "predictor_accuracy", *more, *self.named, *self.panels.tables)
+
+    def latencies_of(self, experiment: NamedExperiment) -> tuple[str, ...]:
+        """The latency models it runs with."""
+        return experiment.latencies or self.latencies
+
+
+class MoreSeeds(Strict):
+    """A configuration file that is another one with as many seeds everywhere."""
+
+    like: Annotated[str, Field(min_length=1)] = Field(description="the other file, relative to this one")
+    seeds: Count = Field(description="seeds 0 .. N-1 of every experiment")
+
+
+def _values(path: Path) -> Any:
+    """What a file, or the one that it is like, says. Raises ConfigError."""
+    values = read_yaml(path) or {}
+    if not isinstance(values, dict) or "like" not in values:
+        return values
+    other = parse(MoreSeeds, values, str(path))
+    return _with_seeds(read_yaml(path.parent / other.like) or {}, other.seeds)
+
+
+def _with_seeds(values: Any, seeds: int) -> Any:
+    """The same with every `seeds` replaced; `run` and `variants`, which are RunSpec fields, have none."""
+    if not isinstance(values, dict):
+        return values
+    return {key: seeds if key == "seeds" else _with_seeds(value, seeds) for key, value in values.items()}
+
+
+def load_experiments(path: Path) -> Experiments:
+    """The experiments of a configuration file. ConfigError on the first value that makes no sense."""
+    found = parse(Experiments, _values(path), str(path))
+    for section in ("disaggregated", "overload"):
+        if getattr(found, section) is not None:
+            _check(f"{path}: {section}", getattr(found, section).check)
+    for section, experiments in (("grids", found.grids), ("searches", found.searches)):
+        for name, experiment in experiments.items():
+            where = f"{path}: {section}.{name}"
+            if not TABLE_NAME.fullmatch(name):
+                raise ConfigError(f"{where}: the name is {name!r}; use lower-case letters, digits and _")
+            if name in TAKEN or (section == "searches" and name in found.grids):
+                raise ConfigError(f"{where}: there is another table {name!r}; choose another name")
+            _check(where, partial(experiment.check, found.latencies_of(experiment)))
+    return found
+
+
+def _check(where: str, check: Callable[[], None]) -> None:
+    """Say where a value stands that makes no sense."""
+    try:
+        check()
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def named_experiment(path: Path, name: str, kind: type[Grid] | type[Search]) -> Any:
+    """The grid or the search called `name`. Raises ConfigError."""
+    found = load_experiments(path)
+    own = found.grids if kind is Grid else found.searches
+    if name not in own:
+        known = ", ".join(own) or "those of another file"
+        raise ConfigError(f"{path}: there is no {kind.__name__.lower()} {name!r}; use one of {known}")
+    return own[name]

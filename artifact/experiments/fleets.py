@@ -1,0 +1,117 @@
+"""GPUs needed at one load (Fig 1, Table 4): the silo planned pool by pool, shared fleets, and fleets of given size.
+
+A fleet holds when its worst class's violation rate, averaged over seeds, is within the threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from artifact.experiments.alone import Growth
+from artifact.experiments.config import ClusterExperiment
+from artifact.results.metrics import THRESHOLD
+from artifact.runs.fluid import fluid_bound_qps
+from artifact.runs.rows import summary_rows
+from artifact.runs.run import run, trace
+from artifact.runs.spec import ClassSpec, RunSpec
+from artifact.runs.systems import SILO
+from niyama import load_card
+
+PLANNED, GIVEN = "planned", "given"
+
+
+@dataclass
+class Fleets:
+    """Runs of fleets, each done once: planning and reporting ask for the same ones."""
+
+    seeds: int
+    on_run: Callable[[RunSpec], None] | None = None
+    done: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+
+    def rows(self, spec: RunSpec, seed: int) -> list[dict[str, object]]:
+        """The summary rows of one run."""
+        trial = spec.model_copy(update={"seed": seed})
+        key = trial.model_dump_json()
+        if key not in self.done:
+            if self.on_run is not None:
+                self.on_run(trial)
+            self.done[key] = summary_rows(run(trial))
+        return self.done[key]
+
+    def worst(self, spec: RunSpec, seed: int) -> float:
+        """The worst class's violation rate, TTFT and TTLT only, as the authors planned."""
+        names = {c.name for c in spec.classes}
+        return max(r["violation_rate_without_tbt"] for r in self.rows(spec, seed) if r["group"] in names)
+
+    def plan(self, spec: RunSpec) -> int:
+        """Fewest replicas of a one-pool system that hold at `spec.load_qps`.
+
+        Starts at the fluid bound, below which nothing holds for long. Seed 0 finds the neighbourhood, all decide.
+        ConfigError when a class cannot be met by any number.
+        """
+
+        def sized(replicas: int) -> RunSpec:
+            return spec.model_copy(update={"replicas": (replicas,)})
+
+        def holds(replicas: int) -> bool:
+            total = 0.0
+            for seed in range(self.seeds):
+                total += self.worst(sized(replicas), seed)
+                if total > THRESHOLD * self.seeds:
+                    return False  # whatever the other seeds say
+            return True
+
+        source = trace(spec.trace)
+        bound = fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
+        replicas = max(1, math.floor(spec.load_qps / bound))
+        growth = Growth(spec, self.seeds, replicas, with_tbt=False)
+        while replicas < growth.patience and self.worst(sized(replicas), 0) > THRESHOLD:
+            replicas += 1
+        while not holds(replicas):
+            replicas += growth.after(replicas, replicas)
+        while replicas > 1 and holds(replicas - 1):
+            replicas -= 1
+        return replicas
+
+    def report(self, spec: RunSpec, sizing: str) -> list[dict[str, object]]:
+        """The summary of a fleet, per seed and group, with its size and how that was found."""
+        fleet = "-".join(str(n) for n in spec.replicas)
+        return [
+            {"fleet": fleet, "sizing": sizing, **row} for seed in range(self.seeds) for row in self.rows(spec, seed)
+        ]
+
+
+def cluster(
+    experiment: ClusterExperiment, trace_name: str, latency: str, on_run: Callable[[RunSpec], None] | None = None
+) -> list[dict[str, object]]:
+    """All fleets of the experiment on one trace and latency model."""
+    base = RunSpec(
+        trace=trace_name,
+        system=SILO,
+        load_qps=float(experiment.load_qps),
+        requests=experiment.requests,
+        latency=latency,
+    )
+    fleets = Fleets(experiment.seeds, on_run)
+    sizes = tuple(fleets.plan(silo_share(base, c)) for c in base.classes)
+    rows = fleets.report(base.model_copy(update={"replicas": sizes}), PLANNED)
+    for name in experiment.shared:
+        spec = base.model_copy(update={"system": name})
+        rows += fleets.report(spec.model_copy(update={"replicas": (fleets.plan(spec),)}), PLANNED)
+    for name, given in experiment.fleets.items():
+        for fleet in given:
+            rows += fleets.report(base.model_copy(update={"system": name, "replicas": tuple(fleet)}), GIVEN)
+    return rows
+
+
+def silo_share(base: RunSpec, qos: ClassSpec) -> RunSpec:
+    """What the silo's pool for one class sees: that class's share of the load and the requests, alone."""
+    return base.model_copy(
+        update={
+            "classes": (qos.model_copy(update={"share": 1.0}),),
+            "load_qps": base.load_qps * qos.share,
+            "requests": max(1, round(base.requests * qos.share)),
+        }
+    )

@@ -1,0 +1,67 @@
+"""The sections of a configuration with a shape of their own: a disaggregated deployment, and load in waves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from artifact.config import ConfigError, Count, Names, Positive, Strict
+from artifact.runs.spec import PAPER_MIX
+from artifact.runs.systems import DISAGGREGATED, build_system
+from niyama import load_card
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class DisaggregatedExperiment(Strict):
+    """Goodput per prefill node of a disaggregated deployment, for systems x traces x latency models."""
+
+    traces: Names
+    systems: dict[str, Count] = Field(min_length=1, description="requests per run, by system")
+    kv_bytes_per_token: dict[str, Positive] = Field(
+        min_length=1, description="keys and values of a token on a GPU of a node, by latency model: those to run with"
+    )
+    longer_runs: dict[str, Positive] = Field(
+        default={}, description="factor on the requests per run, by latency model: a faster node needs more for as long"
+    )
+    chunk_tokens: Count = Field(description="most prompt tokens in a step of a prefill node")
+    link_bytes_per_s: Positive = Field(description="bandwidth of each GPU of a prefill node to the decode nodes")
+    link_delay_s: NotNegative = Field(description="what a transfer takes beside its bytes")
+    batch_allowance_s: NotNegative = Field(description="what prefill nodes leave of a batch deadline for the rest")
+    decode_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="decode nodes are enough to stay at this share of each limit on average: TBT, KV, requests"
+    )
+    seeds: Count
+    step_qps: Positive
+
+    def check(self) -> None:
+        """Raise ValueError on the first name that is unknown."""
+        for system in self.systems:
+            if system not in DISAGGREGATED:
+                raise ConfigError(f"systems has {system!r}; use {', '.join(DISAGGREGATED)}")
+        for latency in self.kv_bytes_per_token:
+            load_card(latency)
+        for latency in self.longer_runs:
+            if latency not in self.kv_bytes_per_token:
+                raise ConfigError(f"longer_runs has {latency!r}, which kv_bytes_per_token has not; take it out")
+
+
+class OverloadExperiment(Strict):
+    """A square wave of load between less and more than a replica can serve, for systems x traces."""
+
+    traces: Names
+    systems: Names
+    low_qps: Positive = Field(description="load of the first phase and of every second one after it")
+    high_qps: Positive = Field(description="load of the others")
+    dwell_s: Positive = Field(description="length of a phase")
+    duration_s: Positive = Field(description="how long requests arrive, on average")
+    low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(description="share that is not important")
+    window_s: Positive = Field(description="length of a window of the table overload_windows")
+    stride_s: Positive = Field(description="from the start of a window to the start of the next")
+    seeds: Count
+
+    def check(self) -> None:
+        """Raise ValueError on the first system that is unknown."""
+        for system in self.systems:
+            build_system(system, PAPER_MIX)

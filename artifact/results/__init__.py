@@ -1,0 +1,1 @@
+"""Tables on disk with their provenance: which code and data made them, and the metrics that they hold."""

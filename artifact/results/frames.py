@@ -1,0 +1,29 @@
+"""Results tables as DataFrames, and DataFrames as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from artifact.results.tables import provenance, read_table
+
+
+def load_tables(names: Iterable[str], folder: Path) -> dict[str, pd.DataFrame]:
+    """Tables of `folder` as DataFrames whose `attrs` hold their provenance. ResultError when one is missing."""
+    return {name: load_table(folder / f"{name}.parquet") for name in dict.fromkeys(names)}
+
+
+def load_table(path: Path) -> pd.DataFrame:
+    """The table at `path`, its provenance in `attrs`. ResultError when it is missing."""
+    table = read_table(path)
+    frame = table.to_pandas()
+    frame.attrs = provenance(table)
+    return frame
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table of text as GitHub's Markdown."""
+    rows = [frame.columns, ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in rows)

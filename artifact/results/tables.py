@@ -1,0 +1,78 @@
+"""Results on disk: Parquet tables with their provenance, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artifact.results.digest import content_sha256
+from artifact.errors import CommandError
+
+SCHEMA_VERSION = 1
+KEY = b"niyama"
+DIGEST = b"niyama-sha256"  # of content and provenance, so that an edited table is noticed wherever it is read
+
+
+class ResultError(CommandError):
+    """A results file is missing or is not what it should be; says which and what to run."""
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]] | pa.Table, **provenance: Any) -> None:
+    """Write rows to `path` atomically. `provenance` (JSON values) joins the schema version in the metadata.
+
+    Nothing in it changes from run to run: the same inputs give the same bytes.
+    """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(row) for row in rows])
+    about = json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, sort_keys=True).encode()
+    table = table.replace_schema_metadata({KEY: about, DIGEST: content_sha256(table, about).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        pq.write_table(table, part, compression="zstd")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> pa.Table:
+    """The table at `path`; ResultError when it is missing, damaged, edited or of another schema version."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise ResultError(f"{path}: is missing; run `snakemake --cores all` to make it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ResultError(f"{path}: cannot be read ({error}); delete it and run again") from None
+    version = provenance(table).get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ResultError(f"{path}: has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+    metadata = table.schema.metadata
+    if metadata.get(DIGEST, b"").decode() != content_sha256(table, metadata[KEY]):
+        raise ResultError(f"{path}: is not as it was written (sha256 missing or different); delete it and run again")
+    return table
+
+
+def joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """Tables of one kind, one after the other; a column that a part lacks is null there."""
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+def provenance(table: pa.Table) -> dict[str, Any]:
+    """What `write_table` was told about the table."""
+    return json.loads((table.schema.metadata or {}).get(KEY, b"{}"))

@@ -1,0 +1,93 @@
+"""From a RunSpec to raw times: load the trace, build the workload, simulate."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifact.runs.sources import trace as trace
+from artifact.runs.spec import RunSpec
+from artifact.runs.systems import build_system
+from niyama import load_card
+from niyama.sim import Requests, Run, System, simulate, simulate_logged
+from traces import Workload, build
+
+BACKEND = "sim"
+OVERLAPPED_BACKEND = "sim-overlapped"
+SIMULATED = (BACKEND, OVERLAPPED_BACKEND)
+WARM_UP_REQUESTS = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `kernel_s` is the wall time of the simulation proper, without set-up or metrics."""
+
+    spec: RunSpec
+    system: System
+    trace_name: str
+    requests: Requests
+    run: Run
+    kernel_s: float
+
+    @property
+    def backend(self) -> str:
+        """What executed, as results name it."""
+        return backend(self.spec)
+
+
+def backend(spec: RunSpec) -> str:
+    """What executes a run, as results name it."""
+    return OVERLAPPED_BACKEND if spec.overlapped else BACKEND
+
+
+def to_requests(spec: RunSpec, workload: Workload) -> Requests:
+    """A workload with the SLOs of its classes."""
+    return Requests(
+        tuple(c.qos() for c in spec.classes),
+        workload.qos_class,
+        workload.arrival_s,
+        workload.prompt_tokens,
+        workload.output_tokens,
+        workload.important,
+    )
+
+
+def run(
+    spec: RunSpec,
+    *,
+    log: bool = False,
+    decision_log: Path | None = None,
+    started_first: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Simulate one run; with a decision log by a host in Python, for the same results. started_first: as of `simulate`.
+
+    ValueError (ConfigError, TraceError) on anything that makes no sense.
+    """
+    executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
+    system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
+    source = trace(spec.trace)
+    requests = to_requests(spec, build(spec.workload_spec(), source))
+    options = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}
+    options |= {"overlapped": spec.overlapped, "started_first": started_first}
+    start = time.perf_counter()
+    if decision_log is None:
+        done = simulate(system, requests, executor, predictor, **options)
+    else:
+        done = simulate_logged(system, requests, executor, predictor, decision_log, **options)
+    return Result(spec, system, source.name, requests, done, time.perf_counter() - start)
+
+
+def warm_up_like(spec: RunSpec, *, decision_log: bool = False) -> None:
+    """Run a few requests of `spec`, so that its kernel is compiled and loaded: that is no part of a run's time."""
+    few = spec.model_copy(update={"requests": min(spec.requests, WARM_UP_REQUESTS)})
+    with tempfile.TemporaryDirectory() as folder:
+        run(few, decision_log=Path(folder) / "log" if decision_log else None)
+
+
+def warm_up() -> None:
+    """Run something small, so that the kernel is compiled and in the cache."""
+    run(RunSpec(trace="azure-code-2023-synth", system="niyama", load_qps=1.0, requests=10))

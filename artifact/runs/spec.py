@@ -1,0 +1,111 @@
+"""What a run is: one frozen, strict specification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from artifact.config import MOST_REPLICAS, ConfigError, Count, Load, Seed, Strict, parse, read_yaml
+from niyama import PAPER_CLASSES, QoSClass, load_card
+from niyama.latency.model import MOST_NOISE
+from niyama.qos import refuse_milliseconds
+from traces import WorkloadSpec, parse_spec
+
+PREDICTOR_IS_EXECUTOR = "oracle"
+LATENCY = "a100-llama3-8b-linear"
+
+
+class ClassSpec(Strict):
+    """A QoS class and its share of the requests."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(description="name in results")
+    share: Annotated[float, Field(ge=0, le=1)] = Field(description="share of the requests")
+    ttft_s: float | None = Field(default=None, description="interactive: time to first token, s")
+    tbt_s: float | None = Field(default=None, description="interactive: time between tokens, s")
+    ttlt_s: float | None = Field(default=None, description="batch: time to last token, s")
+
+    @model_validator(mode="after")
+    def _is_a_qos_class(self) -> ClassSpec:
+        refuse_milliseconds(self.qos())
+        return self
+
+    def qos(self) -> QoSClass:
+        return QoSClass(self.name, self.ttft_s, self.tbt_s, self.ttlt_s)
+
+
+#: Table 3 of the paper, in equal parts.
+PAPER_MIX = tuple(
+    ClassSpec(name=c.name, share=1 / 3, ttft_s=c.ttft_s, tbt_s=c.tbt_s, ttlt_s=c.ttlt_s) for c in PAPER_CLASSES
+)
+
+
+class RunSpec(Strict):
+    """One simulated run. Its fields are the columns that identify it in every table."""
+
+    trace: Annotated[str, Field(min_length=1)] = Field(description="trace the lengths come from")
+    system: Annotated[str, Field(min_length=1)] = Field(description="built-in name, or FILE.py:NAME of a policy")
+    load_qps: Load = Field(description="requests/s to the whole system")
+    requests: Count = Field(description="requests that arrive; the run ends when all are done")
+    seed: Seed = Field(default=0, description="seed of lengths, arrivals, classes and noise")
+    latency: str = Field(default=LATENCY, description="latency model that executes")
+    predictor: str | None = Field(default=None, description="latency model that predicts; none: the executor's own")
+    noise: Annotated[float, Field(ge=0, le=MOST_NOISE, allow_inf_nan=False)] = Field(
+        default=0.0, description="standard deviation of the log of step times"
+    )
+    replicas: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_REPLICAS)], ...] | None, Field(strict=False)] = Field(
+        default=None, description="replicas per pool; none: one each"
+    )
+    overlapped: bool = Field(
+        default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
+    )
+    routing: str = Field(default="round-robin", description="round-robin, least-work or packed")
+    arrivals: str | dict[str, Any] = Field(default="poisson", description="arrival process, as in traces")
+    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(
+        default=PAPER_MIX, description="QoS classes with shares that sum to 1"
+    )
+    low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="share of requests that are not important"
+    )
+    policy: dict[str, Any] = Field(
+        default_factory=dict, description="fields of the system's policies (`niyama.Policy`) that differ from its own"
+    )
+
+    @property
+    def latency_name(self) -> str:
+        """The name of the latency model that executes, also where `latency` is a card's file."""
+        return load_card(self.latency).name
+
+    @property
+    def predictor_name(self) -> str:
+        """The predictor's latency model: a name or a card's file."""
+        return self.predictor or self.latency
+
+    @property
+    def predictor_label(self) -> str:
+        """As shown in results: a predictor that is the executor's own model is an oracle, and is called one."""
+        name, same = load_card(self.predictor_name).name, self.predictor_name == self.latency
+        return f"{name} ({PREDICTOR_IS_EXECUTOR})" if same else name
+
+    def workload_spec(self) -> WorkloadSpec:
+        """The part of the run that decides what arrives."""
+        return parse_spec(
+            {
+                "trace": self.trace,
+                "requests": self.requests,
+                "load_qps": float(self.load_qps),
+                "seed": self.seed,
+                "arrivals": self.arrivals,
+                "classes": [(c.name, c.share) for c in self.classes],
+                "low_importance_share": float(self.low_importance_share),
+            }
+        )
+
+
+def load_classes(path: Path) -> tuple[ClassSpec, ...]:
+    """A YAML list of classes with shares."""
+    rows = read_yaml(path)
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f"{path}: must be a list of classes, each with name, share and its SLOs")
+    return tuple(parse(ClassSpec, row, f"{path} class {i + 1}") for i, row in enumerate(rows))

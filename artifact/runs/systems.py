@@ -1,0 +1,117 @@
+"""Systems by name: the built-in ones, and a user's own policy or system from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from artifact.config import ConfigError
+from artifact.runs.spec import ClassSpec
+from niyama import BUILT_IN, Policy
+from niyama.policies import load_from_file
+from niyama.sim import PACKED, Pool, System, shared
+
+SILO, POLYSERVE = "sarathi-silo", "polyserve"
+SYSTEMS = (
+    "niyama",
+    "niyama-dc",
+    "niyama-dc-er",
+    "niyama-adaptive",
+    "sarathi-fcfs",
+    "sarathi-edf",
+    "sarathi-sjf",
+    "sarathi-srpf",
+    SILO,
+    "qoserve-artifact",
+    "niyama-dc-fcfs",
+    "medha",
+    "sarathi-fcfs-192",
+    "sarathi-fcfs-512",
+    POLYSERVE,
+)
+#: Disaggregated systems, and the policy whose order and relegation their prefill pool takes.
+DISAGGREGATED = {"disagg-fcfs": "sarathi-fcfs", "disagg-edf": "sarathi-edf", "disagg-niyama": "niyama"}
+NO_CHANGES: Mapping[str, Any] = {}
+#: The numbers of a policy, by name, with an example of each one's type.
+POLICY_NUMBERS = {f.name: f.default for f in fields(Policy) if isinstance(f.default, bool | int | float | str)}
+
+
+def build_system(
+    name: str,
+    classes: tuple[ClassSpec, ...],
+    replicas: tuple[int, ...] | None = None,
+    routing: str = "round-robin",
+    changes: Mapping[str, Any] = NO_CHANGES,
+) -> System:
+    """The system called `name` for these classes, with `replicas` per pool (default one each).
+
+    `sarathi-silo` has one pool per class: chunk 256 for interactive classes, 2048 for batch (paper section 4).
+    `polyserve` has one pool per class too, each with steps of that class's TBT, and packs requests whatever `routing`.
+    FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
+    its own. Raises ConfigError.
+    """
+    if ":" in name:
+        loaded = _load(name)
+        if isinstance(loaded, System):
+            return replace(loaded, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in loaded.pools))
+        return shared(changed(loaded, changes), *_sizes(name, replicas, 1), routing)
+    if name == SILO:
+        sizes = _sizes(name, replicas, len(classes))
+        return System(SILO, tuple(silo_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), routing)
+    if name == POLYSERVE:
+        sizes = _sizes(name, replicas, len(classes))
+        return System(name, tuple(polyserve_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), PACKED)
+    if name not in SYSTEMS:
+        close = get_close_matches(name, SYSTEMS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ConfigError(f"system {name!r} is unknown{hint}; use one of {', '.join(SYSTEMS)}, or FILE.py:NAME")
+    return shared(changed(BUILT_IN[name], changes), *_sizes(name, replicas, 1), routing)
+
+
+def silo_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:
+    """The silo's pool for one class."""
+    policy = BUILT_IN["sarathi-fcfs" if qos.qos().interactive else "sarathi-fcfs-2048"]
+    return Pool(changed(policy, changes), replicas, (qos.name,))
+
+
+def polyserve_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:
+    """PolyServe's pool for one class (arXiv 2507.17769): first come, first served, steps within the class's TBT."""
+    if qos.tbt_s is None:
+        raise ConfigError(f"system {POLYSERVE!r}: class {qos.name!r} has no tbt_s; give interactive classes only")
+    policy = replace(BUILT_IN["medha"], name=POLYSERVE, step_s=qos.tbt_s)
+    return Pool(changed(policy, changes), replicas, (qos.name,))
+
+
+def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
+    """The policy with other numbers; its rules stay. Raises ConfigError."""
+    for field, value in changes.items():
+        if field not in POLICY_NUMBERS:
+            close = get_close_matches(field, POLICY_NUMBERS, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"policy.{field} is unknown{hint}; use one of {', '.join(POLICY_NUMBERS)}")
+        wanted = type(POLICY_NUMBERS[field])
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ConfigError(f"policy.{field} is {value!r}; write {wanted.__name__}")
+    try:
+        return replace(policy, **changes)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _sizes(name: str, replicas: tuple[int, ...] | None, pools: int) -> tuple[int, ...]:
+    sizes = replicas or (1,) * pools
+    if len(sizes) != pools:
+        raise ConfigError(f"replicas is {sizes}: system {name!r} has {pools} pool(s); give {pools} number(s)")
+    return sizes
+
+
+def _load(name: str) -> Policy | System:
+    try:
+        loaded = load_from_file(name)
+    except ValueError as error:
+        raise ConfigError(f"system {name!r}: {str(error).removeprefix(f'{name!r}: ')}") from None
+    if not isinstance(loaded, Policy | System):
+        raise ConfigError(f"system {name!r} is {loaded!r}; it must be a niyama Policy or System")
+    return loaded

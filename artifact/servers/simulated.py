@@ -1,0 +1,87 @@
+"""The simulator's counterpart of each server system, for the same workload: engine and simulator at a glance.
+
+Every server runs vLLM's asynchronous engine, so every twin plans a step ahead (`niyama.sim.overlapped`) and runs
+started prompts first. Niyama's twin meets deadlines as much earlier as its server does.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from artifact.runs.rows import summary_rows
+from artifact.runs.run import Result, to_requests, trace
+from artifact.runs.spec import ClassSpec, RunSpec
+from artifact.servers import systems as servers
+from artifact.servers.command_line import DELIVERY_S, EMULATED, default_batched_tokens
+from artifact.servers.config import EngineForm, ServerExperiment, server_specs
+from niyama import BUILT_IN, QoSClass, load_card
+from niyama.latency import is_card_file
+from niyama.rules import rank_rule
+from niyama.sim import Pool, System, shared, simulate
+from traces import build
+
+SECONDS_APART = 1e6  # longer than any run: an earlier class comes first whatever the arrival
+
+
+@rank_rule
+def by_class_then_arrival(job, alpha):
+    """vLLM's priority queue: the more urgent class first, arrival within a class; started prompts before all."""
+    if job.prefill_left < job.prompt_tokens:
+        return job.arrival_s - SECONDS_APART
+    urgency = 0.0 if job.interactive else job.deadline_s - job.arrival_s
+    return urgency * SECONDS_APART + job.arrival_s
+
+
+def twin(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[int, ...], hardware: str) -> System:
+    """The simulated system that does what the server system `name` does on that hardware, as nearly as it can."""
+    if name == servers.SILO:
+        pools = servers.build_server_system(name, classes, replicas).pools
+        tokens = {servers.SILO_INTERACTIVE_TOKENS: "sarathi-fcfs", servers.SILO_BATCH_TOKENS: "sarathi-fcfs-2048"}
+        return System(name, tuple(Pool(BUILT_IN[tokens[p.batched_tokens]], p.replicas, p.classes) for p in pools))
+    stock = replace(BUILT_IN["sarathi-fcfs-2048"], max_chunk_tokens=default_batched_tokens(hardware))
+    policy = {
+        servers.FCFS: stock,
+        servers.PRIORITY: replace(stock, name=servers.PRIORITY, rank=by_class_then_arrival),
+        servers.NIYAMA: BUILT_IN["niyama"],
+    }[name]
+    return shared(policy, *replicas)
+
+
+def has_twin(backend: str, latency: str) -> bool:
+    """Whether servers on `backend` take the time that the latency model says: emulated, or a card's file.
+
+    A card that ships is of a GPU elsewhere; a file is of this machine, by `python -m artifact fit`.
+    """
+    return backend == EMULATED or is_card_file(latency)
+
+
+def twin_rows(experiment: ServerExperiment, form: EngineForm, trace_name: str) -> list[dict[str, object]]:
+    """The summary rows of all points of an experiment, simulated."""
+    rows = []
+    for name in experiment.systems:
+        system = servers.build_server_system(name, experiment.classes)
+        for seed in range(form.seeds):
+            for spec in server_specs(experiment, form, system, seed, trace_name):
+                rows += summary_rows(run_twin(spec))
+    return rows
+
+
+def run_twin(spec: RunSpec) -> Result:
+    """Simulate the twin of `spec.system` on `spec`'s workload."""
+    spec = spec.model_copy(update={"overlapped": True})
+    card, source = load_card(spec.latency), trace(spec.trace)
+    system = twin(spec.system, spec.classes, spec.replicas, card.hardware)
+    requests = to_requests(spec, build(spec.workload_spec(), source))
+    planned = requests
+    if spec.system == servers.NIYAMA:
+        planned = replace(requests, classes=tuple(_earlier(c) for c in requests.classes))
+    start = time.perf_counter()
+    done = simulate(system, planned, card, card, seed=spec.seed, overlapped=True, started_first=True)
+    return Result(spec, system, source.name, requests, done, time.perf_counter() - start)
+
+
+def _earlier(promise: QoSClass) -> QoSClass:
+    """The class as Niyama's server plans it."""
+    field = "ttft_s" if promise.interactive else "ttlt_s"
+    return replace(promise, **{field: promise.deadline_slo_s - DELIVERY_S})
