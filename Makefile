@@ -60,7 +60,7 @@ test: $(STAMP)
 
 # In a random order as well: SHUFFLE=1, another number for another order.
 test-busy: $(STAMP)
-	@$(PY) tests/beside_load.py 8 $(MAKE) --no-print-directory test PYTEST_ARGS='$(PYTEST_ARGS) $(if $(SHUFFLE),--shuffle $(SHUFFLE))'
+	@$(PY) -m tests.helpers.busy_loops 8 $(MAKE) --no-print-directory test PYTEST_ARGS='$(PYTEST_ARGS) $(if $(SHUFFLE),--shuffle $(SHUFFLE))'
 
 vllm-suite: $(STAMP)
 	@$(PY) -m artifact vllm-suite $(if $(UPDATE),--update)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from own_make import own_environment
 
 from artifact.commands.table import parser
 from artifact.servers import build_server_system
 from artifact.servers.config import load_server_experiment
+from tests.helpers.make_env import own_environment
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "workflows" / "config"

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from own_make import own_environment
+
+from tests.helpers.make_env import own_environment
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()

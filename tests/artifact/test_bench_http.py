@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine, listening
 
 from artifact.servers.measured import Client, RunFailed
 from benchmarks import vllm_http
 from benchmarks.printing import Console, _print_servers
 from niyama import PAPER_CLASSES
 from niyama.sim import Requests
+from tests.helpers.fake_engine import FakeEngine, listening
 
 BURST = Requests(PAPER_CLASSES, np.arange(4) % 3, np.zeros(4), np.full(4, 10), np.full(4, 20), np.ones(4, bool))
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from claim_tables import claim, write_claims
 
 from artifact.claims.model import CLAIMS, load_claims, table_minutes
 from artifact.config import ConfigError
+from tests.helpers.claim_tables import claim, write_claims
 
 HEAD = """
 tables:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from claim_tables import AT4, EDF, NIYAMA, capacities, claim, rows, write_claims
 
 from artifact.claims.measure import NotMeasured, measure
 from artifact.claims.model import Claim, load_claims
 from artifact.claims.verify import bounds
 from artifact.config import ConfigError
 from artifact.results.tables import ResultError
+from tests.helpers.claim_tables import AT4, EDF, NIYAMA, capacities, claim, rows, write_claims
 
 
 def found(frame_rows: list[dict], one: Claim):

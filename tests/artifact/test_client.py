@@ -5,8 +5,6 @@ import asyncio
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fake_engine import MODEL, FakeEngine, listening
-from patience import HANG_S
 
 from artifact.config import ConfigError
 from artifact.results import metrics
@@ -18,6 +16,8 @@ from artifact.servers.measured import Client, ClientLagged, RunFailed, check_fit
 from artifact.servers.measured_files import read_measured, write_measured
 from niyama import QoSClass
 from niyama.sim import Requests
+from tests.helpers.fake_engine import MODEL, FakeEngine, listening
+from tests.helpers.waiting import HANG_S
 
 CLASSES = (QoSClass("Q1", ttft_s=1.0, tbt_s=0.05), QoSClass("Q2", ttlt_s=5.0))
 

@@ -9,19 +9,19 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from patience import HANG_S, wait_for
-from test_router import of_class, post
 
 from artifact.runs.spec import PAPER_MIX
 from artifact.servers import Engine, ServerError, build_server_system, fleet
 from artifact.servers.keeping import FIRST_WAIT_S, MOST_RESTARTS, MOST_WAIT_S, STEADY_S, Keeper
+from tests.artifact.test_router import of_class, post
+from tests.helpers.waiting import HANG_S, wait_for
 
-ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
 #: The fake engine as a program: port, served name.
 FAKE = """
 import sys; sys.path[:0] = sys.argv[3:]
-from aiohttp import web; from fake_engine import FakeEngine
+from aiohttp import web; from tests.helpers.fake_engine import FakeEngine
 web.run_app(FakeEngine(model=sys.argv[2]).application(), host="127.0.0.1", port=int(sys.argv[1]), print=None)
 """
 
@@ -121,7 +121,7 @@ def fakes(monkeypatch):
     """Fleets are made of fake engines."""
 
     def command(engine, pool, model, port, path):
-        return [sys.executable, "-c", FAKE, str(port), model, str(HERE), str(ROOT)]
+        return [sys.executable, "-c", FAKE, str(port), model, str(ROOT)]
 
     monkeypatch.setattr(fleet, "server_command", command)
     monkeypatch.setattr(fleet, "check_engine_installed", lambda: None)

@@ -1,8 +1,6 @@
 """Fitting: what each family recovers, what the cross-validation holds out, and what a chunk's error is."""
 
-import json
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,8 @@ from artifact.latency import forest as grow
 from artifact.latency.profile import profile_of
 from niyama.latency import Batch, load_card, model_names, seconds, with_prefill
 from niyama.latency.cards import KINDS
+from tests.helpers.reference_formulas import SCIKIT_LEARN
 
-SCIKIT_LEARN = json.loads((Path(__file__).parents[1] / "niyama" / "scikit_learn.json").read_text())
 CHUNKS = (0, 32, 64, 128, 256, 384, 512, 513, 768, 1024, 1536, 2048)
 MONOTONE = next(name for name in model_names() if load_card(name).kind == "monotone")
 

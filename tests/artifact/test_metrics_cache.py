@@ -39,7 +39,7 @@ def hits(monkeypatch, example) -> int:
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 def test_a_truncated_file_is_compiled_anew_with_one_line(cache, monkeypatch, capsys, kind):
-    from test_metrics import hand_made
+    from tests.artifact.test_metrics import hand_made
 
     example = hand_made()
     assert [hits(monkeypatch, example), hits(monkeypatch, example)] == [0, 1]

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine
-from test_server_sweep import CONFIG, QUIET, Lives, life
 
 from artifact.config import ConfigError
 from artifact.results.tables import provenance, read_table
@@ -21,6 +19,8 @@ from artifact.servers.split_run import join_parts, part_of
 from artifact.servers.sweep import measure_life, summary_rows
 from niyama import PAPER_CLASSES
 from niyama.sim import Requests
+from tests.artifact.test_server_sweep import CONFIG, QUIET, Lives, life
+from tests.helpers.fake_engine import FakeEngine
 
 
 @pytest.fixture

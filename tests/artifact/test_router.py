@@ -9,14 +9,14 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from fake_engine import FakeEngine, listening
-from patience import HANG_S, wait_for
-from test_client import client, requests
 
 from artifact.router.bodies import MAX_BODY_BYTES
 from artifact.router.pools import LEAST_OUTSTANDING, MOST_CONTAINERS, Pool, Replica, RouterError, parse_pools
 from artifact.router.server import SERVED, Router, main
 from artifact.servers.measured import RunFailed, measure
+from tests.artifact.test_client import client, requests
+from tests.helpers.fake_engine import FakeEngine, listening
+from tests.helpers.waiting import HANG_S, wait_for
 
 
 def router_over(stack, *engines_of_pools, spread="round-robin", **options):

@@ -6,13 +6,13 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from aiohttp import web
-from fake_engine import FakeEngine, listening
-from patience import HANG_S, wait_for
-from test_router import of_class, post, raw_post, router_over, status_of
 
 from artifact.router.bodies import Bodies
 from artifact.router.pools import Pool, Replica
 from artifact.router.server import KEEPALIVE_S, SERVED, Router
+from tests.artifact.test_router import of_class, post, raw_post, router_over, status_of
+from tests.helpers.fake_engine import FakeEngine, listening
+from tests.helpers.waiting import HANG_S, wait_for
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patience import HANG_S, wait_for
 
 from artifact.__main__ import main
 from artifact.servers.measured import Client, measure, warm_up
@@ -17,6 +16,7 @@ from artifact.servers.process import served_models
 from niyama import PAPER_CLASSES, load_card
 from niyama.latency import empty_batch, seconds
 from niyama.sim import Requests
+from tests.helpers.waiting import HANG_S, wait_for
 from traces import Workload, write_jsonl
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine, listening
 
 from artifact.__main__ import main
 from artifact.config import ConfigError
@@ -22,6 +21,7 @@ from artifact.servers.simulated import has_twin, run_twin, twin
 from artifact.servers.sweep import measure_life
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
+from tests.helpers.fake_engine import FakeEngine, listening
 
 CONFIG = """
 trace: azure-code-2023-synth

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_engine import FakeEngine, listening
-from patience import HANG_S, wait_for
 
 from artifact.servers import ServerError
 from artifact.servers.counters import read_counters
 from artifact.servers.process import ServerProcess, free_port
 from artifact.servers.stopping import terminated_like_interrupted
+from tests.helpers.fake_engine import FakeEngine, listening
+from tests.helpers.waiting import HANG_S, wait_for
 
 ROOT = Path(__file__).parents[2]
 # A server that starts another process, as vLLM starts its engine core, and writes both ids to a file.
@@ -120,9 +120,10 @@ def test_a_second_sigterm_does_not_interrupt_the_tidying_up():
 def test_a_sigterm_in_the_middle_of_a_run_leaves_no_task_behind(tmp_path):
     """The client's tasks are cancelled and the connections closed, without a word of complaint."""
     code = (
-        "import os, signal, sys, threading, time; sys.path[:0] = sys.argv[1:4]\n"
-        "from fake_engine import FakeEngine, listening; from test_client import client, requests\n"
-        "from patience import wait_for\n"
+        "import os, signal, sys, threading, time; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.helpers.fake_engine import FakeEngine, listening\n"
+        "from tests.artifact.test_client import client, requests\n"
+        "from tests.helpers.waiting import wait_for\n"
         "from artifact.servers.measured import measure\n"
         "from artifact.servers.stopping import terminated_like_interrupted\n"
         "engine = FakeEngine(gap_s=0.5)\n"
@@ -132,7 +133,7 @@ def test_a_sigterm_in_the_middle_of_a_run_leaves_no_task_behind(tmp_path):
         "with listening(engine.application()) as url, terminated_like_interrupted():\n"
         "    threading.Thread(target=kill).start(); measure(client(url), requests())\n"
     )
-    command = [sys.executable, "-c", code, str(ROOT), str(Path(__file__).parent), str(ROOT / "tests")]
+    command = [sys.executable, "-c", code, str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGTERM
     assert "destroyed" not in done.stderr and "Unclosed" not in done.stderr, done.stderr

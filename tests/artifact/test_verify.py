@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from claim_tables import LINEAR, SOUND, SOURCES, rows, with_expected, write_claims
 
 from artifact.__main__ import main
 from artifact.claims.model import Claim, Claims, load_claims
@@ -16,6 +15,7 @@ from artifact.claims.text import lines
 from artifact.claims.verify import Status, bounds, verify
 from artifact.results.manifest import write_manifest
 from artifact.results.tables import ResultError, write_table
+from tests.helpers.claim_tables import LINEAR, SOUND, SOURCES, rows, with_expected, write_claims
 
 REFERENCE = Path(__file__).parents[2] / "artifact" / "reference"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from figure_tables import CLASSES, CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
-from panel_tables import panel_rows
-from scenario_tables import scenario_rows
 
 from artifact.results.manifest import write_manifest
 from artifact.results.tables import write_table
+from tests.helpers.figure_tables import CLASSES, CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
+from tests.helpers.panel_tables import panel_rows
+from tests.helpers.scenario_tables import scenario_rows
 
 
 @pytest.fixture

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from figure_tables import CLASSES, CODE, LINEAR, summary_rows
-from scenario_tables import overload_rows, overload_window_rows
-from test_drawings import words
 
 from artifact.report.notebook import REFERENCE
 from artifact.results.frames import load_table
 from figures import fig10, fig11, fig12, fig13, fig_tbt, style
 from figures.classes import Class, classes, names
 from figures.frames import Variant
+from tests.figures.test_drawings import words
+from tests.helpers.figure_tables import CLASSES, CODE, LINEAR, summary_rows
+from tests.helpers.scenario_tables import overload_rows, overload_window_rows
 
 NAMES = {"Q1": "chat", "Q2": "code", "Q3": "nightly"}
 SLOS = ({"ttft_s": 2.0, "tbt_s": 0.1}, {"ttlt_s": 45.0}, {"ttlt_s": 3600.0})

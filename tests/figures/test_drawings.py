@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import CODE, CODE_TWIN, LINEAR, SYSTEMS, capacity_row, capacity_rows, cluster_rows, summary_rows
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -37,6 +36,16 @@ from figures import (
     violation_lines,
 )
 from figures.frames import FigureError, Variant, estimate, estimate_of_log
+from tests.helpers.figure_tables import (
+    CODE,
+    CODE_TWIN,
+    LINEAR,
+    SYSTEMS,
+    capacity_row,
+    capacity_rows,
+    cluster_rows,
+    summary_rows,
+)
 
 CRITERION = "violation_rate_without_tbt"
 NO_RUNS = ("fig4",)  # drawn from a latency model alone

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-from figure_tables import CODE, LINEAR, metrics
 
 from artifact.report.draw import render
 from artifact.report.report import write_report
@@ -10,6 +9,7 @@ from artifact.results.failures import Failure, Incomplete
 from artifact.results.tables import write_table
 from figures import fig_engine, style
 from figures.frames import FigureError, Variant
+from tests.helpers.figure_tables import CODE, LINEAR, metrics
 
 SYSTEMS = {"vllm-fcfs": 1, "vllm-priority": 1, "silo": 2, "niyama": 1}
 ABOUT = {

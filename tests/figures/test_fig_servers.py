@@ -2,13 +2,13 @@
 
 import pandas as pd
 import pytest
-from figure_tables import CODE, LINEAR, metrics
 
 from artifact.report.draw import render
 from artifact.report.report import write_report
 from artifact.results.tables import write_table
 from figures import fig_servers, style
 from figures.frames import FigureError, Variant
+from tests.helpers.figure_tables import CODE, LINEAR, metrics
 
 SYSTEMS = {"vllm-fcfs": 1, "vllm-priority": 1, "silo": 2, "niyama": 1}
 ABOUT = {

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import LINEAR
-from panel_tables import CONV_TWIN, FIXED
-from test_drawings import marked, words
 
 from figures import fig4, fig6, fig9, fig15a, fig15b, style
 from figures.frames import Variant
+from tests.figures.test_drawings import marked, words
+from tests.helpers.figure_tables import LINEAR
+from tests.helpers.panel_tables import CONV_TWIN, FIXED
 
 
 def test_fig4_finds_the_chunk_of_50_ms(frames):
@@ -72,7 +72,7 @@ def test_fig9_draws_no_slack_where_there_is_none(frames):
 
 
 def test_fig9_with_goodput(frames):
-    from figure_tables import capacity_rows
+    from tests.helpers.figure_tables import capacity_rows
 
     rows = capacity_rows(traces=(CONV_TWIN,), latencies=(LINEAR,), systems={"sarathi-edf": 2.0, "niyama-dc": 2.5})
     tables = {**frames, "capacity": pd.DataFrame(rows)}

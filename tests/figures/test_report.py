@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from figure_tables import LINEAR
 
 from artifact.report.draw import figure_module, render
 from artifact.report.page import write_figure_page
@@ -22,6 +21,7 @@ from artifact.results.tables import ResultError, read_table, write_table
 from figures import FIGURES, differences, style
 from figures.frames import Variant
 from figures.gallery import PARTS
+from tests.helpers.figure_tables import LINEAR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

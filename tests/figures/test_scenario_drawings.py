@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import CODE, CODE_TWIN, LINEAR
 from matplotlib.colors import to_hex
-from scenario_tables import disaggregated_rows, overload_rows
-from test_drawings import bars, marked, words
 
 from figures import capacity_bars, fig8, fig12, fig13, paper, style
 from figures.frames import Variant
+from tests.figures.test_drawings import bars, marked, words
+from tests.helpers.figure_tables import CODE, CODE_TWIN, LINEAR
+from tests.helpers.scenario_tables import disaggregated_rows, overload_rows
 
 CONV = "azure-conv-2024-week"
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from odd_workloads import COLUMN, POLICIES, cases, steps
 
 from niyama.requests import DECODING, FINISHED, QUEUED
 from niyama.scheduler import (
@@ -21,6 +20,7 @@ from niyama.scheduler import (
     UN_RELEGATIONS,
 )
 from niyama.scheduler import QUEUED as QUEUED_COUNT
+from tests.helpers.workloads import COLUMN, POLICIES, cases, steps
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_workloads import COLUMN, POLICIES, assert_same_run, cases, kv_for, last_token_s
+
+from tests.helpers.workloads import COLUMN, POLICIES, assert_same_run, cases, kv_for, last_token_s
+
+ROOT = Path(__file__).parents[2]
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 TIMES = ("first_scheduled_s", "token_s")
@@ -76,12 +79,11 @@ def test_decisions_do_not_know_outputs_that_have_not_ended(name, case, share, dr
 
 def test_compiled_and_interpreted_code_decide_alike(tmp_path):
     """With NUMBA_DISABLE_JIT=1 the same source is plain Python; whole results, log included, agree byte for byte."""
-    script = Path(__file__).with_name("run_fixed_cases.py")
     results = []
     for disabled in ("0", "1"):
         out = tmp_path / f"{disabled}.npz"
         environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
-        subprocess.run([sys.executable, script, out], check=True, env=environment, cwd=script.parent)
+        subprocess.run([sys.executable, "-m", "tests.helpers.fixed_cases", out], check=True, env=environment, cwd=ROOT)
         results.append(np.load(out))
     compiled, interpreted = results
     assert sorted(compiled) == sorted(interpreted)

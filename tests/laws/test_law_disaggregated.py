@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_workloads import CLASSES, COLUMN, LINEAR, POLICIES, ROOFLINE, cases, steps, tokens_of
-from test_law_conservation import assert_counters_match
 
 from niyama import BUILT_IN
 from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.requests import FINISHED
 from niyama.scheduler import KV_BLOCK_TOKENS, KV_FREE_BLOCKS, KV_HELD_TOKENS, KV_TOTAL_BLOCKS
 from niyama.sim import Disaggregated, KVLink, Requests, shared, simulate, simulate_disaggregated
+from tests.helpers.workloads import CLASSES, COLUMN, LINEAR, POLICIES, ROOFLINE, cases, steps, tokens_of
+from tests.laws.test_law_conservation import assert_counters_match
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 FCFS = BUILT_IN["sarathi-fcfs"]

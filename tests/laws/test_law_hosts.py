@@ -2,10 +2,10 @@
 
 import pytest
 from hypothesis import given, settings
-from odd_workloads import POLICIES, assert_same_run, cases
 
 from niyama.decision_log import replay
 from niyama.sim import shared, simulate, simulate_logged
+from tests.helpers.workloads import POLICIES, assert_same_run, cases
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 MODES = {"in turn": {}, "in vLLM's order": {"started_first": True}, "overlapped": {"overlapped": True}}

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hand_host import host
-from odd_workloads import CLASSES, POLICIES, ROOFLINE, Case, steps
-from test_law_conservation import assert_counters_match, assert_kv_is_conserved
 
 from niyama import rules
 from niyama.requests import QUEUED
 from niyama.sim import Requests
+from tests.helpers.stepping import host
+from tests.helpers.workloads import CLASSES, POLICIES, ROOFLINE, Case, steps
+from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 GREEDY = (("kv_reserve", 0.0), ("estimator", "constant"), ("estimator_value", 1.0))  # admits as many as fit now

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from odd_workloads import COLUMN, DYNAMIC, POLICIES, assert_same_run, cases
 
 from niyama import QoSClass, rules
+from tests.helpers.workloads import COLUMN, DYNAMIC, POLICIES, assert_same_run, cases
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 ALL_DUE_S = 1024.0

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from odd_workloads import CLASSES, COLUMN, POLICIES, ROOFLINE, cases, last_token_s, tokens_of
 
 from niyama import load_policy
 from niyama.latency import empty_batch, seconds, with_prefill
@@ -12,6 +11,7 @@ from niyama.sim import Requests, shared, simulate
 from niyama.sim.overlapped import advance_overlapped, new_flight
 from niyama.sim.replica import FINISHED, ITERATIONS
 from niyama.sim.run import SEED_STRIDE, _set_up
+from tests.helpers.workloads import CLASSES, COLUMN, POLICIES, ROOFLINE, cases, last_token_s, tokens_of
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from hand_host import host
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_workloads import COLUMN, DYNAMIC, POLICIES, cases
-from test_law_conservation import assert_counters_match, assert_kv_is_conserved, assert_progress_in_range
 
 from niyama import rules
 from niyama.kv import kv_blocks_wanted
 from niyama.requests import FINISHED, QUEUED
 from niyama.scheduler import KV_FREE_BLOCKS, PREFILLING, RUNNING
+from tests.helpers.stepping import host
+from tests.helpers.workloads import COLUMN, DYNAMIC, POLICIES, cases
+from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved, assert_progress_in_range
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hand_host import host
 from hypothesis import given, settings
-from odd_workloads import POLICIES, RELEGATING, ROOFLINE, Case, cases, last_token_s, steps
 
 from niyama import BUILT_IN, QoSClass
 from niyama.latency import empty_batch, seconds, with_prefill
@@ -14,6 +12,8 @@ from niyama.queues import LOW
 from niyama.requests import QUEUED
 from niyama.scheduler import IMPORTANT_INTERACTIVE_TOKENS, QUEUED_PREFILL_TOKENS, RUNNING, RUNNING_CONTEXT
 from niyama.sim import Requests
+from tests.helpers.stepping import host
+from tests.helpers.workloads import POLICIES, RELEGATING, ROOFLINE, Case, cases, last_token_s, steps
 
 CONTENDED = ("contended", "mixed", "tight")
 

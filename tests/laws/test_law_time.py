@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from odd_workloads import COLUMN, POLICIES, cases, last_token_s, tokens_of
+
+from tests.helpers.workloads import COLUMN, POLICIES, cases, last_token_s, tokens_of
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 

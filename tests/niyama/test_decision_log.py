@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain import ROOFLINE
 
 from niyama import QoSClass, load_policy
 from niyama.decision_log import DecisionLog, LogError, replay
@@ -17,6 +16,7 @@ from niyama.own_rules import RuleError
 from niyama.rules import rank_rule
 from niyama.sim import Requests, shared, simulate_logged
 from niyama.turn import CHUNK, ENDED, LOST, NO_ROOM, SLOTTED
+from tests.helpers.reference_formulas import ROOFLINE
 
 CLASSES = (QoSClass("chat", ttft_s=0.5, tbt_s=0.03), QoSClass("job", ttlt_s=3.0))
 N = 80

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain import LINEAR, ROOFLINE
 
 from niyama import PAPER_CLASSES, Policy, QoSClass, load_card, load_policy
 from niyama.requests import fill, new_table
 from niyama.rules import budget_rule
 from niyama.sim import Pool, Requests, System, shared, simulate
+from tests.helpers.reference_formulas import LINEAR, ROOFLINE
 
 NAN, INF = float("nan"), float("inf")
 

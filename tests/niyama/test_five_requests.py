@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain import ROOFLINE
 
 from artifact.experiments.five_requests import CLASSES, REQUESTS
 from niyama import load_policy
 from niyama.sim import shared, simulate
+from tests.helpers.reference_formulas import ROOFLINE
 
 CARD = replace(ROOFLINE, kv_tokens=1_000_000)
 

@@ -7,11 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import ALL_KINDS, CARDS, FOREST, LINEAR, MONOTONE, RISING, ROOFLINE, SCIKIT_LEARN, plain_fit, plain_seconds
 
 from niyama import BUILT_IN
 from niyama.host import Host, Timing
 from niyama.latency import Batch, empty_batch, fit_tokens, load_card, model_names, seconds, with_prefill
+from tests.helpers.reference_formulas import (
+    ALL_KINDS,
+    CARDS,
+    FOREST,
+    LINEAR,
+    MONOTONE,
+    RISING,
+    ROOFLINE,
+    SCIKIT_LEARN,
+    plain_fit,
+    plain_seconds,
+)
 
 both_models = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.kind)
 every_kind = pytest.mark.parametrize("card", ALL_KINDS, ids=lambda card: card.kind)

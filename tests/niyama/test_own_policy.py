@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 from numba import config
-from plain import ROOFLINE
 
 from niyama import PAPER_CLASSES, Policy, load_policy
 from niyama.rules import rank_rule
 from niyama.sim import Requests, shared, simulate
 from niyama.sim.replica import advance
+from tests.helpers.reference_formulas import ROOFLINE
 
 REQUESTS = Requests(
     PAPER_CLASSES,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import ROOFLINE, plain_fit, plain_seconds
 
 from niyama import QoSClass, load_policy
 from niyama.latency import empty_batch
 from niyama.sim import PACKED, Pool, System
 from niyama.sim.system import route
+from tests.helpers.reference_formulas import ROOFLINE, plain_fit, plain_seconds
 
 TIGHT = replace(load_policy("medha"), name="tight", step_s=0.05)
 LOOSE = replace(TIGHT, name="loose", step_s=0.1)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import ROOFLINE, plain_seconds
 
 from niyama import PAPER_CLASSES, load_policy
 from niyama.latency import empty_batch
 from niyama.sim import LEAST_WORK, Pool, Requests, System, shared, simulate
 from niyama.sim.system import route
+from tests.helpers.reference_formulas import ROOFLINE, plain_seconds
 
 NIYAMA, SARATHI = load_policy("niyama"), load_policy("sarathi-fcfs")
 SILO = System("silo", (Pool(SARATHI, 2, ("Q1",)), Pool(NIYAMA, 3, ("Q2", "Q3"))))

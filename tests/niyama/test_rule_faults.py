@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 from numba import config
-from plain import ROOFLINE
 
 from niyama import PAPER_CLASSES, Policy, load_policy
 from niyama.host import Arrival, Host, Timing
 from niyama.own_rules import RuleError, source_of
 from niyama.rules import budget_rule, doomed_rule, rank_rule
 from niyama.sim import Requests, shared, simulate
+from tests.helpers.reference_formulas import ROOFLINE
 
 REQUESTS = Requests(
     PAPER_CLASSES,

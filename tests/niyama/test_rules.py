@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import CARDS, ROOFLINE, plain_fit, plain_seconds, source_of
 
 from niyama import rules
 from niyama.latency import empty_batch, with_prefill
 from niyama.rules import Job, Limits, Outlook
+from tests.helpers.reference_formulas import CARDS, ROOFLINE, plain_fit, plain_seconds, source_of
 
 CHAT = Job(arrival_s=10.0, deadline_s=16.0, prompt_tokens=700, prefill_left=500, decode_left=100.0, interactive=True)
 BATCH = CHAT._replace(deadline_s=610.0, interactive=False)

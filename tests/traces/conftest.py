@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trace_server import Server
+
+from tests.helpers.trace_server import Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -7,8 +7,8 @@ import threading
 
 import numpy as np
 import pytest
-from trace_server import make_entry
 
+from tests.helpers.trace_server import make_entry
 from traces.download import fetch
 from traces.errors import ChecksumError, DownloadError, TraceError
 

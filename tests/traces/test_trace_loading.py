@@ -8,9 +8,9 @@ import logging
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from trace_server import AZURE_BODY, make_entry
 
 import traces.trace as trace_module
+from tests.helpers.trace_server import AZURE_BODY, make_entry
 from traces import (
     DownloadError,
     Trace,

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from trace_server import AZURE_BODY, make_entry
 
+from tests.helpers.trace_server import AZURE_BODY, make_entry
 from traces.errors import TraceError
 from traces.parsed import read_through_cache
 from traces.readers import read

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from patience import HANG_S
+
+from tests.helpers.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("NIYAMA_KILLS", "2"))

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from patience import wait_for
 
 from artifact.claims.model import load_claims
 from artifact.config import ConfigError
@@ -20,6 +19,7 @@ from artifact.results.manifest import problems, read_manifests
 from artifact.results.tables import provenance, read_table
 from artifact.servers.config import load_server_experiment
 from figures import PAPER_FIGURES
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ROOT / "workflows" / "config" / "servers.yaml"

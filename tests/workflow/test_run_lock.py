@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from patience import HANG_S
 
 from artifact.__main__ import main
 from artifact.workflow import run_lock
 from artifact.workflow.run_lock import VARIABLE, forget, take_over
+from tests.helpers.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 #: Enters a run, as Snakemake does, and then waits, as a job of that run does.
