@@ -148,7 +148,7 @@ class Experiments(Strict):
     overload: OverloadExperiment | None = None
     grids: dict[str, Grid] = Field(default_factory=dict, description="table -> its runs, each at a given load")
     searches: dict[str, Search] = Field(default_factory=dict, description="table -> its capacity searches")
-    panels: Panels = Field(default_factory=Panels, description="what looks inside runs (`artifact.panels`)")
+    panels: Panels = Field(default_factory=Panels, description="what looks inside runs (`Panels`)")
 
     @property
     def named(self) -> dict[str, Grid | Search]:
