@@ -155,7 +155,8 @@ def _read(text: str) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.List):
-            names |= {b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant)}
+            started = [b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant)]
+            names |= {*started, *(f"{name}.__main__" for name in started)}
     return hashlib.sha256(json.dumps(_shape(tree)).encode()).hexdigest()[:12], frozenset(names)
 
 

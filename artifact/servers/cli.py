@@ -11,7 +11,7 @@ from typing import Any
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.results import metrics
-from artifact.runs.cli import integers
+from artifact.runs.options import integers
 from artifact.runs.spec import PAPER_MIX, RunSpec, load_classes
 from artifact.servers.command_line import Engine, backend_of
 from artifact.servers.fleet import START_TIMEOUT_S, running

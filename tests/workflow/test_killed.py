@@ -38,7 +38,7 @@ def small_config(folder: Path) -> Path:
 
 def started(folder: Path, results: str) -> subprocess.Popen:
     """The pipeline as far as its manifest, with its lock, in a folder of its own."""
-    for name in ("workflows", "artifact", "figures", "traces", "scheduler"):
+    for name in ("workflows", "artifact", "benchmarks", "figures", "traces", "scheduler"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]

@@ -65,7 +65,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("artifact", "figures", "scheduler", "traces", "workflows"):
+        for name in ("artifact", "benchmarks", "figures", "scheduler", "traces", "workflows"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(ROOT / "Snakefile", folder)
         (folder / "small.yaml").write_text(yaml.safe_dump(small_config()))
