@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from artifact.experiments.grid import sweep
+from artifact.experiments.grid import run_rows
 from artifact.runs.run import BACKEND
 from artifact.runs.spec import ClassSpec, RunSpec
 from figures import fig11, style
@@ -61,7 +61,7 @@ def violations(
         for load in loads_qps
         for seed in range(seeds)
     ]
-    frame = pd.DataFrame(sweep(specs))
+    frame = pd.DataFrame(run_rows(specs))
     frame.attrs = {"backend": BACKEND, "classes": [one.model_dump() for one in classes]}
     return {"summary": frame}
 

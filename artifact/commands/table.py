@@ -24,8 +24,6 @@ COMMANDS = {
         "capacity": "Find the load at which the worst class crosses 1 %%.",
         "compile": "Compile the kernel into its cache.",
         "trace": "Get a trace and describe it.",
-        "capacities": "Capacities of all systems on one trace.",
-        "sweep": "All systems at all loads on one trace.",
         "cluster": "Fleets on one trace.",
         "grid": "The runs of one entry of `grids` on one trace.",
         "search": "The searches of one entry of `searches` on one trace.",

@@ -9,20 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from artifact.results import metrics
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import BACKEND, run, trace
+from artifact.runs.run import run, trace
 from artifact.runs.spec import ClassSpec, RunSpec
-from artifact.runs.systems import SILO, build_system, silo_pool
+from artifact.runs.systems import build_system, silo_pool
 from niyama import load_card
 from niyama.sim import Requests
-
-if TYPE_CHECKING:
-    from artifact.experiments.config import CapacityExperiment
 
 CRITERIA = ("violation_rate", "violation_rate_without_tbt")
 HEADROOM = 2.0  # finite runs can exceed the fluid bound; nothing is searched beyond this multiple of it
@@ -220,30 +216,3 @@ def _combine(per_class: dict[str, float | None], bounds: dict[str, float], share
     """Requests/s per GPU of pools of these capacities per GPU (None: beyond their bound), sized by the shares."""
     limited = {name: bounds[name] if qps is None else min(qps, bounds[name]) for name, qps in per_class.items()}
     return 1.0 / sum(share / limited[name] for name, share in shares.items())
-
-
-def specs(experiment: CapacityExperiment, trace_name: str, latency: str, requests: int) -> list[RunSpec]:
-    """The run, but for load and seed, of every system on one trace and latency model."""
-    one = {"trace": trace_name, "latency": latency, "load_qps": 1.0, "requests": requests}
-    return [RunSpec(**one, system=system) for system in experiment.systems]
-
-
-def capacities(
-    experiment: CapacityExperiment,
-    specs: list[RunSpec],
-    run_length: str,
-    guesses: list[dict[str, Any]],
-    on_run: Callable[[RunSpec], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Capacity rows of the experiment's runs `specs`.
-
-    A search starts at the system's earlier answer among `guesses`, else at that of the system before it.
-    """
-    rows, guess = [], None
-    for spec in specs:
-        near = (g["capacity_qps"] for g in guesses if g["system"] == spec.system and g["criterion"] == CRITERIA[1])
-        search = silo_capacity if spec.system == SILO else find_capacity
-        found = search(spec, experiment.seeds, experiment.step_qps, next(near, guess), on_run=on_run)
-        guess = found[0]["capacity_qps"] or guess
-        rows += [{"backend": BACKEND, "run_length": run_length, **row} for row in found]
-    return rows

@@ -36,8 +36,6 @@ def add_commands(verb: Verb) -> None:
     source.add_argument("name")
     source.add_argument("--out", type=Path, required=True)
     for name, run in (
-        ("capacities", capacities),
-        ("sweep", sweep),
         ("cluster", cluster),
         ("grid", grid),
         ("search", search),
@@ -54,9 +52,8 @@ def add_commands(verb: Verb) -> None:
         step.add_argument("--out", type=Path, required=True)
         if name == "overload":
             step.add_argument("--windows", type=Path, required=True, help="file of the latencies in windows of time")
-        if name == "capacities":
-            step.add_argument("--run-length", choices=("paper", "long"), required=True)
-            step.add_argument("--guesses", type=Path, help="capacities of shorter runs to start from")
+        if name == "search":
+            step.add_argument("--guesses", type=Path, help="table of earlier answers to start from")
     one = verb("capacity", capacity)
     one.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")
     one.add_argument("--step", type=float, default=0.05, help="grid of loads, requests/s (default 0.05)")
@@ -81,27 +78,6 @@ def prepare_trace(options: argparse.Namespace) -> None:
     print(f"{about['trace']}: {trace(options.name).source}, {about['rows']} rows")
 
 
-def capacities(options: argparse.Namespace) -> None:
-    """Capacities of an experiment on one trace."""
-    config = load_experiments(options.config)
-    experiment = config.long_capacity if options.run_length == "long" else config.capacity
-    guesses = tables.read_table(options.guesses).to_pylist() if options.guesses else []
-    if options.trace not in experiment.requests:
-        raise ConfigError(f"{options.config}: requests has no entry for trace {options.trace!r}; add one")
-    requests = experiment.requests[options.trace]
-    specs = capacities_of.specs(experiment, actual_trace(options), options.latency, requests)
-    told = run_started(searches=len(specs) * experiment.seeds)
-    rows = capacities_of.capacities(experiment, specs, options.run_length, guesses, on_run=told)
-    write_rows(options, rows, experiment)
-
-
-def sweep(options: argparse.Namespace) -> None:
-    """A load sweep on one trace."""
-    experiment = load_experiments(options.config).sweep
-    specs = grids.sweep_specs(experiment, actual_trace(options), options.latency)
-    write_rows(options, grids.sweep(specs, run_started(len(specs))), experiment)
-
-
 def cluster(options: argparse.Namespace) -> None:
     """Fleets on one trace."""
     experiment = load_experiments(options.config).cluster
@@ -113,7 +89,7 @@ def grid(options: argparse.Namespace) -> None:
     """A grid of runs on one trace."""
     experiment = named_experiment(options.config, options.name, Grid)
     specs = experiment.specs(actual_trace(options), options.latency)
-    write_rows(options, grids.grid_rows(specs, run_started(len(specs))), experiment)
+    write_rows(options, grids.grid_rows(experiment, specs, run_started(len(specs))), experiment)
 
 
 def search(options: argparse.Namespace) -> None:
@@ -122,8 +98,9 @@ def search(options: argparse.Namespace) -> None:
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
     specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
+    earlier = tables.read_table(options.guesses).to_pylist() if options.guesses else []
     told = run_started(searches=len(specs) * experiment.seeds)
-    write_rows(options, grids.search_rows(experiment, specs, told), experiment)
+    write_rows(options, grids.search_rows(experiment, specs, told, earlier), experiment)
 
 
 def disaggregate(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,27 +20,16 @@ from niyama import load_card
 AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
 SCENARIOS = ("disaggregated", "overload", "overload_windows")
 #: Tables with rules of their own.
-TAKEN = ("capacity", "summary", "cluster", "servers", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
+TAKEN = ("cluster", "servers", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
+#: Entries that the figures of the default target are drawn from, by section.
+NEEDED = {"grids": "summary", "searches": "capacity"}
+#: Sections of earlier files: the entry that each is now, and what that adds.
+FORMER = {
+    "capacity": "searches.capacity, with label_column: run_length, variants: {paper: {}}",
+    "long_capacity": "searches.long_capacity, with continues: capacity, label_column: run_length, variants: {long: {}}",
+    "sweep": "grids.summary, with label_column: null",
+}
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
-class CapacityExperiment(Strict):
-    """Load at which the worst class crosses the threshold, for systems x traces."""
-
-    systems: tuple[str, ...] = Field(strict=False)
-    requests: dict[str, int] = Field(description="requests per run, by trace")
-    seeds: Count
-    step_qps: Annotated[float, Field(gt=0)] = 0.05
-
-
-class SweepExperiment(Strict):
-    """Every system at every load."""
-
-    traces: tuple[str, ...] = Field(strict=False)
-    systems: tuple[str, ...] = Field(strict=False)
-    loads_qps: tuple[float, ...] = Field(strict=False)
-    requests: Count
-    seeds: Count
 
 
 class ClusterExperiment(Strict):
@@ -64,7 +53,10 @@ class NamedExperiment(Strict):
     variants: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: {"": {}},
         min_length=1,
-        description="label (the column `variant`) -> RunSpec fields that it changes; each replaces that of `run` whole",
+        description="label -> RunSpec fields that it changes; each replaces that of `run` whole",
+    )
+    label_column: Literal["variant", "run_length"] | None = Field(
+        default="variant", description="column of the variants' labels; null: none, for a single variant"
     )
 
     def cases(self, **axes: Any) -> Iterator[tuple[str, RunSpec]]:
@@ -80,6 +72,8 @@ class NamedExperiment(Strict):
 
     def check(self, latencies: tuple[str, ...]) -> None:
         """Raise ValueError on the first value that makes no sense."""
+        if self.label_column is None and len(self.variants) > 1:
+            raise ConfigError("label_column is null: nothing would tell the variants apart; leave it out")
         for part, fields in {"run": self.run, **{f"variants.{k}": v for k, v in self.variants.items()}}.items():
             for field in AXES.keys() & fields.keys():
                 raise ConfigError(f"{part}.{field} is {fields[field]!r}: it is no change; list it under {AXES[field]}")
@@ -95,7 +89,7 @@ class NamedExperiment(Strict):
 
 
 class Grid(NamedExperiment):
-    """Every variant of every system at every load with every seed; rows as in `summary`, and `variant`."""
+    """Every variant of every system at every load with every seed."""
 
     traces: Names
     loads_qps: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
@@ -117,10 +111,13 @@ class Grid(NamedExperiment):
 
 
 class Search(NamedExperiment):
-    """Capacity of every variant of every system; rows as in `capacity`, with `variant` in place of `run_length`."""
+    """Capacity of every variant of every system."""
 
     requests: dict[str, Count] = Field(min_length=1, description="requests per run, by trace; a variant may change it")
     step_qps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    continues: str | None = Field(
+        default=None, description="a search whose table gets these rows too, and at whose answers these searches start"
+    )
 
     @property
     def traces(self) -> tuple[str, ...]:
@@ -140,9 +137,6 @@ class Experiments(Strict):
     """A configuration file: what `snakemake` runs. `workflows/config/paper.yaml` is the default."""
 
     latencies: Names
-    capacity: CapacityExperiment
-    long_capacity: CapacityExperiment
-    sweep: SweepExperiment
     cluster: ClusterExperiment
     disaggregated: DisaggregatedExperiment | None = None
     overload: OverloadExperiment | None = None
@@ -152,15 +146,24 @@ class Experiments(Strict):
 
     @property
     def named(self) -> dict[str, Grid | Search]:
-        """Grids and searches by the name of their table."""
+        """Grids and searches by name."""
         return {**self.grids, **self.searches}
+
+    def entries_of(self, table: str) -> tuple[str, ...]:
+        """The grid or search of that name, and the searches whose rows join its table."""
+        return (table, *(name for name, search in self.searches.items() if search.continues == table))
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Every table that the file's experiments make, real servers' apart."""
         more = ("disaggregated",) if self.disaggregated else ()
         more += ("overload", "overload_windows") if self.overload else ()
-        return ("capacity", "summary", "cluster", "predictor_accuracy", *more, *self.named, *self.panels.tables)
+        return ("cluster", "predictor_accuracy", *more, *self.named_tables, *self.panels.tables)
+
+    @property
+    def named_tables(self) -> tuple[str, ...]:
+        """The tables of grids and searches."""
+        return (*self.grids, *(name for name, search in self.searches.items() if search.continues is None))
 
     def latencies_of(self, experiment: NamedExperiment) -> tuple[str, ...]:
         """The latency models it runs with."""
@@ -192,7 +195,13 @@ def _with_seeds(values: Any, seeds: int) -> Any:
 
 def load_experiments(path: Path) -> Experiments:
     """The experiments of a configuration file. ConfigError on the first value that makes no sense."""
-    found = parse(Experiments, _values(path), str(path))
+    values = _values(path)
+    for section in FORMER.keys() & values:
+        raise ConfigError(f"{path}: {section} is no section any more; write it as {FORMER[section]}")
+    found = parse(Experiments, values, str(path))
+    for section, name in NEEDED.items():
+        if name not in getattr(found, section):
+            raise ConfigError(f"{path}: {section} has no {name!r}, which figures are drawn from; add it")
     for section in ("disaggregated", "overload"):
         if getattr(found, section) is not None:
             _check(f"{path}: {section}", getattr(found, section).check)
@@ -204,7 +213,21 @@ def load_experiments(path: Path) -> Experiments:
             if name in TAKEN or (section == "searches" and name in found.grids):
                 raise ConfigError(f"{where}: there is another table {name!r}; choose another name")
             _check(where, partial(experiment.check, found.latencies_of(experiment)))
+    for name, search in found.searches.items():
+        if search.continues is not None:
+            _check(f"{path}: searches.{name}", partial(_check_continues, found, search))
     return found
+
+
+def _check_continues(found: Experiments, search: Search) -> None:
+    """ValueError when there is no search to continue, or it has no rows for one of the traces and latency models."""
+    other = found.searches.get(search.continues)
+    if other is None or other.continues is not None or other.label_column != search.label_column:
+        raise ConfigError(f"continues is {search.continues!r}; name a search with the same label_column")
+    if not set(search.traces) <= set(other.traces) or not set(found.latencies_of(search)) <= set(
+        found.latencies_of(other)
+    ):
+        raise ConfigError(f"continues is {search.continues!r}, which has not all of its traces and latency models")
 
 
 def _check(where: str, check: Callable[[], None]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from artifact.experiments.capacity import find_capacity, silo_capacity
-from artifact.experiments.config import Search, SweepExperiment
+from artifact.experiments.capacity import CRITERIA, find_capacity, silo_capacity
+from artifact.experiments.config import Grid, Search
 from artifact.runs.rows import summary_rows
 from artifact.runs.run import backend, run
 from artifact.runs.spec import RunSpec
@@ -15,49 +15,40 @@ from artifact.runs.systems import SILO
 OnRun = Callable[[RunSpec], None] | None
 
 
-def grid_rows(specs: list[tuple[str, RunSpec]], on_run: OnRun = None) -> list[dict[str, Any]]:
-    """A grid's runs in the order given: one row per run and group of requests, with the run's label as `variant`."""
-    rows = []
-    for label, spec in specs:
-        if on_run is not None:
-            on_run(spec)
-        rows += [{"variant": label, **row} for row in summary_rows(run(spec))]
-    return rows
-
-
-def search_rows(search: Search, specs: list[tuple[str, RunSpec]], on_run: OnRun = None) -> list[dict[str, Any]]:
-    """A row per search and criterion, with the label as `variant`; each search starts near the answer of the last."""
-    rows, guess = [], None
-    for label, spec in specs:
-        find = silo_capacity if spec.system == SILO else find_capacity
-        found = find(spec, search.seeds, search.step_qps, guess, on_run=on_run)
-        guess = found[0]["capacity_qps"] or guess
-        rows += [{"backend": backend(spec), "variant": label, **row} for row in found]
-    return rows
-
-
-def sweep(specs: list[RunSpec], on_run=None) -> list[dict[str, object]]:
-    """Rows of all runs, in the order given."""
+def run_rows(specs: Iterable[RunSpec], on_run: OnRun = None) -> list[dict[str, Any]]:
+    """Runs in the order given: one row per run and group of requests."""
     rows = []
     for spec in specs:
         if on_run is not None:
             on_run(spec)
-        rows.extend(summary_rows(run(spec)))
+        rows += summary_rows(run(spec))
     return rows
 
 
-def sweep_specs(experiment: SweepExperiment, trace_name: str, latency: str) -> list[RunSpec]:
-    """Every run of a load sweep on one trace and latency model."""
-    return [
-        RunSpec(
-            trace=trace_name,
-            system=system,
-            load_qps=float(load),
-            requests=experiment.requests,
-            seed=seed,
-            latency=latency,
-        )
-        for system in experiment.systems
-        for load in experiment.loads_qps
-        for seed in range(experiment.seeds)
-    ]
+def grid_rows(grid: Grid, specs: list[tuple[str, RunSpec]], on_run: OnRun = None) -> list[dict[str, Any]]:
+    """The rows of a grid's runs, each with the label of its variant."""
+    return [{**_labelled(grid, label), **row} for label, spec in specs for row in run_rows([spec], on_run)]
+
+
+def search_rows(
+    search: Search,
+    specs: list[tuple[str, RunSpec]],
+    on_run: OnRun = None,
+    earlier: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """A row per search and criterion, with the label of its variant.
+
+    A search starts at the system's answer among the rows `earlier`, else at that of the search before it.
+    """
+    near = {row["system"]: row["capacity_qps"] for row in reversed(earlier) if row["criterion"] == CRITERIA[1]}
+    rows, guess = [], None
+    for label, spec in specs:
+        find = silo_capacity if spec.system == SILO else find_capacity
+        found = find(spec, search.seeds, search.step_qps, near.get(spec.system, guess), on_run=on_run)
+        guess = found[0]["capacity_qps"] or guess
+        rows += [{"backend": backend(spec), **_labelled(search, label), **row} for row in found]
+    return rows
+
+
+def _labelled(experiment: Grid | Search, label: str) -> dict[str, str]:
+    return {experiment.label_column: label} if experiment.label_column else {}

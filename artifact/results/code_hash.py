@@ -1,6 +1,6 @@
 """Which code a table was made by: a hash of every module that what makes it imports, directly or not, or starts.
 
-`code_of("sweep", ...)` goes into the table's metadata and, as `code_digest("sweep", ...)`, into the rule that makes it:
+`code_of("grid", ...)` goes into the table's metadata and, as `code_digest("grid", ...)`, into the rule that makes it:
 an edit of one of those modules makes the table stale, an edit of another does not. Comments, docstrings, layout are no
 edits. Beside the modules stands the data that they read (`artifact.results.data_hash`): cards, traces, measured kernels.
 """
@@ -25,8 +25,6 @@ PLUG_IN = "niyama.vllm.*"
 MADE_BY: dict[str, tuple[str, ...]] = {
     "trace": ("artifact.runs.sources",),
     "simulate": ("artifact.runs.run",),
-    "capacities": ("artifact.experiments.capacity",),
-    "sweep": ("artifact.experiments.grid",),
     "cluster": ("artifact.experiments.fleets",),
     "grid": ("artifact.experiments.grid",),
     "search": ("artifact.experiments.grid",),

@@ -1,5 +1,6 @@
 """Named experiments: what a configuration lists is what runs, and a mistake in it is one line that names it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_grid_is_every_variant_system_load_and_seed():
 
 def test_grid_rows_are_those_of_the_runs_with_their_label():
     own = grid(run={"noise": 0.1}, variants={"noisy": {}, "quiet": {"noise": 0.0}})
-    rows = grid_rows(own.specs(TRACE, LATENCY))
+    rows = grid_rows(own, own.specs(TRACE, LATENCY))
     for label, noise in (("noisy", 0.1), ("quiet", 0.0)):
         spec = RunSpec(trace=TRACE, system="niyama", load_qps=5.0, requests=400, seed=1, noise=noise)
         found = [row for row in rows if row["variant"] == label and row["seed"] == 1]
@@ -52,10 +53,9 @@ def test_grid_rows_are_those_of_the_runs_with_their_label():
 def test_a_policys_numbers_reach_the_kernel():
     """The paper's alpha 0 is EDF order: Niyama with it is its own ablation without hybrid priority."""
     one = {"loads_qps": [7], "requests": 1500, "seeds": 1}
-    changed = grid_rows(grid(**one, run=ALPHA_0).specs(TRACE, LATENCY))
-    ablation = grid_rows(grid(**one, systems=["niyama-dc-er"]).specs(TRACE, LATENCY))
-    assert without(changed, "system") == without(ablation, "system")
-    assert without(changed, "system") != without(grid_rows(grid(**one).specs(TRACE, LATENCY)), "system")
+    grids = grid(**one, run=ALPHA_0), grid(**one, systems=["niyama-dc-er"]), grid(**one)
+    changed, ablation, own = (without(grid_rows(each, each.specs(TRACE, LATENCY)), "system") for each in grids)
+    assert changed == ablation and changed != own
 
 
 def test_a_policys_numbers_reach_every_pool():
@@ -87,6 +87,58 @@ def test_search_rows_are_those_of_find_capacity_with_their_label():
     assert without(rows[:2], "variant", "backend") == find_capacity(spec, 1, 0.5)
 
 
+def search(**changes) -> Search:
+    fields = {"systems": ["sarathi-fcfs", "niyama"], "requests": {TRACE: 300}, "seeds": 1, "step_qps": 0.5}
+    return Search.model_validate({**fields, **changes})
+
+
+@pytest.mark.parametrize(("column", "first"), [("run_length", "run_length"), (None, "trace")])
+def test_labels_stand_in_the_column_that_the_entry_names(column, first):
+    own, runs = search(label_column=column, variants={"long": {}}), grid(label_column=column, variants={"long": {}})
+    rows = search_rows(own, own.specs(TRACE, LATENCY, 300))
+    assert list(rows[0])[:2] == ["backend", first] and rows[0].get(column) == ("long" if column else None)
+    rows = grid_rows(runs, runs.specs(TRACE, LATENCY))
+    assert next(iter(rows[0])) == (column or "backend") and "variant" not in rows[0]
+
+
+def test_a_search_starts_at_the_systems_earlier_answer_else_at_that_of_the_one_before(monkeypatch):
+    starts = {}
+
+    def find(spec, seeds, step_qps, guess_qps, on_run=None):
+        starts[spec.system] = guess_qps
+        return [{"capacity_qps": 2.0}]
+
+    monkeypatch.setattr("artifact.experiments.grid.find_capacity", find)
+    own = search(systems=["sarathi-fcfs", "niyama", "sarathi-edf"])
+    earlier = [
+        {"system": "niyama", "criterion": criterion, "capacity_qps": qps}
+        for criterion, qps in (("violation_rate", 1.0), ("violation_rate_without_tbt", 4.0))
+    ]
+    search_rows(own, own.specs(TRACE, LATENCY, 300), earlier=earlier)
+    assert starts == {"sarathi-fcfs": None, "niyama": 4.0, "sarathi-edf": 2.0}
+
+
+def test_a_search_that_continues_another_joins_its_table():
+    found = load_experiments(SMOKE)
+    assert found.entries_of("capacity") == ("capacity", "long_capacity") and found.entries_of("bursts") == ("bursts",)
+    assert "capacity" in found.tables and "long_capacity" not in found.tables and "summary" in found.tables
+
+
+@pytest.mark.parametrize(
+    ("section", "entry"),
+    [
+        ("capacity", "searches.capacity, with label_column: run_length, variants: {paper: {}}"),
+        ("long_capacity", "searches.long_capacity, with continues: capacity, label_column: run_length, variants"),
+        ("sweep", "grids.summary, with label_column: null"),
+    ],
+)
+def test_a_section_of_earlier_files_is_told_where_it_belongs(tmp_path, section, entry):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{SMOKE.read_text()}{section}: {{seeds: 2}}\n")
+    with pytest.raises(ConfigError, match=re.escape(f": {section} is no section any more; write it as {entry}")):
+        load_experiments(path)
+
+
 def test_latency_models_are_the_files_unless_given():
     found = load_experiments(SMOKE)
     assert found.latencies_of(found.grids["steps"]) == (LATENCY,)
@@ -95,7 +147,7 @@ def test_latency_models_are_the_files_unless_given():
 
 def test_an_unknown_name_lists_the_known_ones():
     assert named_experiment(SMOKE, "steps", Grid).requests == 1500
-    with pytest.raises(ConfigError, match=r"there is no search 'steps'; use one of bursts"):
+    with pytest.raises(ConfigError, match=r"there is no search 'steps'; use one of capacity"):
         named_experiment(SMOKE, "steps", Search)
 
 
@@ -117,13 +169,18 @@ def test_an_unknown_name_lists_the_known_ones():
         ("loads_qps: [4, 6]", "loads_qps: []", ["grids.steps.loads_qps is []"]),
         ("systems: [niyama]\n    loads", "systems: [nyama]\n    loads", ["grids.steps", "did you mean 'niyama'"]),
         ("cv: 3.0", "cv: 0.0", ["searches.bursts", "arrivals.gamma.cv = 0.0"]),
+        ("azure-code-2023: 4000}", "a: 0}", ["requests.a is 0"]),
+        ("azure-code-2023: 4000}", "azure-conv-2023: 4000}", ["searches.long_capacity", "has not all of its traces"]),
         (
-            "azure-code-2023: 1500}\n    seeds: 2\n    step_qps",
-            "a: 0}\n    seeds: 2\n    step_qps",
-            ["requests.a is 0"],
+            "continues: capacity",
+            "continues: bursts",
+            ["searches.long_capacity: continues is 'bursts'; name a"],
         ),
+        ("  summary:", "  other:", ["grids has no 'summary'"]),
+        ("label_column: null", "label_column: system", ["grids.summary", "label_column is 'system'"]),
+        ("    run: {noise: 0.1}\n", "    label_column: null\n", ["grids.steps: label_column is null", "leave it out"]),
         ("  bursts:", "  steps:", ["searches.steps", "choose another name"]),
-        ("  bursts:", "  summary:", ["searches.summary", "choose another name"]),
+        ("  bursts:", "  cluster:", ["searches.cluster", "choose another name"]),
         ("  bursts:", "  Bursts-2:", ["searches.Bursts-2", "lower-case letters"]),
     ],
 )

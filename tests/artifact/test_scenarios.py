@@ -193,6 +193,6 @@ def test_commands_write_the_tables_and_say_when_a_section_is_missing(tmp_path, c
     assert {"low_qps", "start_s", "latency_p99_s"} <= set(read_table(windows).column_names)
     bare = tmp_path / "bare.yaml"
     text = SMOKE.read_text()
-    bare.write_text(text[: text.index("disaggregated:")])
+    bare.write_text(text[: text.index("disaggregated:")] + text[text.index("overload:") :])
     assert main(["disaggregated", *options[2:], "--config", str(bare), "--out", str(out)]) == 2
     assert "has no section disaggregated; add one" in capsys.readouterr().err

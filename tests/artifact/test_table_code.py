@@ -119,9 +119,9 @@ CODE_TRACE, LINEAR, ROOFLINE = "azure-code-2023", "a100-llama3-8b-linear", "a100
 )
 def test_an_edit_of_a_card_or_a_trace_concerns_what_was_made_with_it(checkout, path, old, new, stale):
     names = (LINEAR, ROOFLINE, CODE_TRACE, f"{CODE_TRACE}-synth", "X")
-    before = {name: code_of("sweep", name) for name in names}
+    before = {name: code_of("grid", name) for name in names}
     checkout(path, old, new)
-    assert {name for name in names if code_of("sweep", name) != before[name]} == stale
+    assert {name for name in names if code_of("grid", name) != before[name]} == stale
     assert len(changed_since(before[LINEAR])) == (LINEAR in stale)
 
 
@@ -164,15 +164,15 @@ def test_every_data_file_is_known():
 
 def test_metrics_are_part_of_all_that_reports_requests(checkout):
     stale = stale_after(checkout, "artifact/results/metrics.py", FUTURE, OTHER)
-    assert {"capacities", "sweep", "cluster", "grid", "search", "overload", "server-sweep"} <= stale
+    assert {"cluster", "grid", "search", "overload", "server-sweep"} <= stale
     assert not {"predictor-accuracy", "chunk_curve"} & stale
 
 
 def test_what_is_hashed_is_what_is_loaded():
-    """No module of ours that a run loads is missing: here all that a load sweep imports."""
+    """No module of ours that a run loads is missing: here all that a grid imports."""
     code = "import sys, artifact.runs.rows; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {name for name in loaded if name.split(".")[0] in table_code.PACKAGES} <= set(code_of("sweep"))
+    assert {name for name in loaded if name.split(".")[0] in table_code.PACKAGES} <= set(code_of("grid"))
 
 
 def test_every_command_that_writes_a_table_of_the_pipeline_is_known():

@@ -196,7 +196,7 @@ def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
     monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig11"))
     draw(results, "fig7", "fig11")
-    why = Failure("r/capacity/a.parquet", "out of memory", "python -m artifact capacities")
+    why = Failure("r/capacity/a.parquet", "out of memory", "python -m artifact search")
     outputs = {"tables/capacity.parquet": (why,), "figures/fig7.txt": (why,), "tables/manifest.json": (why,)}
     found = without_images(write_report(results, missing=Incomplete((why,), outputs)).read_text())
     for title in ("Goodput", "fig7", "What differs from the paper"):

@@ -25,11 +25,13 @@ ODD_NAME = 'my results; it\'s "ü" $HOME'
 def small_config(folder: Path) -> Path:
     """The smoke configuration cut down to what one manifest needs."""
     config = yaml.safe_load((ROOT / "workflows/config/smoke.yaml").read_text())
-    config = {name: config[name] for name in ("latencies", "capacity", "long_capacity", "sweep", "cluster")}
+    grids, searches = config["grids"], config["searches"]
+    config = {name: config[name] for name in ("latencies", "cluster")}
     config["latencies"] = config["latencies"][:1]
-    config["capacity"] |= {"requests": {"azure-code-2023": 300}, "seeds": 1, "systems": ["sarathi-fcfs", "niyama"]}
-    config["long_capacity"] |= {"requests": {"azure-code-2023": 400}, "seeds": 1}
-    config["sweep"] |= {"requests": 300, "seeds": 1}
+    short = {"requests": {"azure-code-2023": 300}, "seeds": 1, "systems": ["sarathi-fcfs", "niyama"]}
+    long = {"requests": {"azure-code-2023": 400}, "seeds": 1}
+    config["searches"] = {"capacity": searches["capacity"] | short, "long_capacity": searches["long_capacity"] | long}
+    config["grids"] = {"summary": grids["summary"] | {"requests": 300, "seeds": 1}}
     config["cluster"] |= {"requests": 300, "seeds": 1, "fleets": {}}
     path = folder / "small configuration.yaml"
     path.write_text(yaml.safe_dump(config))

@@ -87,16 +87,18 @@ def test_pipeline_runs_resumes_and_repeats_byte_for_byte(tmp_path):
     assert {row["load_qps"] for row in summary} == {2.0, 4.0, 6.0}
 
     assert "Nothing to be done" in (again := snakemake(results)).stderr + again.stdout
-    next((results / "capacity" / "paper").rglob("*.parquet")).unlink()
+    next((results / "searches" / "capacity").rglob("*.parquet")).unlink()
     (results / "report.html").unlink()
     for name in TABLES:
         (results / "tables" / f"{name}.parquet").unlink()
     assert (broken := verify(results)).returncode == 2 and "capacity.parquet: is missing" in broken.stdout
-    kept = next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns
+    kept = next((results / "grids" / "summary").rglob("*.parquet")).stat().st_mtime_ns
     second = snakemake(results)
     assert second.returncode == 0, second.stderr[-3000:]
     assert digests(results / "tables", "*") | digests(results / "figures", "*.png") == before
-    assert next((results / "sweep").rglob("*.parquet")).stat().st_mtime_ns == kept  # what was finished stayed
+    assert (
+        next((results / "grids" / "summary").rglob("*.parquet")).stat().st_mtime_ns == kept
+    )  # what was finished stayed
 
 
 def test_named_experiments_are_jobs_and_tables_of_their_own(tmp_path):
@@ -184,12 +186,13 @@ def test_an_unknown_key_is_named(tmp_path):
 def test_paper_configuration_uses_the_papers_request_counts():
     """The counts of the authors' scripts (Fig 7, 10, 11) and of Table 4, at five seeds or more."""
     paper = load_experiments(ROOT / "workflows/config/paper.yaml")
-    assert paper.capacity.requests["azure-code-2023"] == 39_000
-    assert paper.capacity.requests["azure-conv-2023"] == 42_000
-    assert paper.capacity.requests["sharegpt-8k"] == 18_000
-    assert paper.sweep.requests == 75_000 and paper.cluster.requests == 360_000
-    assert min(paper.capacity.seeds, paper.sweep.seeds, paper.cluster.seeds) >= 5
-    assert min(paper.long_capacity.requests.values()) >= 120_000
+    capacity, summary = paper.searches["capacity"], paper.grids["summary"]
+    assert capacity.requests["azure-code-2023"] == 39_000
+    assert capacity.requests["azure-conv-2023"] == 42_000
+    assert capacity.requests["sharegpt-8k"] == 18_000
+    assert summary.requests == 75_000 and paper.cluster.requests == 360_000
+    assert min(capacity.seeds, summary.seeds, paper.cluster.seeds) >= 5
+    assert min(paper.searches["long_capacity"].requests.values()) >= 120_000
 
 
 @pytest.mark.parametrize("figure", PAPER_FIGURES)

@@ -43,9 +43,8 @@ def test_resources_are_those_of_rules_that_exist(name):
 def test_a_cluster_runs_the_papers_experiments_with_more_seeds(name):
     values = dict(value.split("=") for value in profile(name)["config"])
     more, paper = load_experiments(ROOT / values["experiments"]), load_experiments(ROOT / "workflows/config/paper.yaml")
-    experiments = [more.capacity, more.long_capacity, more.sweep, more.cluster, *more.named.values()]
-    assert {experiment.seeds for experiment in experiments} == {20}
-    assert more.sweep.model_copy(update={"seeds": paper.sweep.seeds}) == paper.sweep
+    assert {experiment.seeds for experiment in (more.cluster, *more.named.values())} == {20}
+    assert more.grids["summary"].model_copy(update={"seeds": paper.grids["summary"].seeds}) == paper.grids["summary"]
     assert more.named.keys() == paper.named.keys()
 
 
@@ -68,7 +67,7 @@ def test_slurm_takes_every_job_with_memory_and_time(tmp_path):
     done = snakemake("slurm", tmp_path / "results", "--dry-run", "paper")
     assert done.returncode == 0, done.stderr[-3000:]
     jobs = re.findall(r"^rule (\w+):\n(?:    .*\n)+", done.stdout + done.stderr, re.MULTILINE)
-    assert {"capacity", "sweep", "cluster", "grid", "search", "figure", "paper_report"} <= set(jobs)
+    assert {"cluster", "grid", "search", "figure", "paper_report"} <= set(jobs)
     wanted = profile("slurm")["set-resources"]["cluster"]
     (cluster,) = re.findall(
         r"^rule cluster:\n(?:    .*\n)*?    resources: (.*)$", done.stdout + done.stderr, re.MULTILINE

@@ -20,7 +20,7 @@ from niyama.latency import model_names
 ROOT = Path(__file__).parents[2]
 TRACE, LINEAR, ROOFLINE = "azure-code-2023", "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
 FIGURES = {"fig_tbt": "summary", "fig4": "chunk_curve", "predictor_accuracy": "predictor_accuracy"}
-SWEEPS = {f"sweep/{TRACE}/{latency}.parquet" for latency in (LINEAR, ROOFLINE)}
+SWEEPS = {f"grids/summary/{TRACE}/{latency}.parquet" for latency in (LINEAR, ROOFLINE)}
 GRID = {f"grids/steps/{TRACE}/{LINEAR}.parquet"}  # one of its predictors is ROOFLINE
 PANELS = {f"panels/chunk_curve/{latency}.parquet" for latency in model_names()}
 ALONE = {"kernel.txt", f"traces/{TRACE}.json"}
@@ -39,9 +39,8 @@ ALL = ALONE | SWEEPS | GRID | PANELS | tables("summary", "steps", "chunk_curve",
 def small_config() -> dict:
     """The smoke configuration with one grid and one panel."""
     config = yaml.safe_load((ROOT / "workflows/config/smoke.yaml").read_text())
-    config = {
-        key: config[key] for key in ("latencies", "capacity", "long_capacity", "sweep", "cluster", "grids", "panels")
-    }
+    config = {key: config[key] for key in ("latencies", "cluster", "grids", "searches", "panels")}
+    config["searches"] = {"capacity": config["searches"]["capacity"]}
     config["grids"]["steps"]["variants"] = {"own": {}, "other": {"predictor": ROOFLINE}}
     config["panels"] = {"chunk_curve": config["panels"]["chunk_curve"]}
     return config

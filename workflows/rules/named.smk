@@ -1,4 +1,5 @@
-# The experiments under `grids` and `searches`: one job per name, trace and latency model, one table per name.
+# The experiments under `grids` and `searches`: one job per name, trace and latency model, one table per name, or joined
+# to that of the search which they continue.
 # What a job depends on is its own entry, not the whole file: a new entry leaves finished ones as they are.
 NO_NAME = "(?!)"  # matches nothing: a configuration need not have any
 
@@ -6,7 +7,13 @@ NO_NAME = "(?!)"  # matches nothing: a configuration need not have any
 wildcard_constraints:
     grid="|".join(CONFIG.grids) or NO_NAME,
     search="|".join(CONFIG.searches) or NO_NAME,
-    named="|".join(CONFIG.named) or NO_NAME,
+    named="|".join(CONFIG.named_tables) or NO_NAME,
+
+
+def earlier_answers(w):
+    """What the jobs of a search start from: those of the search that it continues, if any."""
+    earlier = CONFIG.searches[w.search].continues
+    return f"{RESULTS}/searches/{earlier}/{w.trace}/{w.latency}.parquet" if earlier else []
 
 
 rule grid:
@@ -29,27 +36,31 @@ rule search:
     input:
         KERNEL,
         trace=TRACE,
+        guesses=earlier_answers,
     output:
         f"{RESULTS}/searches/{{search}}/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/search/{{search}}-{{trace}}-{{latency}}.tsv"
+    priority: 2
     params:
+        guesses=lambda w, input: (["--guesses", input.guesses] if input.guesses else []),
         settings=lambda w: CONFIG.searches[w.search].model_dump_json(),
         code=lambda w: code_digest(
             "search", w.latency, settings=CONFIG.searches[w.search]
         ),
     shell:
         "python -m artifact search {wildcards.search:q} --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
-        " --latency {wildcards.latency:q} --out {output:q}"
+        " --latency {wildcards.latency:q} {params.guesses:q} --out {output:q}"
 
 
 rule named_table:
     input:
-        lambda w: expand(
-            f"{RESULTS}/{'grids' if w.named in CONFIG.grids else 'searches'}/{w.named}/{{trace}}/{{latency}}.parquet",
-            trace=CONFIG.named[w.named].traces,
-            latency=CONFIG.latencies_of(CONFIG.named[w.named]),
-        ),
+        lambda w: [
+            f"{RESULTS}/{'grids' if name in CONFIG.grids else 'searches'}/{name}/{trace}/{latency}.parquet"
+            for name in CONFIG.entries_of(w.named)
+            for trace in CONFIG.named[name].traces
+            for latency in CONFIG.latencies_of(CONFIG.named[name])
+        ],
     output:
         f"{RESULTS}/tables/{{named}}.parquet",
     shell:
