@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from artifact.results import metrics
-from artifact.runs.run import to_requests, trace
+from artifact.runs.run import arrivals_of, trace
 from artifact.runs.spec import RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card
 from niyama.latency import ModelCard
 from niyama.sim import Requests, run, simulate
-from traces import build
 
 TARGET_REQUESTS_PER_S = {"azure-code-2023": 500_000.0, "azure-conv-2023": 150_000.0}
 
@@ -54,7 +53,7 @@ def simulator(name: str, load_qps: float, system: str, latency: str, requests: i
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        arrived = to_requests(spec, build(spec.workload_spec(), source))
+        arrived = arrivals_of(spec)
         workload_s = time.perf_counter() - start
         done, kernel_s, simulate_s = timed_simulation(pools, arrived, card)
         start = time.perf_counter()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.runs.run import to_requests, trace
+from artifact.runs.run import arrivals_of
 from artifact.runs.spec import PAPER_MIX, RunSpec
 from artifact.servers import Engine, ServerProcess, build_server_system
 from artifact.servers.command_line import EMULATED, MAX_RUNNING
@@ -25,7 +25,6 @@ from artifact.servers.one_server import starting
 from artifact.servers.systems import FCFS, NIYAMA
 from benchmarks.vllm_steps import BURST_QPS, CHUNK_TOKENS, TARGET_THROUGHPUT
 from niyama.sim import Requests
-from traces import build
 
 LATENCY = "a100-llama3-8b-roofline"  # as in virtual time
 #: Requests of a burst, 15 to 20 s each under that model.
@@ -48,7 +47,7 @@ def over_http(repeats: int, workdir: Path, requests: Mapping[str, int] = REQUEST
         clients = _start(stack, overhead.ENDLESS, workdir)
         for name, n in requests.items():
             spec = RunSpec(trace=name, system="niyama", load_qps=BURST_QPS, requests=n)
-            burst = to_requests(spec, build(spec.workload_spec(), trace(name)))
+            burst = arrivals_of(spec)
             row = {"trace": name, "requests": n, "latency": LATENCY, "repeats": repeats}
             virtual = overhead.throughput(model_folder("llama3-8b", workdir), burst, CHUNK_TOKENS)
             found["rows"].append(row | _in_turn(clients, burst, repeats) | {"virtual_ratio": virtual["ratio"]})

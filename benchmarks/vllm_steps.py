@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact.runs.run import to_requests, trace
+from artifact.runs.run import arrivals_of
 from artifact.runs.spec import RunSpec
 from artifact.servers.command_line import check_engine_installed
 from artifact.servers.model_files import model_folder
-from traces import build
 
 WAITING = (0, 1_000, 10_000)
 STEPS = 200
@@ -43,7 +42,7 @@ def engine(requests: int, repeats: int, workdir: Path, waiting: Sequence[int] | 
     found["steps"] = steps(repeats, workdir, waiting)
     for name in ("azure-code-2023", "azure-conv-2023"):
         spec = RunSpec(trace=name, system="niyama", load_qps=BURST_QPS, requests=requests)
-        workload = to_requests(spec, build(spec.workload_spec(), trace(name)))
+        workload = arrivals_of(spec)
         row = {"trace": name, "requests": requests, "target": TARGET_THROUGHPUT}
         found["throughput"].append(row | overhead.throughput(folder, workload, CHUNK_TOKENS))
     return found

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+
+from figures.estimates import Estimate, estimate, floats
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -62,20 +63,6 @@ class Variant:
         return frame[mask]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % interval. `low` and `high` are None for a single seed."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-    def scaled(self, factor: float) -> Estimate:
-        """The same in another unit."""
-        low, high = (None if v is None else v * factor for v in (self.low, self.high))
-        return Estimate(self.mean * factor, low, high)
-
-
 def require(tables: Tables, name: str, columns: Iterable[str]) -> pd.DataFrame:
     """The table called `name`, which must have these columns and at least one row. Raises FigureError."""
     if name not in tables:
@@ -117,23 +104,6 @@ def traces_and_latencies(frame: pd.DataFrame) -> list[Variant]:
     """One variant per pair of trace and latency model, in table order."""
     pairs = frame[["latency", "trace"]].drop_duplicates()
     return [Variant(str(latency), str(trace)) for latency, trace in pairs.itertuples(index=False)]
-
-
-def floats(values: Any) -> np.ndarray:
-    """A list from a table as floats; null becomes nan."""
-    return np.array([math.nan if value is None else value for value in values], dtype=float)
-
-
-def estimate(values: Any) -> Estimate | None:
-    """Mean and 95 % Student-t interval; None when there are no values or any is null."""
-    numbers = floats(values)
-    if len(numbers) == 0 or np.isnan(numbers).any():
-        return None
-    mean = float(numbers.mean())
-    if len(numbers) == 1:
-        return Estimate(mean)
-    half = float(stdtrit(len(numbers) - 1, 0.975) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
-    return Estimate(mean, mean - half, mean + half)
 
 
 def estimate_of_log(values: Any) -> Estimate | None:

@@ -32,7 +32,7 @@ def announce_compilation() -> None:
             function = occurred.data["dispatcher"].py_func
             if not said and function.__module__.partition(".")[0] == "niyama":
                 said.append(COMPILING)
-                print(COMPILING, file=sys.stderr, flush=True)
+                announce(COMPILING)
 
         def on_end(self, occurred: Any) -> None:
             """Nothing."""
@@ -46,6 +46,11 @@ def in_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def announce(text: str) -> None:
+    """A line of its own."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Line:
@@ -62,10 +67,10 @@ class Line:
         left = f", about {in_words(spent_s * (1.0 - done) / done)} left" if 0.0 < done < 1.0 else ""
         line = f"{text}, {in_words(spent_s)}{left}"
         if self._terminal:
-            print(f"\r{line:{WIDTH}s}", end="\n" if ended else "", file=sys.stderr, flush=True)
+            print(f"\r{line:{WIDTH}s}", end="\n" if ended else "\r", file=sys.stderr, flush=True)
         elif now_s - self._said_s >= LOG_EVERY_S:
             self._said_s = now_s
-            print(line, file=sys.stderr, flush=True)
+            announce(line)
 
 
 def requests_done(total: int) -> Callable[[int], None]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from artifact.commands.progress import Line
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.engine import fidelity as fidelities
@@ -32,9 +31,14 @@ TELL_EVERY = 500  # turns
 def replay(options: argparse.Namespace) -> int:
     """Re-run a decision log; the status says whether every decision is the same."""
     policy = _one_policy(options.system) if options.system else None
-    found = replay_log(options.log, policy, _turns if sys.stderr.isatty() else None)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    line = Line()
+
+    def tell(turns: int) -> None:
+        if turns % TELL_EVERY == 0:
+            line.say(f"{turns:,} turns")
+
+    found = replay_log(options.log, policy, tell)
+    line.say(f"{found.turns:,} turns", done=1.0)
     if options.json:
         print(json.dumps({"log": str(options.log), "agrees": found.divergence is None, **vars(found)}, indent=1))
     else:
@@ -56,11 +60,6 @@ def _one_policy(name: str) -> Policy:
     return pools[0].policy
 
 
-def _turns(turns: int) -> None:
-    if turns % TELL_EVERY == 0:
-        print(f"\r{turns:,} turns", end="", file=sys.stderr, flush=True)
-
-
 def fidelity(options: argparse.Namespace) -> int:
     """Simulator against vLLM, point by point; the status is 1 when one is out of tolerance."""
     points = list(
@@ -78,12 +77,13 @@ def fidelity(options: argparse.Namespace) -> int:
         )
     )
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # before vLLM is imported: its start-up says much
-    rows, started = [], time.perf_counter()
+    rows, line = [], Line()
     if not options.json:
         print(HEAD)
     with tempfile.TemporaryDirectory() as folder:
         for number, point in enumerate(points, 1):
-            rows.append(fidelities.compare(point, Path(folder), _progress(number, len(points), started)))
+            told = partial(_tell, line, number, len(points))
+            rows.append(fidelities.compare(point, Path(folder), told))
             if not options.json:
                 print(_line(rows[-1]), flush=True)
     if options.out is not None:
@@ -127,16 +127,8 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _progress(number: int, total: int, started_s: float) -> Callable[[int], None] | None:
-    """A counter on a terminal; silence elsewhere."""
-    if not sys.stderr.isatty():
-        return None
-
-    def tell(finished: int) -> None:
-        text = f"point {number} of {total}, {time.perf_counter() - started_s:.0f} s: {finished} requests"
-        print(f"\r{text:60s}\r", end="", file=sys.stderr, flush=True)
-
-    return tell
+def _tell(line: Line, number: int, points: int, finished: int) -> None:
+    line.say(f"point {number} of {points}: {finished} requests", (number - 1) / points)
 
 
 def add_commands(verb: Verb) -> None:

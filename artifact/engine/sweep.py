@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from artifact.commands.progress import announce
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.engine.fidelity import BACKEND, SCHEDULERS
 from artifact.results import tables
 from artifact.results.code_hash import code_of
 from artifact.runs.rows import group_rows, identity_of, summary_rows
-from artifact.runs.run import to_requests, trace
+from artifact.runs.run import arrivals_of
 from artifact.runs.spec import RunSpec
 from artifact.servers.command_line import (
     DELIVERY_S,
@@ -44,7 +44,6 @@ from artifact.servers.sweep_cli import described, trace_name
 from artifact.servers.systems import PRIORITY, ServerPool, ServerSystem, build_server_system
 from niyama import load_card
 from niyama.sim import Requests, Run
-from traces import build
 
 
 def sweep_rows(
@@ -56,7 +55,7 @@ def sweep_rows(
     """
     system = build_server_system(system_name, experiment.classes)
     for spec in server_specs(experiment, experiment.virtual(), system, seed, trace_name):
-        requests = to_requests(spec, build(spec.workload_spec(), trace(spec.trace)))
+        requests = arrivals_of(spec)
         check_fits(requests, MAX_MODEL_TOKENS)
         who = identity_of(spec, BACKEND, spec.trace, system.replicas)
         who |= {"predictor": spec.predictor_label if system.is_niyama else NO_PREDICTOR}
@@ -103,7 +102,7 @@ def sweep_engines(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for spec, found in sweep_rows(experiment, options.system, options.seed, name, Path(folder)):
             rows += found
-            print(_in_words(spec, found), file=sys.stderr, flush=True)
+            announce(_in_words(spec, found))
     about = {
         "backend": BACKEND,
         "code": code_of(options.command, experiment.latency, name),

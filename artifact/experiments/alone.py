@@ -21,7 +21,7 @@ def refuse_infeasible(spec: RunSpec, seeds: Iterable[int], *, with_tbt: bool) ->
     with_tbt: token deadlines are counted too. The mean over seeds decides, as it does for fleets.
     """
     runs = [_alone(spec, seed) for seed in seeds]
-    rates = np.mean([_rates(done, with_tbt) for done in runs], axis=0)
+    rates = np.mean([class_rates(done, with_tbt) for done in runs], axis=0)
     worst = int(np.argmax(rates))
     if rates[worst] > metrics.THRESHOLD:
         qos = spec.classes[worst]
@@ -32,41 +32,13 @@ def refuse_infeasible(spec: RunSpec, seeds: Iterable[int], *, with_tbt: bool) ->
         )
 
 
-class Growth:
-    """By how much a fleet grows that does not hold yet: so that a search for the fewest replicas ends.
-
-    One replica at a time up to twice the size it began with and EXTRA; from there on by an eighth, if it can hold at
-    all. with_tbt: as of `refuse_infeasible`.
-    """
-
-    EXTRA = 8
-
-    def __init__(self, spec: RunSpec, seeds: int, start: int, *, with_tbt: bool) -> None:
-        self._spec, self._seeds, self._with_tbt = spec, seeds, with_tbt
-        self.patience, self._feasible = 2 * start + self.EXTRA, False
-
-    def after(self, replicas: int, pool: int) -> int:
-        """Replicas to add to a pool of `pool`, in a fleet of `replicas`. ConfigError when none would help."""
-        if replicas < self.patience:
-            return 1
-        if not self._feasible:
-            refuse_infeasible(self._spec, range(self._seeds), with_tbt=self._with_tbt)
-            self._feasible = True
-        if replicas >= max(self.patience, self._spec.requests):
-            raise ConfigError(
-                f"{self._spec.system} on {self._spec.trace} at {self._spec.load_qps:g} QPS: {replicas} replicas, "
-                f"one for each request, still miss more than {metrics.THRESHOLD:.0%}; relax the SLOs"
-            )
-        return max(1, pool // 8)
-
-
 def _alone(spec: RunSpec, seed: int) -> Result:
     more = {"load_qps": ALONE_QPS, "arrivals": ALONE_ARRIVALS, "replicas": None, "seed": seed}
     return run(spec.model_copy(update=more))
 
 
-def _rates(done: Result, with_tbt: bool) -> np.ndarray:
-    """float64[classes]: violation rates; a class that nobody was in has none."""
+def class_rates(done: Result, with_tbt: bool) -> np.ndarray:
+    """float64[classes]: violation rates of a run; a class that nobody was in has none."""
     columns = metrics.request_columns(done.requests, done.run)
     return np.nan_to_num(metrics.violation_rates(done.requests, columns)[0 if with_tbt else 1])
 

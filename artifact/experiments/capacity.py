@@ -7,7 +7,7 @@ seeds share the workload (common random numbers), so the next seed starts from t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,10 +17,12 @@ from artifact.runs.fluid import fluid_bound_qps
 from artifact.runs.run import run, trace
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import build_system, silo_pool
+from figures.estimates import estimate
 from niyama import load_card
 from niyama.sim import Requests
 
 CRITERIA = ("violation_rate", "violation_rate_without_tbt")
+Row = dict[str, object]
 HEADROOM = 2.0  # finite runs can exceed the fluid bound; nothing is searched beyond this multiple of it
 
 
@@ -100,6 +102,47 @@ class Search:
         return Crossing(seed, capacity, self.load(low), self.load(high))
 
 
+def crossings(
+    search: Search,
+    criteria: Iterable[str],
+    seeds: int,
+    bound: float,
+    guess_qps: float | None,
+    most_qps: float | None = None,
+    near: str = "capacity_qps",
+) -> Iterator[tuple[str, list[Crossing]]]:
+    """Each criterion's crossings, seed by seed, at loads up to `most_qps`, else HEADROOM times the fluid bound.
+
+    The first starts at `guess_qps`, else below the bound; the next ones at the last answer's number called `near`.
+    """
+    top = max(2, math.ceil((most_qps or HEADROOM * bound) / search.step_qps))
+
+    def step_at(qps: float) -> int:
+        return min(top, max(1, round(qps / search.step_qps)))
+
+    guess = step_at(guess_qps or 0.7 * bound)
+    for criterion in criteria:
+        found = []
+        for seed in range(seeds):
+            found.append(search.crossing(seed, criterion, guess, top))
+            if (qps := getattr(found[-1], near)) is not None:
+                guess = step_at(qps)
+        yield criterion, found
+
+
+def in_turn(
+    specs: Iterable[RunSpec],
+    find: Callable[[RunSpec, float | None], list[Row]],
+    near: Mapping[str, float | None] | None = None,
+) -> Iterator[list[Row]]:
+    """The rows of one search after the other; each starts at its system's answer in `near`, else at the last one's."""
+    guess = None
+    for spec in specs:
+        found = find(spec, (near or {}).get(spec.system, guess))
+        guess = found[0]["capacity_qps"] or guess
+        yield found
+
+
 def find_capacity(
     spec: RunSpec,
     seeds: int,
@@ -107,7 +150,7 @@ def find_capacity(
     guess_qps: float | None = None,
     on_run: Callable[[RunSpec], None] | None = None,
     most_qps: float | None = None,
-) -> list[dict[str, object]]:
+) -> list[Row]:
     """One row per criterion: capacity_qps (mean over seeds) with interval, bracket, bound and the seeds' values.
 
     The loads are those offered to the whole system, up to `most_qps`; null when a seed saw no crossing.
@@ -115,23 +158,14 @@ def find_capacity(
     source = trace(spec.trace)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
     bound = system.replicas * fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
-    search = Search(spec, step_qps, on_run)
-    top = max(2, math.ceil((most_qps or HEADROOM * bound) / step_qps))
-    rows = []
-    guess = min(top, max(1, round((guess_qps or 0.7 * bound) / step_qps)))
-    for criterion in reversed(CRITERIA):  # the authors' one first: its crossings are near the guess
-        found = []
-        for seed in range(seeds):
-            found.append(search.crossing(seed, criterion, guess, top))
-            if found[-1].capacity_qps is not None:
-                guess = min(top, max(1, round(found[-1].capacity_qps / step_qps)))
-        rows.append(capacity_row(spec, criterion, found, bound, system.replicas, source.name))
-    return rows
+    # the authors' criterion first: its crossings are near the guess
+    found = crossings(Search(spec, step_qps, on_run), reversed(CRITERIA), seeds, bound, guess_qps, most_qps)
+    return [capacity_row(spec, name, own, bound, system.replicas, source.name) for name, own in found]
 
 
 def capacity_row(
     spec: RunSpec, criterion: str, found: list[Crossing], bound: float, replicas: int, trace_name: str
-) -> dict[str, object]:
+) -> Row:
     """What the seeds' crossings come to; `bound`: the fluid bound of all replicas."""
     lows, highs = [c.passes_qps for c in found], [c.fails_qps for c in found]
     return {
@@ -152,26 +186,14 @@ def capacity_row(
 
 def _statistics(values: list[float | None], replicas: int) -> dict[str, object]:
     """Mean over seeds and its interval; null unless every seed has a value."""
-    complete = None not in values
-    mean = float(np.mean(values)) if complete else None
-    half = interval_half_width(values) if complete else None
+    found = estimate(values)
     return {
-        "capacity_qps": mean,
-        "capacity_qps_per_replica": mean / replicas if mean is not None else None,
-        "interval_low_qps": mean - half if half is not None else None,
-        "interval_high_qps": mean + half if half is not None else None,
+        "capacity_qps": found and found.mean,
+        "capacity_qps_per_replica": found and found.mean / replicas,
+        "interval_low_qps": found and found.low,
+        "interval_high_qps": found and found.high,
         "seed_capacity_qps": values,
     }
-
-
-def interval_half_width(values: list[float]) -> float | None:
-    """Half the 95 % confidence interval of the mean (Student's t over seeds); None for a single value."""
-    if len(values) < 2:
-        return None
-    from scipy.special import stdtrit  # half a second, which `simulate` is spared
-
-    spread = np.std(values, ddof=1) / math.sqrt(len(values))
-    return float(stdtrit(len(values) - 1, 0.975) * spread)
 
 
 def silo_capacity(spec: RunSpec, seeds: int, step_qps: float, guess_qps: float | None = None, **more) -> list[dict]:

@@ -7,7 +7,6 @@ relegation alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,17 +14,16 @@ from functools import partial
 import numpy as np
 
 from artifact.config import ConfigError
-from artifact.experiments.capacity import CRITERIA, HEADROOM, Search, capacity_row, worst_rates
+from artifact.experiments.capacity import CRITERIA, Search, capacity_row, crossings, in_turn, worst_rates
 from artifact.experiments.scenario_config import DisaggregatedExperiment
 from artifact.results import metrics
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import BACKEND, to_requests, trace
+from artifact.runs.run import BACKEND, arrivals_of, trace
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import DISAGGREGATED
 from niyama import BUILT_IN, Policy, load_card, rules
 from niyama.latency import ModelCard, empty_batch, seconds
 from niyama.sim import Disaggregated, DisaggregatedRun, KVLink, Requests, shared, simulate_disaggregated
-from traces import build as build_workload
 
 PREFILL_ONLY = "violation_rate_prefill_only"  # as the authors count: a request is over with its first token
 DECODE_SIDE = (
@@ -96,7 +94,7 @@ def build_system(experiment: DisaggregatedExperiment, spec: RunSpec) -> Disaggre
 def measure(experiment: DisaggregatedExperiment, spec: RunSpec) -> dict[str, float]:
     """One run: the worst class's violation rate by CRITERIA and PREFILL_ONLY, and how the decode pool was."""
     system = build_system(experiment, spec)
-    requests = to_requests(spec, build_workload(spec.workload_spec(), trace(spec.trace)))
+    requests = arrivals_of(spec)
     executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
     done = simulate_disaggregated(system, requests, executor, predictor, noise=spec.noise, seed=spec.seed)
     columns = metrics.request_columns(requests, done.run)
@@ -159,35 +157,26 @@ def capacities(
     if latency not in experiment.kv_bytes_per_token:
         known = ", ".join(experiment.kv_bytes_per_token)
         raise ConfigError(f"kv_bytes_per_token has no entry for latency model {latency!r} (it has {known}); add one")
-    rows, guess_qps, longer = [], None, experiment.longer_runs.get(latency, 1.0)
-    for system, requests in experiment.systems.items():
-        length = round(requests * longer)
-        spec = RunSpec(trace=trace_name, system=system, load_qps=1.0, requests=length, latency=latency)
-        found = _find(experiment, spec, guess_qps, on_run)
-        guess_qps = found[0]["capacity_qps"] or guess_qps
-        rows += found
-    return rows
+    longer = experiment.longer_runs.get(latency, 1.0)
+    one = {"trace": trace_name, "latency": latency, "load_qps": 1.0}
+    specs = [RunSpec(**one, system=name, requests=round(n * longer)) for name, n in experiment.systems.items()]
+    found = in_turn(specs, partial(_find, experiment, on_run))
+    return [row for rows in found for row in rows]
 
 
 def _find(
     experiment: DisaggregatedExperiment,
+    on_run: Callable[[RunSpec], None] | None,
     spec: RunSpec,
     guess_qps: float | None,
-    on_run: Callable[[RunSpec], None] | None,
 ) -> list[dict[str, object]]:
-    """One system's rows; the search starts at `guess_qps`, or below the fluid bound of the prefill node."""
+    """One system's rows."""
     source, step_qps = trace(spec.trace), experiment.step_qps
     ended = np.ones_like(source.output_tokens)
     bound = fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, ended, experiment.chunk_tokens)
     search = Search(spec, step_qps, on_run, partial(measure, experiment))
-    top = max(2, math.ceil(HEADROOM * bound / step_qps))
-    guess = min(top, max(1, round((guess_qps or 0.7 * bound) / step_qps)))
-    rows = []
-    for criterion in (PREFILL_ONLY, *reversed(CRITERIA)):
-        found = []
-        for seed in range(experiment.seeds):
-            found.append(search.crossing(seed, criterion, guess, top))
-            guess = round((found[-1].passes_qps or guess * step_qps) / step_qps)
+    criteria, rows = (PREFILL_ONLY, *reversed(CRITERIA)), []
+    for criterion, found in crossings(search, criteria, experiment.seeds, bound, guess_qps, near="passes_qps"):
         held = [search.points[round(c.passes_qps / step_qps), c.seed] for c in found if c.passes_qps]
         side = {name: max((point[name] for point in held), default=None) for name in DECODE_SIDE}
         row = capacity_row(spec, criterion, found, bound, 1, source.name)

@@ -5,19 +5,17 @@ A fleet holds when its worst class's violation rate, averaged over seeds, is wit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from artifact.experiments.alone import Growth
+import numpy as np
+
 from artifact.experiments.config import ClusterExperiment
-from artifact.results.metrics import THRESHOLD
-from artifact.runs.fluid import fluid_bound_qps
+from artifact.experiments.planner import Planner, at_fluid_bound
 from artifact.runs.rows import summary_rows
-from artifact.runs.run import run, trace
+from artifact.runs.run import run
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import SILO
-from niyama import load_card
 
 PLANNED, GIVEN = "planned", "given"
 
@@ -46,34 +44,16 @@ class Fleets:
         return max(r["violation_rate_without_tbt"] for r in self.rows(spec, seed) if r["group"] in names)
 
     def plan(self, spec: RunSpec) -> int:
-        """Fewest replicas of a one-pool system that hold at `spec.load_qps`.
+        """Fewest replicas of a one-pool system that hold at `spec.load_qps`. ConfigError when no number does.
 
-        Starts at the fluid bound, below which nothing holds for long. Seed 0 finds the neighbourhood, all decide.
-        ConfigError when a class cannot be met by any number.
+        Seed 0 finds the neighbourhood: runs of fleets are long.
         """
 
-        def sized(replicas: int) -> RunSpec:
-            return spec.model_copy(update={"replicas": (replicas,)})
+        def rates(sizes: tuple[int, ...], seed: int) -> np.ndarray:
+            return np.array([self.worst(spec.model_copy(update={"replicas": sizes}), seed)])
 
-        def holds(replicas: int) -> bool:
-            total = 0.0
-            for seed in range(self.seeds):
-                total += self.worst(sized(replicas), seed)
-                if total > THRESHOLD * self.seeds:
-                    return False  # whatever the other seeds say
-            return True
-
-        source = trace(spec.trace)
-        bound = fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
-        replicas = max(1, math.floor(spec.load_qps / bound))
-        growth = Growth(spec, self.seeds, replicas, with_tbt=False)
-        while replicas < growth.patience and self.worst(sized(replicas), 0) > THRESHOLD:
-            replicas += 1
-        while not holds(replicas):
-            replicas += growth.after(replicas, replicas)
-        while replicas > 1 and holds(replicas - 1):
-            replicas -= 1
-        return replicas
+        planner = Planner(spec, self.seeds, rates, with_tbt=False, near_seed_0=True)
+        return planner.plan(at_fluid_bound(spec))[0]
 
     def report(self, spec: RunSpec, sizing: str) -> list[dict[str, object]]:
         """The summary of a fleet, per seed and group, with its size and how that was found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from artifact.experiments.capacity import CRITERIA, find_capacity, silo_capacity
+from artifact.experiments.capacity import CRITERIA, find_capacity, in_turn, silo_capacity
 from artifact.experiments.config import Grid, Search
 from artifact.runs.rows import summary_rows
 from artifact.runs.run import backend, run
@@ -41,13 +41,17 @@ def search_rows(
     A search starts at the system's answer among the rows `earlier`, else at that of the search before it.
     """
     near = {row["system"]: row["capacity_qps"] for row in reversed(earlier) if row["criterion"] == CRITERIA[1]}
-    rows, guess = [], None
-    for label, spec in specs:
-        find = silo_capacity if spec.system == SILO else find_capacity
-        found = find(spec, search.seeds, search.step_qps, near.get(spec.system, guess), on_run=on_run)
-        guess = found[0]["capacity_qps"] or guess
-        rows += [{"backend": backend(spec), **_labelled(search, label), **row} for row in found]
-    return rows
+
+    def find(spec: RunSpec, guess_qps: float | None) -> list[dict[str, Any]]:
+        how = silo_capacity if spec.system == SILO else find_capacity
+        return how(spec, search.seeds, search.step_qps, guess_qps, on_run=on_run)
+
+    found = in_turn((spec for _, spec in specs), find, near)
+    return [
+        {"backend": backend(spec), **_labelled(search, label), **row}
+        for (label, spec), rows in zip(specs, found, strict=True)
+        for row in rows
+    ]
 
 
 def _labelled(experiment: Grid | Search, label: str) -> dict[str, str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from artifact.commands.progress import Line
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.latency.step_summary import summary
@@ -166,19 +165,8 @@ def _device(backend: str, latency: str, device: str | None) -> str:
 
 
 def _progress(prefix: str) -> Callable[[int, int], None]:
-    """A counter of cells with the time left, on a terminal; a line for every tenth elsewhere."""
-    started, terminal = time.perf_counter(), sys.stderr.isatty()
-
-    def tell(done: int, total: int) -> None:
-        spent_s = time.perf_counter() - started
-        left_s = spent_s / done * (total - done)
-        text = f"{prefix}cell {done} of {total}, {spent_s:.0f} s, about {left_s:.0f} s left"
-        if terminal:
-            print(f"\r{text:78s}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif done == total or done % max(1, total // 10) == 0:
-            print(text, file=sys.stderr, flush=True)
-
-    return tell
+    line = Line()
+    return lambda done, total: line.say(f"{prefix}cell {done} of {total}", done / total)
 
 
 def add_commands(verb: Verb) -> None:

@@ -22,6 +22,7 @@ from artifact.results.tables import ResultError
 # What makes the rows, by command (for `panel`: by table). "NAME.*": all modules of a package. vLLM loads the plug-in's
 # classes by their names, so no import tells.
 PLUG_IN = "niyama.vllm.*"
+NO_CODE = {"figures"}  # its __init__ lists the figures: a new one makes no table stale
 MADE_BY: dict[str, tuple[str, ...]] = {
     "trace": ("artifact.runs.sources",),
     "simulate": ("artifact.runs.run",),
@@ -135,7 +136,7 @@ def _imported(module: str) -> set[str]:
     """Our modules that a module imports anywhere in its text but for types alone, or starts; and their packages."""
     parts = (name.split(".") for name in _read(_path(module).read_text(encoding="utf-8"))[1])
     every = {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
-    return {name for name in every if _path(name)}
+    return {name for name in every - NO_CODE if _path(name)}
 
 
 @cache

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from niyama.latency import is_card_file
 from traces.catalog import SYNTHETIC_SUFFIX
 
-PACKAGES = {name: Path(str(find_spec(name).origin)).parent for name in ("artifact", "benchmarks", "niyama", "traces")}
+PACKAGES = {name: Path(str(find_spec(name).origin)).parent for name in ("artifact", "benchmarks", "figures", "niyama", "traces")}
 Code = dict[str, str]  # module or data -> hash
 
 CARDS, CATALOG, SKETCHES = "niyama/latency/cards", "traces/catalog.yaml", "traces/sketches.json"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,24 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]] | pa.Table, **prov
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(row) for row in rows])
     about = json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, sort_keys=True).encode()
     table = table.replace_schema_metadata({KEY: about, DIGEST: content_sha256(table, about).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with _whole(path) as part:
         pq.write_table(table, part, compression="zstd")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
+    with _whole(path) as part:
+        part.write_text(text)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to; it takes the place of `path` when that is done. A killed write leaves it to the
+    next one, which is why it has always the same name: one job writes a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text)
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifact.runs.sources import trace as trace
-from artifact.runs.spec import RunSpec
+from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card
 from niyama.sim import Requests, Run, System, simulate, simulate_logged
@@ -43,10 +43,15 @@ def backend(spec: RunSpec) -> str:
     return OVERLAPPED_BACKEND if spec.overlapped else BACKEND
 
 
-def to_requests(spec: RunSpec, workload: Workload) -> Requests:
+def arrivals_of(spec: RunSpec) -> Requests:
+    """The requests that arrive in a run."""
+    return to_requests(spec.classes, build(spec.workload_spec(), trace(spec.trace)))
+
+
+def to_requests(classes: tuple[ClassSpec, ...], workload: Workload) -> Requests:
     """A workload with the SLOs of its classes."""
     return Requests(
-        tuple(c.qos() for c in spec.classes),
+        tuple(c.qos() for c in classes),
         workload.qos_class,
         workload.arrival_s,
         workload.prompt_tokens,
@@ -69,8 +74,7 @@ def run(
     """
     executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
-    source = trace(spec.trace)
-    requests = to_requests(spec, build(spec.workload_spec(), source))
+    requests = arrivals_of(spec)
     options = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}
     options |= {"overlapped": spec.overlapped, "started_first": started_first}
     start = time.perf_counter()
@@ -78,7 +82,7 @@ def run(
         done = simulate(system, requests, executor, predictor, **options)
     else:
         done = simulate_logged(system, requests, executor, predictor, decision_log, **options)
-    return Result(spec, system, source.name, requests, done, time.perf_counter() - start)
+    return Result(spec, system, trace(spec.trace).name, requests, done, time.perf_counter() - start)
 
 
 def warm_up_like(spec: RunSpec, *, decision_log: bool = False) -> None:

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from artifact.commands.progress import announce
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.results import metrics
 from artifact.runs.options import integers
+from artifact.runs.run import to_requests
 from artifact.runs.spec import PAPER_MIX, RunSpec, load_classes
 from artifact.servers.command_line import Engine, backend_of
 from artifact.servers.fleet import START_TIMEOUT_S, running
@@ -20,9 +22,7 @@ from artifact.servers.measured import Client, Measured, measure
 from artifact.servers.measured_files import write_measured
 from artifact.servers.process import served_models
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.sweep import announce
 from artifact.servers.systems import build_server_system, by_urgency
-from niyama.sim import Requests
 from traces import Workload, read_jsonl, read_workload
 
 WATCH_PERIOD_S = 1.0
@@ -70,10 +70,7 @@ def load(options: argparse.Namespace) -> None:
     """Replay a workload on servers that are up already, and print what came out."""
     classes = load_classes(options.classes) if options.classes else PAPER_MIX
     workload = read_load(options.workload, [c.name for c in classes])
-    requests = Requests(
-        tuple(c.qos() for c in classes), workload.qos_class, workload.arrival_s, workload.prompt_tokens,
-        workload.output_tokens, workload.important,
-    )  # fmt: skip
+    requests = to_requests(classes, workload)
     models = served_models(options.url)
     model = options.model or models[0]
     if model not in models:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artifact.runs.run import to_requests, trace
+from artifact.runs.run import arrivals_of
 from artifact.runs.spec import RunSpec
 from artifact.servers.command_line import MAX_MODEL_TOKENS, Engine, model_path
 from artifact.servers.fleet import Fleet, running
@@ -18,7 +18,6 @@ from artifact.servers.measured import Client, Measured, measure, warm_up
 from artifact.servers.process import ServerError
 from artifact.servers.systems import build_server_system
 from niyama.sim import Requests
-from traces import build
 
 TOLERANCE = 0.02
 BENCH_TIMEOUT_S = 1800.0
@@ -43,7 +42,7 @@ def crosscheck(spec: RunSpec, engine: Engine, folder: Path) -> dict[str, float |
     Raises ServerError, RunFailed or ClientLagged.
     """
     system = build_server_system(spec.system, spec.classes)
-    requests = to_requests(spec, build(spec.workload_spec(), trace(spec.trace)))
+    requests = arrivals_of(spec)
     with running(system, engine, spec.classes, folder) as fleet:
         client = Client(fleet.url, fleet.model, dict(system.priorities), spec.seed)
         warm_up(client, [c.name for c in spec.classes], system.replicas)

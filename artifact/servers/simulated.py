@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 from artifact.runs.rows import summary_rows
-from artifact.runs.run import Result, to_requests, trace
+from artifact.runs.run import Result, arrivals_of, trace
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.servers import systems as servers
 from artifact.servers.command_line import DELIVERY_S, EMULATED, default_batched_tokens
@@ -19,7 +19,6 @@ from niyama import BUILT_IN, QoSClass, load_card
 from niyama.latency import is_card_file
 from niyama.rules import rank_rule
 from niyama.sim import Pool, System, shared, simulate
-from traces import build
 
 SECONDS_APART = 1e6  # longer than any run: an earlier class comes first whatever the arrival
 
@@ -72,7 +71,7 @@ def run_twin(spec: RunSpec) -> Result:
     spec = spec.model_copy(update={"overlapped": True})
     card, source = load_card(spec.latency), trace(spec.trace)
     system = twin(spec.system, spec.classes, spec.replicas, card.hardware)
-    requests = to_requests(spec, build(spec.workload_spec(), source))
+    requests = arrivals_of(spec)
     planned = requests
     if spec.system == servers.NIYAMA:
         planned = replace(requests, classes=tuple(_earlier(c) for c in requests.classes))

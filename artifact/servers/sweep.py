@@ -7,13 +7,12 @@ times, and the parts are joined: pools share nothing, so side by side they would
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from artifact.results import metrics
 from artifact.runs.rows import identity_of
-from artifact.runs.run import to_requests, trace
+from artifact.runs.run import arrivals_of
 from artifact.runs.spec import RunSpec
 from artifact.servers.command_line import EMULATED, MAX_MODEL_TOKENS
 from artifact.servers.counters import COUNTERS, read_counters
@@ -24,7 +23,6 @@ from artifact.servers.run_cycle import Life
 from artifact.servers.split_run import join_parts, part_of
 from niyama import QoSClass
 from niyama.sim import Requests
-from traces import build
 
 NO_PREDICTOR = "none"
 Tell = Callable[[str], None]
@@ -73,7 +71,7 @@ def _promises(spec: RunSpec) -> tuple[QoSClass, ...]:
 
 def _requests(life: Life, spec: RunSpec) -> Requests:
     """The point's requests that the life serves."""
-    requests = to_requests(spec, build(spec.workload_spec(), trace(spec.trace)))
+    requests = arrivals_of(spec)
     check_fits(requests, MAX_MODEL_TOKENS)
     return part_of(requests, life.rows(spec, requests))
 
@@ -117,7 +115,7 @@ def _write(life: Life, spec: RunSpec, measured: Measured, counted: dict[str, int
 
 def _join_pools(life: Life, spec: RunSpec) -> None:
     """The point's file from those of its pools."""
-    requests = to_requests(spec, build(spec.workload_spec(), trace(spec.trace)))
+    requests = arrivals_of(spec)
     parts, abouts = [], []
     for pool in life.pools:
         rows = pool.rows(spec, requests)
@@ -162,8 +160,3 @@ def _predictor(life: Life, spec: RunSpec) -> str:
     if not life.system.is_niyama:
         return NO_PREDICTOR
     return spec.predictor_label if life.engine.backend == EMULATED else f"{spec.latency_name}, corrected by measurement"
-
-
-def announce(text: str) -> None:
-    """Progress on stderr."""
-    print(text, file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from artifact.commands.progress import announce
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.results import tables
@@ -25,7 +26,7 @@ from artifact.servers.process import ServerError
 from artifact.servers.run_cycle import plan_life, vllm_version
 from artifact.servers.simulated import has_twin, twin_rows
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.sweep import announce, finished_rows, measure_life
+from artifact.servers.sweep import finished_rows, measure_life
 from niyama import load_card
 
 

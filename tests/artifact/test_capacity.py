@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from artifact.experiments import capacity
-from artifact.experiments.capacity import CRITERIA, Search, find_capacity, interval_half_width, silo_capacity
+from artifact.experiments.capacity import CRITERIA, Search, find_capacity, silo_capacity
 from artifact.results import metrics
 from artifact.runs.fluid import fluid_bound_qps
 from artifact.runs.run import run, trace
@@ -48,8 +48,10 @@ def test_no_crossing_is_null_with_what_was_seen():
 
 
 def test_interval_is_students_t():
-    assert interval_half_width([1.0]) is None
-    assert interval_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
+    assert capacity._statistics([1.0], 1)["interval_low_qps"] is None
+    found = capacity._statistics([1.0, 2.0, 3.0], 1)
+    half = 4.302653 / math.sqrt(3)
+    assert [found[f"interval_{end}_qps"] for end in ("low", "high")] == pytest.approx([2 - half, 2 + half], rel=1e-5)
 
 
 def test_seeds_without_a_crossing_make_the_capacity_null():

@@ -3,10 +3,11 @@
 import pytest
 
 from artifact.config import ConfigError
-from artifact.experiments import alone
 from artifact.experiments import fleets as cluster
+from artifact.experiments import planner
 from artifact.experiments.fleets import Fleets
-from artifact.experiments.polyserve import Planner
+from artifact.experiments.panel_config import Fleets as Panel
+from artifact.experiments.polyserve import polyserve_fleets
 from artifact.runs.spec import ClassSpec, RunSpec
 
 TRACE = "azure-code-2023-synth"
@@ -17,7 +18,15 @@ def spec(*classes, system="niyama"):
     return RunSpec(trace=TRACE, system=system, load_qps=4.0, requests=400, classes=classes)
 
 
-@pytest.mark.parametrize("plan", [lambda s: Fleets(2).plan(s), lambda s: Planner(s, 1).plan((1,))])
+def panel(qos: ClassSpec) -> Panel:
+    """Half of that class, half of one that is easy to meet."""
+    one = {"trace": TRACE, "systems": ("niyama",), "load_qps": 4.0, "requests": 400, "seeds": 1, "shares": (0.5,)}
+    return Panel(**one, classes=(qos, qos.model_copy(update={"name": "easy", "ttft_s": 6.0})))
+
+
+@pytest.mark.parametrize(
+    "plan", [lambda s: Fleets(2).plan(s), lambda s: polyserve_fleets(panel(s.classes[0]), s.latency)]
+)
 def test_a_ttft_below_the_prefill_of_long_prompts_is_said_not_searched_for_ever(plan):
     words = (
         r"class 'chat' misses \d+\.\d% of its requests on any number of replicas .*TTFT of 0\.6 s .* [\d,]+ tokens on"
@@ -50,7 +59,7 @@ def test_what_can_be_met_is_planned_as_before():
 
 def test_a_fleet_that_never_holds_stops_at_a_replica_for_each_request(monkeypatch):
     """Feasible alone, and yet nothing holds: no search goes on for ever."""
-    monkeypatch.setattr(alone, "refuse_infeasible", lambda *a, **k: None)
+    monkeypatch.setattr(planner, "refuse_infeasible", lambda *a, **k: None)
     monkeypatch.setattr(cluster.Fleets, "worst", lambda self, spec, seed: 0.5)
     with pytest.raises(ConfigError, match="one for each request, still miss more than 1%"):
         Fleets(1).plan(spec(CHAT))
