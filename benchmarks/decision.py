@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from copy import copy
 from typing import Any
 
 import numba
@@ -11,12 +12,14 @@ import numpy as np
 
 from artifact.runs.spec import LATENCY
 from niyama import PAPER_CLASSES, Policy, load_card
-from niyama.commit import commit_chunk, commit_decode, count_decodes, enqueue, observe_step, requeue
-from niyama.compiled import compiled
+from niyama.commit import commit_chunk, commit_decode, count_decodes, observe_step
+from niyama.jit import compiled
+from niyama.kernel import Kernel
 from niyama.plan import plan
 from niyama.queues import IMPORTANT, pop
 from niyama.requests import fill, new_table
-from niyama.scheduler import PLANNED, PREDICTED_S, RELEGATIONS, RUNNING, new_scheduler
+from niyama.state import new_state
+from niyama.waiting import enqueue, requeue
 
 TARGET_DECISION_US = {10_000: 50.0, 100_000: 500.0}
 DECODES, DECODE_CONTEXT_TOKENS = 64, 1_000
@@ -30,39 +33,41 @@ _MONOTONIC = int(time.CLOCK_MONOTONIC)
 
 
 @numba.njit
-def _timed_plan(s, t, p, rules, model, now_s, stamps):
+def _timed_plan(k, now_s, stamps):
     _clock(_MONOTONIC, stamps.ctypes.data)
-    plan(s, t, p, rules, model, now_s)
+    plan(k, now_s)
     _clock(_MONOTONIC, stamps.ctypes.data + 16)
 
 
 @numba.njit
-def _timed_step(s, t, p, rules, model, now_s, stamps):
+def _timed_step(k, now_s, stamps):
     """A plan, and the commit of all of it: every decode its token, every chunk as planned."""
+    s, t = k.state, k.table
     _clock(_MONOTONIC, stamps.ctypes.data)
-    batch = plan(s, t, p, rules, model, now_s)
+    batch = plan(k, now_s)
     short = False
-    for i in range(s.count[RUNNING]):
+    for i in range(s.totals.running):
         short |= commit_decode(s, t, s.running[i], 1)
-    count_decodes(s, s.count[RUNNING], short)
-    for i in range(s.count[PLANNED]):
-        commit_chunk(s, t, p, rules, s.plan_ids[i], s.plan_tokens[i], now_s + s.gauge[PREDICTED_S])
-    observe_step(s, batch.prefill_tokens, s.gauge[PREDICTED_S])
+    count_decodes(s, s.totals.running, short)
+    for i in range(s.totals.planned):
+        commit_chunk(k, s.plan_ids[i], s.plan_tokens[i], now_s + s.totals.predicted_s)
+    observe_step(s, batch.prefill_tokens, s.totals.predicted_s)
     _clock(_MONOTONIC, stamps.ctypes.data + 16)
 
 
 @compiled
-def _arrive(s, t, p, rules, decodes):
+def _arrive(k, decodes):
     """The first `decodes` requests get their whole prompt and decode; the others are queued."""
+    s, t = k.state, k.table
     for r in range(len(t.arrival_s)):
-        enqueue(s, t, p, rules, r)
+        enqueue(k, r)
         if r < decodes:
             pop(s.queues, t, IMPORTANT)
-            commit_chunk(s, t, p, rules, r, t.target_tokens[r], t.arrival_s[r])
+            commit_chunk(k, r, t.target_tokens[r], t.arrival_s[r])
 
 
-def decision_state(policy: Policy, queued: int) -> tuple[Any, ...]:
-    """Scheduler, table, parameters, rules and predictor with `queued` requests waiting, all arrived within 1 s."""
+def decision_state(policy: Policy, queued: int) -> Kernel:
+    """State, table, parameters, rules and predictor with `queued` requests waiting, all arrived within 1 s."""
     n, rng = queued + DECODES, np.random.default_rng(0)
     index = rng.integers(len(PAPER_CLASSES), size=n)
     prompts = rng.integers(100, 4_000, size=n)
@@ -78,22 +83,23 @@ def decision_state(policy: Policy, queued: int) -> tuple[Any, ...]:
         important=(np.arange(n) < DECODES) | (rng.random(n) < 0.8),
         app=index,
     )
-    scheduler = new_scheduler(n, policy.max_running, len(PAPER_CLASSES), KV_TOKENS, policy.alpha_low)
-    params, rules = policy.params(), policy.rules()
-    _arrive(scheduler, table, params, rules, DECODES)
-    return scheduler, table, params, rules, load_card(LATENCY).build()
+    scheduler = new_state(n, policy.max_running, len(PAPER_CLASSES), KV_TOKENS, policy.alpha_low)
+    kernel = Kernel(scheduler, table, policy.params(), policy.rules(), load_card(LATENCY).build())
+    _arrive(kernel, DECODES)
+    return kernel
 
 
 class Snapshot:
-    """Copies of all arrays of a scheduler and its table. `restore` writes them back; the host's are never replaced."""
+    """Copies of all arrays of a state and its table. `restore` writes them back; the originals are never replaced."""
 
     def __init__(self, scheduler: Any, table: Any) -> None:
         self._live = [*scheduler.queues, *scheduler[1:], *table]
-        self._kept = [array.copy() for array in self._live]
+        self._kept = [copy(numbers) for numbers in self._live]
 
     def restore(self) -> None:
         for live, kept in zip(self._live, self._kept, strict=True):
-            live[...] = kept
+            for name in live.dtype.names or (...,):
+                live[name] = kept[name]
 
     def same(self) -> bool:
         """Whether the state is what it was."""
@@ -101,7 +107,7 @@ class Snapshot:
 
 
 def decisions(policy: Policy, queued: int, repeats: int) -> list[dict[str, Any]]:
-    """Microseconds of one decision: `plan` alone, plan and commit, and `plan` as a host in Python calls it."""
+    """Microseconds of one decision: `plan` alone, plan and commit, and `plan` as an engine in Python calls it."""
     relegates = policy.make_room
     return [_decision(policy, queued, name, repeats) for name in (SITUATIONS if relegates else ("burst",))]
 
@@ -112,7 +118,7 @@ def _decision(policy: Policy, queued: int, situation: str, repeats: int) -> dict
         _settle(state, now_s)
     kept = Snapshot(*state[:2])
     times = repeats * (200 if queued <= 10_000 and situation != "mass-relegation" else 40)
-    relegated = state[0].count[RELEGATIONS]
+    relegated = state[0].totals["relegations"]
     stamps = np.zeros((2, 2), np.int64)
     plan_us = _compiled_us(_timed_plan, state, now_s, stamps, kept, times)
     answer = {
@@ -120,8 +126,8 @@ def _decision(policy: Policy, queued: int, situation: str, repeats: int) -> dict
         "situation": situation,
         "queued": queued,
         "decodes": DECODES,
-        "planned": int(state[0].count[PLANNED]),
-        "relegated": int(state[0].count[RELEGATIONS] - relegated),
+        "planned": int(state[0].totals["planned"]),
+        "relegated": int(state[0].totals["relegations"] - relegated),
         "decisions": times,
     }
     step_us = _compiled_us(_timed_step, state, now_s, stamps, kept, times)
@@ -136,14 +142,14 @@ def _decision(policy: Policy, queued: int, situation: str, repeats: int) -> dict
     return answer
 
 
-def _settle(state: tuple[Any, ...], now_s: float) -> None:
+def _settle(state: Kernel, now_s: float) -> None:
     """Plan, and take the plan back, until no more requests are relegated."""
     scheduler, table = state[:2]
     before = -1
-    while scheduler.count[RELEGATIONS] != before:
-        before = scheduler.count[RELEGATIONS]
-        plan(*state, now_s)
-        for r in scheduler.plan_ids[: scheduler.count[PLANNED]]:
+    while scheduler.totals["relegations"] != before:
+        before = scheduler.totals["relegations"]
+        plan(state, now_s)
+        for r in scheduler.plan_ids[: scheduler.totals["planned"]]:
             requeue(scheduler, table, r)
 
 
@@ -152,7 +158,7 @@ def _compiled_us(timed: Any, state: Any, now_s: float, stamps: np.ndarray, kept:
     found = np.zeros(times + 1)
     for i in range(times + 1):
         kept.restore()
-        timed(*state, now_s, stamps)
+        timed(state, now_s, stamps)
         found[i] = (stamps[1] - stamps[0]) @ (1e6, 1e-3)
     return found[1:]
 
@@ -164,7 +170,7 @@ def _python_us(state: Any, now_s: float, kept: Snapshot, times: int) -> tuple[np
     for i in range(times + 1):
         kept.restore()
         start = time.perf_counter_ns()
-        plan(*state, now_s)
+        plan(state, now_s)
         middle = time.perf_counter_ns()
         commit_decode(scheduler, table, scheduler.running[0], 1)
         found[:, i] = middle - start, time.perf_counter_ns() - middle

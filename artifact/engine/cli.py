@@ -25,7 +25,7 @@ from niyama.decision_log import Replay
 from niyama.decision_log import replay as replay_log
 
 AGREES, DIVERGED = 0, 1
-TELL_EVERY = 500  # turns
+TELL_EVERY = 500  # steps
 
 
 def replay(options: argparse.Namespace) -> int:
@@ -33,12 +33,12 @@ def replay(options: argparse.Namespace) -> int:
     policy = _one_policy(options.system) if options.system else None
     line = Line()
 
-    def tell(turns: int) -> None:
-        if turns % TELL_EVERY == 0:
-            line.say(f"{turns:,} turns")
+    def tell(steps: int) -> None:
+        if steps % TELL_EVERY == 0:
+            line.say(f"{steps:,} steps")
 
     found = replay_log(options.log, policy, tell)
-    line.say(f"{found.turns:,} turns", done=1.0)
+    line.say(f"{found.steps:,} steps", done=1.0)
     if options.json:
         print(json.dumps({"log": str(options.log), "agrees": found.divergence is None, **vars(found)}, indent=1))
     else:
@@ -49,7 +49,7 @@ def replay(options: argparse.Namespace) -> int:
 def _in_words(found: Replay) -> str:
     if found.divergence is not None:
         return f"diverges at {found.divergence}"
-    text = f"all {found.turns:,} turns and {found.chunks:,} chunks are decided alike"
+    text = f"all {found.steps:,} steps and {found.chunks:,} chunks are decided alike"
     return text if found.cut_short is None else f"{text}, but the log is cut short: {found.cut_short}"
 
 

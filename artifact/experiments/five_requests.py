@@ -12,11 +12,11 @@ import numpy as np
 from artifact.runs.run import BACKEND
 from artifact.runs.spec import PREDICTOR_IS_EXECUTOR
 from niyama import BUILT_IN, Policy, QoSClass, load_card
-from niyama.host import Arrival, Host, Timing
 from niyama.latency import ModelCard, seconds
-from niyama.scheduler import KV_BLOCK_TOKENS, RUNNING
+from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests
-from niyama.turn import ALL_DECODED, CHUNK, ENDED
+from niyama.state import KV_BLOCK_TOKENS
+from niyama.step import ALL_DECODED, CHUNK, ENDED
 
 NAME = "five-requests"
 TBT_S = 10.0
@@ -44,12 +44,12 @@ def five_requests(systems: tuple[str, ...], latency: str) -> list[dict[str, obje
 
 
 class Stage:
-    """A host for the example: it reports to the kernel, executes by the latency model, and writes down what happens."""
+    """An engine for the example: it reports to the kernel, executes by the latency model, and notes what happens."""
 
     def __init__(self, policy: Policy, card: ModelCard, requests: Requests = REQUESTS) -> None:
         kv_tokens = card.kv_tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
         self._requests, self._card, self._executor = requests, card, card.build()
-        self._host = Host(policy, card, kv_tokens=kv_tokens, apps=len(requests), reuse_rows=False)
+        self._scheduler = Scheduler(policy, card, kv_tokens=kv_tokens, apps=len(requests), reuse_rows=False)
         self._arrived, self._finished = 0, 0
         self._events: list[tuple[int, str, float, float | None, int | None]] = []
         self.token_s: list[list[float]] = [[] for _ in range(len(requests))]
@@ -62,7 +62,7 @@ class Stage:
         deadline is end_s; counted_s is when its first (interactive) or last (batch) token came, met whether in time.
         """
         requests = self._requests
-        who = {"backend": BACKEND, "trace": NAME, "system": self._host.policy.name, "latency": self._card.name}
+        who = {"backend": BACKEND, "trace": NAME, "system": self._scheduler.policy.name, "latency": self._card.name}
         who |= {"predictor": f"{self._card.name} ({PREDICTOR_IS_EXECUTOR})", "requests": len(requests), "seed": 0}
         facts = []
         for r, qos in enumerate(requests.classes):
@@ -90,9 +90,9 @@ class Stage:
             if self._arrived == self._finished:
                 now_s = max(now_s, float(self._requests.arrival_s[self._arrived]))
             self._admit(now_s)
-            relegations = self._host.table.relegations.copy()
-            plan = self._host.turn(Timing(now_s, *reported))
-            for r in np.flatnonzero(self._host.table.relegations > relegations).tolist():
+            relegations = self._scheduler.table.relegations.copy()
+            plan = self._scheduler.step(Timing(now_s, *reported))
+            for r in np.flatnonzero(self._scheduler.table.relegations > relegations).tolist():
                 self._events.append((r, RELEGATED, now_s, None, None))
             end_s = now_s + float(seconds(self._executor, plan.batch))
             self._report(list(zip(plan.rows, plan.tokens, strict=True)), now_s, end_s)
@@ -104,25 +104,25 @@ class Stage:
             r = self._arrived
             qos, arrival_s = requests.classes[r], float(requests.arrival_s[r])
             promise = qos.deadline_slo_s, qos.tbt_s or 0.0, qos.interactive
-            self._host.arrive(
+            self._scheduler.arrive(
                 Arrival(arrival_s, int(requests.prompt_tokens[r]), *promise, bool(requests.important[r]), r)
             )
             self._arrived += 1
 
     def _report(self, chunks: list[tuple[int, int]], start_s: float, end_s: float) -> None:
         """What the iteration did: every decode's token, the chunks, the first tokens of whole prompts, and the ends."""
-        host, t = self._host, self._host.table
-        came = host.scheduler.running[: host.scheduler.count[RUNNING]].tolist()
+        scheduler, t = self._scheduler, self._scheduler.table
+        came = scheduler.state.running[: scheduler.state.totals["running"]].tolist()
         self._events += [(r, DECODE, start_s, end_s, 1) for r in came]
         self._events += [(r, PREFILL, start_s, end_s, tokens) for r, tokens in chunks]
         if came:
-            host.report(ALL_DECODED, 0)
+            scheduler.report(ALL_DECODED, 0)
         for r, tokens in chunks:
-            host.report(CHUNK, r, tokens)
+            scheduler.report(CHUNK, r, tokens)
             if t.computed_tokens[r] + tokens == t.target_tokens[r]:
                 came.append(r)
         for r in came:
             self.token_s[r].append(end_s)
             if len(self.token_s[r]) == self._requests.output_tokens[r]:
-                host.report(ENDED, r, len(self.token_s[r]))
+                scheduler.report(ENDED, r, len(self.token_s[r]))
                 self._finished += 1

@@ -1,4 +1,4 @@
-"""From a fit to a card: its error in words, its margin, its numbers to seven digits, its file."""
+"""From a fit to a card: its error in words and at p95, its numbers to seven digits, its file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_card(name: str, kind: str, profile: Profile, **about: Any) -> tuple[Mod
     coefficients = tuple(float(f"{c:.{DIGITS}g}") for c in FAMILIES[kind](profile.batches, profile.seconds))
     error = " ".join(text for text in (about.pop("error", ""), error_words(found, profile)) if text)
     margin = float(f"{found.margin:.4g}")
-    return ModelCard(name=name, kind=kind, error=error, margin=margin, coefficients=coefficients, **about), found
+    return ModelCard(name=name, kind=kind, error=error, error_p95=margin, coefficients=coefficients, **about), found
 
 
 def error_words(found: HeldOut, profile: Profile) -> str:

@@ -33,20 +33,20 @@ def fit(options: argparse.Namespace) -> None:
     for kind in options.kinds:
         card, found = make_card(f"{name}-{kind}", kind, profile, **about)
         regions, path = by_region(found, profile), write_card(card, folder)
-        answer.append({"card": str(path), "kind": kind, "margin": card.margin, "regions": regions})
+        answer.append({"card": str(path), "kind": kind, "error_p95": card.error_p95, "regions": regions})
         if not options.json:
             print("\n".join(_lines(card, regions)), flush=True)
     print(json.dumps(answer, indent=1) if options.json else f"cards in {folder}: use one as `--latency CARD.json`")
 
 
-HEAD = f"{'kind':16s} {'steps held out':14s} {'steps':>6s} {'mean abs':>9s} {'p90 abs':>9s} {'bias':>8s} {'margin':>7s}"
+HEAD = f"{'kind':16s} {'steps held out':14s} {'steps':>6s} {'mean abs':>9s} {'p90 abs':>9s} {'bias':>8s} {'p95':>7s}"
 
 
 def _lines(card: ModelCard, regions: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line per region; the margin is that of all."""
+    """A line per region; p95 is that of all."""
     lines = []
     for name, row in regions.items():
-        kind, margin = (card.kind, f"{card.margin:7.3f}") if name == "all" else ("", "")
+        kind, margin = (card.kind, f"{card.error_p95:7.3f}") if name == "all" else ("", "")
         errors = f"{row['mean_abs']:9.1%} {row['p90_abs']:9.1%} {row['bias']:+8.1%}"
         lines.append(f"{kind:16s} {name:14s} {row['steps']:6d} {errors} {margin}".rstrip())
     return lines

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from niyama.compiled import compiled_apart
+from niyama.jit import compiled_apart
 from niyama.sim import Requests, Run
 
 THRESHOLD = 0.01  # capacity: at most this share of each class may be violated

@@ -68,7 +68,7 @@ def run(
     started_first: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
-    """Simulate one run; with a decision log by a host in Python, for the same results. started_first: as of `simulate`.
+    """Simulate one run; with a decision log by an engine in Python, to the same results. started_first: of `simulate`.
 
     ValueError (ConfigError, TraceError) on anything that makes no sense.
     """

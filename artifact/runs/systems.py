@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from difflib import get_close_matches
+from dataclasses import replace
 from typing import Any
 
 from artifact.config import ConfigError
 from artifact.runs.spec import ClassSpec
 from niyama import BUILT_IN, Policy
-from niyama.policies import load_from_file
+from niyama.names import unknown_name
+from niyama.policy_files import load_from_file
 from niyama.sim import PACKED, Pool, System, shared
 
 SILO, POLYSERVE = "sarathi-silo", "polyserve"
@@ -34,8 +34,6 @@ SYSTEMS = (
 #: Disaggregated systems, and the policy whose order and relegation their prefill pool takes.
 DISAGGREGATED = {"disagg-fcfs": "sarathi-fcfs", "disagg-edf": "sarathi-edf", "disagg-niyama": "niyama"}
 NO_CHANGES: Mapping[str, Any] = {}
-#: The numbers of a policy, by name, with an example of each one's type.
-POLICY_NUMBERS = {f.name: f.default for f in fields(Policy) if isinstance(f.default, bool | int | float | str)}
 
 
 def build_system(
@@ -64,9 +62,7 @@ def build_system(
         sizes = _sizes(name, replicas, len(classes))
         return System(name, tuple(polyserve_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), PACKED)
     if name not in SYSTEMS:
-        close = get_close_matches(name, SYSTEMS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ConfigError(f"system {name!r} is unknown{hint}; use one of {', '.join(SYSTEMS)}, or FILE.py:NAME")
+        raise ConfigError(unknown_name("system", name, SYSTEMS, ", or FILE.py:NAME"))
     return shared(changed(BUILT_IN[name], changes), *_sizes(name, replicas, 1), routing)
 
 
@@ -86,16 +82,8 @@ def polyserve_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = N
 
 def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
     """The policy with other numbers; its rules stay. Raises ConfigError."""
-    for field, value in changes.items():
-        if field not in POLICY_NUMBERS:
-            close = get_close_matches(field, POLICY_NUMBERS, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"policy.{field} is unknown{hint}; use one of {', '.join(POLICY_NUMBERS)}")
-        wanted = type(POLICY_NUMBERS[field])
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise ConfigError(f"policy.{field} is {value!r}; write {wanted.__name__}")
     try:
-        return replace(policy, **changes)
+        return policy.with_numbers(changes)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from artifact.config import ConfigError
 from artifact.runs.spec import ClassSpec
+from niyama.names import unknown_name
 
 FCFS, PRIORITY, SILO, NIYAMA = SERVER_SYSTEMS = ("vllm-fcfs", "vllm-priority", "silo", "niyama")
 #: The paper's silo (section 4): small chunks where tokens are awaited, large ones where only the end counts.
@@ -65,9 +65,7 @@ def build_server_system(name: str, classes: Sequence[ClassSpec], replicas: Seque
     silo has a pool for the interactive classes and one for the batch classes. Raises ConfigError.
     """
     if name not in SERVER_SYSTEMS:
-        close = get_close_matches(name, SERVER_SYSTEMS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ConfigError(f"server system {name!r} is unknown{hint}; use one of {', '.join(SERVER_SYSTEMS)}")
+        raise ConfigError(unknown_name("server system", name, SERVER_SYSTEMS))
     system = {FCFS: _fcfs, PRIORITY: _priority, SILO: _silo, NIYAMA: _niyama}[name](classes)
     sizes = tuple(replicas or (1,) * len(system.pools))
     if len(sizes) != len(system.pools):

@@ -7,11 +7,11 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from artifact.config import ConfigError
+from niyama.names import did_you_mean
 
 _READ = re.compile(r"""config(?:\.get\(|\[)["'](\w+)["']""")
 
@@ -27,8 +27,7 @@ def refuse_unknown(given: Collection[str], root: Path) -> None:
     known = known_keys(root)
     for key in given:
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(key, known, "? ")
             raise ConfigError(f"--config {key} is not known; {hint}use one of {', '.join(known)}")
 
 

@@ -1,7 +1,8 @@
 """Niyama: QoS-aware scheduling for LLM inference. See README.md for the tour."""
 
 from niyama.latency import load_card
-from niyama.policies import BUILT_IN, Policy, load_policy
+from niyama.policies import BUILT_IN, Policy
+from niyama.policy_files import load_policy
 from niyama.qos import PAPER_CLASSES, QoSClass
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""A decision log: what a host reported and what was decided, turn by turn, as JSON lines; and its replay.
+"""A decision log: what an engine reported and what was decided, step by step, as JSON lines; and its replay.
 
-The first line says with what the scheduler was made, each further line is one turn, the last how many there were.
-Re-running the turns through the kernel must give the same plans, on any machine: what ran on a GPU is checked on a
+The first line says with what the scheduler was made, each further line is one step, the last how many there were.
+Re-running the steps through the kernel must give the same plans, on any machine: what ran on a GPU is checked on a
 laptop.
 """
 
@@ -13,16 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import ModelCard
+from niyama.latency.cards import current_fields
 from niyama.own_rules import RuleError
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
-from niyama.turn import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST, SLOTTED
+from niyama.scheduler import Arrival, Plan, Scheduler, Timing
+from niyama.step import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST, SLOTTED
 
 VERSION = 1
+END = "turns"  # key of the last line: how many steps there were
 _RULES = ("rank", "prefill_budget", "doomed")
-_FLUSH_EVERY = 100  # turns; a crash loses no more than these
+_FLUSH_EVERY = 100  # steps; a crash loses no more than these
 
 
 class LogError(ValueError):
@@ -30,10 +32,10 @@ class LogError(ValueError):
 
 
 class DecisionLog:
-    """Writes a log as it goes. `write` is a Host's `watch`; sizes: the Host's kv_tokens, apps and so on."""
+    """Writes a log as it goes. `write` is a Scheduler's `watch`; sizes: the Scheduler's kv_tokens, apps and so on."""
 
     def __init__(self, stream: IO[str], policy: Policy, card: ModelCard, **sizes: Any) -> None:
-        self._stream, self._turns, self.written_bytes = stream, 0, 0
+        self._stream, self._steps, self.written_bytes = stream, 0, 0
         numbers = {name: value for name, value in vars(policy).items() if name not in _RULES}
         base = next((name for name, known in BUILT_IN.items() if _rules(known) == _rules(policy)), None)
         header = {"version": VERSION, "rules_of": base, "policy": numbers, "card": asdict(card)}
@@ -45,7 +47,7 @@ class DecisionLog:
         return cls(Path(path).open("w", encoding="utf-8"), policy, card, **sizes)
 
     def write(self, timing: Timing, events: list[int], arrivals: list[tuple[int, Arrival]], plan: Plan) -> None:
-        """One turn."""
+        """One step."""
         self._line(
             {
                 "timing": list(timing),
@@ -54,14 +56,14 @@ class DecisionLog:
                 **_decided(plan),
             }
         )
-        self._turns += 1
-        if self._turns % _FLUSH_EVERY == 0:
+        self._steps += 1
+        if self._steps % _FLUSH_EVERY == 0:
             self._stream.flush()
 
     def close(self) -> None:
         """Say that it is whole, and write out what is buffered; the file is closed even if that fails."""
         with self._stream:
-            self._line({"turns": self._turns})
+            self._line({END: self._steps})
 
     def _line(self, values: dict[str, Any]) -> None:
         self.written_bytes += self._stream.write(json.dumps(values, separators=(",", ":")) + "\n")  # ASCII
@@ -86,12 +88,12 @@ def _decided(plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found. `divergence`: the first turn decided differently, None when all agree.
+    """What a replay found. `divergence`: the first step decided differently, None when all agree.
 
-    cut_short: what is missing at the end, because the host was killed or still writes; None for a whole log.
+    cut_short: what is missing at the end, because the engine was killed or still writes; None for a whole log.
     """
 
-    turns: int
+    steps: int
     chunks: int
     divergence: str | None
     cut_short: str | None
@@ -101,7 +103,7 @@ def replay(path: str | Path, policy: Policy | None = None, progress: Callable[[i
     """Run a log through the kernel up to the first divergence. Raises LogError, and RuleError when `policy` fails.
 
     policy: whose rules decide, for one that is not built in; its numbers are those in the log. progress: called with
-    the number of turns replayed so far.
+    the number of steps replayed so far.
     """
     lines = _lines(Path(path))
     header = next(lines, (1, None))[1]
@@ -109,27 +111,27 @@ def replay(path: str | Path, policy: Policy | None = None, progress: Callable[[i
         raise LogError(
             f"{path}: line 1 is not the header of a decision log of version {VERSION}; was it written by us?"
         )
-    rerun, turns, chunks, whole = _Rerun(path, header, policy), 0, 0, False
+    rerun, steps, chunks, whole = _Rerun(path, header, policy), 0, 0, False
     for number, logged in lines:
         if logged is None:
-            return Replay(turns, chunks, None, f"line {number} is incomplete")
+            return Replay(steps, chunks, None, f"line {number} is incomplete")
         if whole:
             raise LogError(f"{path}: line {number} comes after the end; the file is damaged")
-        if "turns" in logged:
-            whole = logged["turns"] == turns
+        if END in logged:
+            whole = logged[END] == steps
             if not whole:
-                raise LogError(f"{path}: line {number} ends {logged['turns']} turns, not {turns}; lines are missing")
+                raise LogError(f"{path}: line {number} ends {logged[END]} steps, not {steps}; lines are missing")
             continue
-        decided = rerun.turn(number, logged)
-        turns, chunks = turns + 1, chunks + len(decided["chunks"])
+        decided = rerun.step(number, logged)
+        steps, chunks = steps + 1, chunks + len(decided["chunks"])
         for name, value in decided.items():
             if value != logged[name]:
                 at_s = logged["timing"][0]
                 text = f"line {number}, {at_s:.6f} s: {name} is {logged[name]} in the log, {value} replayed"
-                return Replay(turns, chunks, text, None)
+                return Replay(steps, chunks, text, None)
         if progress is not None:
-            progress(turns)
-    return Replay(turns, chunks, None, None if whole else f"there is no end after turn {turns}")
+            progress(steps)
+    return Replay(steps, chunks, None, None if whole else f"there is no end after step {steps}")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -161,24 +163,24 @@ class _Rerun:
 
     def __init__(self, path: str | Path, header: dict[str, Any], policy: Policy | None) -> None:
         self._path, self._live = path, set()
-        self._planned: set[int] = set()  # and not reported since, for however many turns the host passes them over
+        self._planned: set[int] = set()  # and not reported since, for however many steps the engine passes them over
         try:
             numbers, name, card = header["policy"], header["rules_of"], header["card"]
             if policy is None and name not in BUILT_IN:  # a log is data: it never names code to run
                 known = f"policy {numbers['name']!r} has rules that are not built in"
                 raise LogError(f"{path}: {known}; name them with --system FILE.py:NAME")
             rules = policy if policy is not None else BUILT_IN[name]
-            model = ModelCard(**{**card, "coefficients": tuple(card["coefficients"])})
-            self._host = Host(replace(rules, **numbers), model, **header["sizes"])
+            model = ModelCard(**{**current_fields(card), "coefficients": tuple(card["coefficients"])})
+            self._scheduler = Scheduler(replace(rules, **numbers), model, **header["sizes"])
         except LogError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise LogError(f"{path}: line 1 does not say how the scheduler was made ({error})") from None
 
-    def turn(self, number: int, logged: dict[str, Any]) -> dict[str, Any]:
-        """Take the turn of line `number`; returns what is decided.
+    def step(self, number: int, logged: dict[str, Any]) -> dict[str, Any]:
+        """Take the step of line `number`; returns what is decided.
 
-        Raises LogError for one that no host can have reported, and RuleError for a rule that fails.
+        Raises LogError for one that no engine can have reported, and RuleError for a rule that fails.
         """
         where = f"{self._path}: line {number}"
         try:
@@ -186,13 +188,13 @@ class _Rerun:
             events, timing = logged["events"], Timing(*(float(value) for value in logged["timing"]))
             for kind, row, value in zip(events[::3], events[1::3], events[2::3], strict=True):
                 self._report(kind, row, value, arrivals, where)
-            plan = self._host.turn(timing)
+            plan = self._scheduler.step(timing)
             if not _decided(plan).keys() <= logged.keys():
                 raise LogError(f"{where} lacks {sorted(_decided(plan).keys() - logged.keys())}; the file is damaged")
         except (LogError, RuleError):
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise LogError(f"{where} is not a turn ({error!r}); the file is damaged") from None
+            raise LogError(f"{where} is not a step ({error!r}); the file is damaged") from None
         self._planned |= set(plan.rows)
         return _decided(plan)
 
@@ -201,8 +203,8 @@ class _Rerun:
         if {type(kind), type(row), type(value)} != {int} or not (0 <= kind < len(KINDS) and 0 <= value < 2**31):
             raise LogError(f"{where}: there is no event {kind} of {row} with value {value}; the log is damaged")
         if kind == ARRIVED:
-            apps = len(self._host.scheduler.history)
-            if row not in arrivals or arrivals[row].app not in range(apps) or self._host.arrive(arrivals[row]) != row:
+            new, apps = arrivals.get(row), len(self._scheduler.state.history)
+            if new is None or new.app not in range(apps) or self._scheduler.arrive(new) != row:
                 raise LogError(f"{where}: request {row} cannot arrive there; the log is damaged")
             self._live.add(row)
             return
@@ -210,11 +212,11 @@ class _Rerun:
         if kind == CHUNK:
             known = row in self._planned
         elif kind == DECODED:
-            known = known and self._host.table.state[row] == DECODING
+            known = known and self._scheduler.table.state[row] == DECODING
         if kind in (ENDED, LEFT):
             self._live.discard(row)
         if kind in (CHUNK, LOST, ENDED, LEFT):
             self._planned.discard(row)
         if not known:
             raise LogError(f"{where}: event {KINDS[kind]!r} cannot happen to request {row} there; the log is damaged")
-        self._host.report(kind, row, value)
+        self._scheduler.report(kind, row, value)

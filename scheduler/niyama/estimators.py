@@ -2,7 +2,7 @@
 
 HISTORY: mean + `value` standard deviations (the paper: 2). CONSTANT: `value` tokens (the artifact: 15).
 QUANTILE: the `value` quantile of past lengths, from a histogram of 64 logarithmic bins (edges 19 % apart, to 65,536).
-ORACLE: what the host wrote into `decode_estimate` beforehand; named so wherever results are shown.
+ORACLE: what the engine wrote into `decode_estimate` beforehand; named so wherever results are shown.
 Until an application has finished a request, HISTORY and QUANTILE answer `prior` tokens.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 
 HISTORY, CONSTANT, QUANTILE, ORACLE = 0, 1, 2, 3
 BINS = 64

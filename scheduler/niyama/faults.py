@@ -1,8 +1,8 @@
 """Asking a policy's rules, and what happens when one of them fails: the run stops and says where.
 
 Compiled code cannot carry an exception out of a function pointer. So a user's rule answers what no sound rule does
-when it raises (`niyama.own_rules`); whoever asks notes that, once, with the arguments, and the host stops. The call is
-then repeated in plain Python, which names file, line and error. A senseless answer stops the host in the same way.
+when it raises (`niyama.own_rules`); whoever asks notes that, once, with the arguments, and the engine stops. The call
+is then repeated in plain Python, which names file, line and error. A senseless answer stops the engine too.
 """
 
 from __future__ import annotations
@@ -12,93 +12,94 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from niyama.compiled import compiled, compiled_apart
+from niyama.jit import compiled, compiled_apart
 from niyama.latency import Batch, LatencyModel
 from niyama.own_rules import RuleError, source_of
-from niyama.rules import Job, Limits, Outlook
-from niyama.scheduler import FAULT, FAULT_ANSWER, NO_FAULT, Scheduler
+from niyama.rules import Forecast, Job, Limits
+from niyama.state import NO_FAULT, State
 
 if TYPE_CHECKING:
     from niyama.policies import Policy
 
-RANK, BUDGET, DOOMED = 1, 2, 3  # values of count[FAULT] beside NO_FAULT
+RANK, BUDGET, DOOMED = 1, 2, 3  # values of totals.fault beside NO_FAULT
 _RULES = {RANK: "rank", BUDGET: "prefill_budget", DOOMED: "doomed"}
 _WANTED = {RANK: "a finite number", BUDGET: "a number of tokens from 0 to 2147483647", DOOMED: "True or False"}
 MOST_TOKENS = 2**31 - 1
 
 
 @compiled
-def ask_rank(s, rules, job, alpha):
+def ask_rank(k, job):
     """The request's rank, lower first."""
-    key = rules.rank(job, alpha)
+    alpha = k.state.totals.alpha
+    key = k.rules.rank(job, alpha)
     if not math.isfinite(key):
-        _note_rank(s, job, alpha, key)
+        _note_rank(k.state, job, alpha, key)
     return key
 
 
 @compiled
-def ask_budget(s, rules, model, batch, limits, prefix, slack_s):
+def ask_budget(k, batch, limits, prefix, slack_s):
     """Prefill tokens to add to the batch."""
-    tokens = rules.prefill_budget(model, batch, limits, prefix, slack_s)
+    tokens = k.rules.prefill_budget(k.model, batch, limits, prefix, slack_s)
     if not 0 <= tokens <= MOST_TOKENS:
-        _note_budget(s, batch, limits, prefix, slack_s, tokens)
+        _note_budget(k.state, batch, limits, prefix, slack_s, tokens)
         return 0
     return int(tokens)
 
 
 @compiled
-def ask_doomed(s, rules, view):
+def ask_doomed(k, view):
     """Whether to relegate."""
-    verdict = rules.doomed(view)
+    verdict = k.rules.doomed(view)
     if verdict < 0:
-        _note_doomed(s, view)
+        _note_doomed(k.state, view)
         return False
     return verdict > 0
 
 
 @compiled_apart
 def _note_rank(s, job, alpha, key):
-    if s.count[FAULT] != NO_FAULT:
+    if s.totals.fault != NO_FAULT:
         return
-    s.count[FAULT] = RANK
-    a, g = FAULT_ANSWER, s.gauge
-    g[a], g[a + 1], g[a + 2], g[a + 3], g[a + 4] = (
+    s.totals.fault = RANK
+    call = s.fault_call
+    call[0], call[1], call[2], call[3], call[4] = (
         key,
         job.arrival_s,
         job.deadline_s,
         job.prompt_tokens,
         job.prefill_left,
     )
-    g[a + 5], g[a + 6], g[a + 7] = job.decode_left, job.interactive, alpha
+    call[5], call[6], call[7] = job.decode_left, job.interactive, alpha
 
 
 @compiled_apart
 def _note_budget(s, batch, limits, prefix, slack_s, tokens):
-    if s.count[FAULT] != NO_FAULT:
+    if s.totals.fault != NO_FAULT:
         return
-    s.count[FAULT] = BUDGET
-    a, g = FAULT_ANSWER, s.gauge
-    g[a], g[a + 1], g[a + 2], g[a + 3] = tokens, batch.decodes, batch.decode_context, batch.prefill_tokens
-    g[a + 4], g[a + 5], g[a + 6] = batch.prefill_work, batch.top_prefix, limits.max_chunk_tokens
-    g[a + 7], g[a + 8], g[a + 9] = limits.min_chunk_tokens, limits.margin, limits.kv_free_tokens
-    g[a + 10], g[a + 11], g[a + 12] = limits.kv_low_tokens, limits.kv_low_chunk_tokens, limits.step_s
-    g[a + 13], g[a + 14] = prefix, slack_s
+    s.totals.fault = BUDGET
+    call = s.fault_call
+    call[0], call[1], call[2], call[3] = tokens, batch.decodes, batch.decode_context, batch.prefill_tokens
+    call[4], call[5], call[6] = batch.prefill_work, batch.top_prefix, limits.max_chunk_tokens
+    call[7], call[8], call[9] = limits.min_chunk_tokens, limits.margin, limits.kv_free_tokens
+    call[10], call[11], call[12] = limits.kv_low_tokens, limits.kv_low_chunk_tokens, limits.step_s
+    call[13], call[14] = prefix, slack_s
 
 
 @compiled_apart
 def _note_doomed(s, view):
-    if s.count[FAULT] != NO_FAULT:
+    if s.totals.fault != NO_FAULT:
         return
-    s.count[FAULT] = DOOMED
-    a, g = FAULT_ANSWER, s.gauge
-    g[a + 1], g[a + 2], g[a + 3] = view.now_s, view.earliest_s, view.deadline_s
-    g[a + 4], g[a + 5], g[a + 6] = view.prefill_left, view.started, view.prefill_rate
+    s.totals.fault = DOOMED
+    call = s.fault_call
+    call[1], call[2], call[3] = view.now_s, view.earliest_s, view.deadline_s
+    call[4], call[5], call[6] = view.prefill_left, view.started, view.prefill_rate
 
 
-def refuse_fault(policy: Policy, s: Scheduler, model: LatencyModel) -> None:
+def refuse_fault(policy: Policy, s: State, model: LatencyModel) -> None:
     """RuleError when a rule of `policy` has failed since the scheduler was made; model: the predictor it was given."""
-    if s.count[FAULT] != NO_FAULT:
-        raise _explained(policy, int(s.count[FAULT]), s.gauge[FAULT_ANSWER:].tolist(), model)
+    if s.totals["fault"] != NO_FAULT:
+        raise _explained(policy, int(s.totals["fault"]), s.fault_call.tolist(), model)
 
 
 def rule_error(policy: Policy, error: Exception) -> Exception:
@@ -132,7 +133,7 @@ def _arguments(kind: int, noted: list[float], model: LatencyModel) -> tuple[Any,
     if kind == RANK:
         return _typed(Job, noted[:6]), noted[6]
     if kind == DOOMED:
-        return (_typed(Outlook, noted[:6]),)
+        return (_typed(Forecast, noted[:6]),)
     return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:12]), int(noted[12]), noted[13]
 
 

@@ -1,8 +1,8 @@
-"""How many blocks of KV a request needs: layers with one kind of attention form a group, and groups share the blocks.
+"""KV: how many blocks a request needs, who gets them, and who loses them when they run short.
 
-A group of full attention holds every token. Beside such groups, a sliding window or local chunks let older blocks go:
-while a prompt is computed a request holds at most `PROMPT_CAP` of theirs, while it decodes `DECODE_CAP`, or what lies
-in its last local chunk.
+Layers with one kind of attention form a group, and groups share the blocks. A group of full attention
+holds every token. With a sliding window or local chunks older blocks come free: while a prompt is computed a request
+holds at most `PROMPT_CAP` of them, while it decodes `DECODE_CAP`, or what lies in its last local chunk.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from niyama.compiled import compiled, compiled_apart
-from niyama.scheduler import BLOCK_TOKENS, KV_FREE_BLOCKS, KV_HELD_TOKENS, KV_TOTAL_BLOCKS
+from niyama.jit import compiled, compiled_apart
+from niyama.queues import queue_index
+from niyama.requests import DECODING
+from niyama.state import remove, stop_decoding
+from niyama.waiting import enqueue, unqueue
 
-# columns of Scheduler.kv_groups, one row for all groups of a kind
+# columns of State.kv_groups, one row for all groups of a kind
 GROUP_BLOCK_TOKENS, GROUPS, PROMPT_CAP, DECODE_CAP, LOCAL_CHUNK = range(5)  # LOCAL_CHUNK: tokens, 0 for none
 IN_FLIGHT = 3  # tokens past the last whose end an engine has seen, the next one included
 
@@ -58,7 +61,7 @@ def hold(s, t, r, now_tokens, tokens, decoding):
     """Give `r`, of `now_tokens` tokens, the blocks for `tokens`, in place of those it has."""
     room = _room(s, now_tokens, tokens, decoding)
     blocks = blocks_for(s, room, decoding)
-    s.count[KV_FREE_BLOCKS] += t.kv_blocks[r] - blocks
+    s.totals.kv_free_blocks += t.kv_blocks[r] - blocks
     t.kv_blocks[r], t.kv_room_tokens[r] = blocks, room
 
 
@@ -66,9 +69,9 @@ def hold(s, t, r, now_tokens, tokens, decoding):
 def kv_tokens_wanted(s, t, p, r):
     """Tokens to reserve KV for on admission: the whole prompt and the policy's share of the estimated output."""
     output = p.kv_reserve * max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    total_tokens = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS]
+    total_tokens = s.totals.kv_total_blocks * s.totals.block_tokens
     tokens = int(min(float(total_tokens), t.target_tokens[r] + np.ceil(output)))
-    if blocks_for(s, tokens, False) > s.count[KV_TOTAL_BLOCKS]:  # never more than there is, while the prompt fits
+    if blocks_for(s, tokens, False) > s.totals.kv_total_blocks:  # never more than there is, while the prompt fits
         tokens = min(tokens, np.int64(t.target_tokens[r]) + 1)
     return tokens
 
@@ -85,14 +88,80 @@ def kv_tokens(s):
     groups = 0
     for g in range(s.kv_groups.shape[0]):
         groups += s.kv_groups[g, GROUPS]
-    total = s.count[KV_TOTAL_BLOCKS] * s.count[BLOCK_TOKENS] // groups
+    total = s.totals.kv_total_blocks * s.totals.block_tokens // groups
     if groups == 1:
-        return total, total - s.count[KV_HELD_TOKENS]
-    return total, total * s.count[KV_FREE_BLOCKS] // max(1, s.count[KV_TOTAL_BLOCKS])
+        return total, total - s.totals.kv_held_tokens
+    return total, total * s.totals.kv_free_blocks // max(1, s.totals.kv_total_blocks)
+
+
+@compiled
+def free(s, t, r):
+    """Give back all KV of `r`."""
+    s.totals.kv_free_blocks += t.kv_blocks[r]
+    s.totals.kv_held_tokens -= t.computed_tokens[r]
+    t.kv_blocks[r] = t.kv_room_tokens[r] = 0
+    t.computed_tokens[r] = 0
+
+
+@compiled
+def secure_decode_blocks(k):
+    """Give every decode the KV for its next token, dropping the KV of the lowest-ranked holders if need be."""
+    s, t = k.state, k.table
+    i = 0 if s.totals.kv_short else s.totals.running
+    s.totals.kv_short = False
+    while i < s.totals.running:
+        r = s.running[i]
+        alone = s.totals.running + s.totals.prefilling == 1  # it would be prefilled again for the very same KV
+        if t.computed_tokens[r] < t.kv_room_tokens[r]:
+            i += 1
+        elif blocks_to_grow(s, t, r) <= s.totals.kv_free_blocks or alone or s.totals.slots == 0:
+            tokens = np.int64(t.computed_tokens[r]) + 1
+            hold(s, t, r, tokens, tokens, True)
+        else:
+            preempt(k, _victim(s, t), 0)
+            i = 0  # the list has changed; those already served are passed at once
+
+
+@compiled
+def _victim(s, t):
+    """The KV holder to give up: relegated before not, low importance before important, then the highest key."""
+    worst = s.running[0]
+    for i in range(s.totals.running + s.totals.prefilling):
+        r = s.running[i] if i < s.totals.running else s.prefilling[i - s.totals.running]
+        a, b = queue_index(t.important[r], t.relegated[r]), queue_index(t.important[worst], t.relegated[worst])
+        if a > b or (a == b and (t.key[r] > t.key[worst] or (t.key[r] == t.key[worst] and r > worst))):
+            worst = r
+    return worst
+
+
+@compiled
+def preempt(k, r, unseen_tokens):
+    """Drop the request's KV; it is prefilled again, with the output it had (recompute).
+
+    unseen_tokens: of its output, those that the engine drops before anybody has seen them; they come out again.
+    """
+    s, t = k.state, k.table
+    if t.state[r] == DECODING:
+        stop_decoding(s, t, r)
+        t.target_tokens[r] = t.computed_tokens[r] + 1 - unseen_tokens
+        t.emitted_tokens[r] -= unseen_tokens
+    else:
+        unqueue(s, t, r)
+    drop_prefill(s, t, r)
+    enqueue(k, r)
+
+
+@compiled
+def drop_prefill(s, t, r):
+    """Drop the KV of a request that does not decode, or no longer."""
+    t.preemptions[r] += 1
+    s.totals.preemptions += 1
+    s.totals.prefilling = remove(s.prefilling, s.totals.prefilling, r)
+    free(s, t, r)
 
 
 def check_groups(groups: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The same as rows for Scheduler.kv_groups. Raises ValueError for what cannot be one."""
+    """The same as rows for State.kv_groups. Raises ValueError for what cannot be one."""
     rows = np.array(groups, np.int64)
     if rows.ndim != 2 or rows.shape[1] != 5 or not np.all(rows[:, :4] >= 1) or not np.all(rows[:, 4] >= 0):
         raise ValueError(f"kv_groups is {groups!r}; give rows of block tokens, groups, two caps >= 1 and a local chunk")

@@ -13,7 +13,6 @@ import re
 import textwrap
 from collections import deque
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -21,7 +20,8 @@ from typing import Any, NamedTuple
 from numba import config
 from numba.core.errors import NumbaError
 
-from niyama.compiled import function_pointer, guarded_pointer
+from niyama.jit import function_pointer, guarded_pointer
+from niyama.names import did_you_mean
 from niyama.pure_rules import impurities, outside
 
 
@@ -148,9 +148,8 @@ def _attribute(node: ast.AST, views: dict[str, type | None]) -> str | None:
     known = getattr(view, "_fields", ())
     if view is None or node.attr in known or hasattr(view, node.attr):
         return None
-    close = get_close_matches(node.attr, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{view.__name__} has no {node.attr!r}; {hint}It has {', '.join(known)}".replace("; It", "; it")
+    hint = did_you_mean(node.attr, known, "? It has ") or "it has "
+    return f"{view.__name__} has no {node.attr!r}; {hint}{', '.join(known)}"
 
 
 def _state(function: FunctionType, node: ast.AST, views: dict[str, type | None]) -> str | None:
@@ -191,9 +190,8 @@ def _unknown_name(function: FunctionType, node: ast.AST) -> str | None:
     known = {*function.__code__.co_names} - {*function.__code__.co_varnames, *function.__code__.co_cellvars}
     if node.id not in known or node.id in outside(function) or hasattr(builtins, node.id):
         return None
-    close = get_close_matches(node.id, [*function.__code__.co_varnames, *function.__globals__], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "define it above the rule"
-    return f"{node.id!r} is not defined; {hint}"
+    near = did_you_mean(node.id, [*function.__code__.co_varnames, *function.__globals__])
+    return f"{node.id!r} is not defined; {near or 'define it above the rule'}"
 
 
 def _at(function: FunctionType, line: int | None = None) -> str:

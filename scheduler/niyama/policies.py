@@ -1,28 +1,22 @@
 """Policies: three rules and their numbers. The built-in ones carry the names used in results."""
 
-import hashlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from math import inf
 from numbers import Real
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from niyama import rules
 from niyama.estimators import CONSTANT, HISTORY, ORACLE, QUANTILE
-from niyama.own_rules import RuleError, why_no_rule
+from niyama.jit import tuple_type
+from niyama.names import unknown_name
+from niyama.own_rules import why_no_rule
 from niyama.qos import DAY_S
 
 #: The most that a policy's numbers may be: beyond them arrays do not fit, or sums are no longer finite.
 MOST_RUNNING, MOST_TOKENS, MOST = 1_000_000, 2**31 - 1, 1e9
-#: More seconds than each can mean: what is beyond was written in milliseconds. A step may have days, for no limit.
-MOST_SECONDS = {"alpha_low": 1.0, "alpha_high": 1.0, "load_low_s": 600.0, "load_high_s": 600.0, "step_s": 5.0}
 ESTIMATORS = {"history": HISTORY, "constant": CONSTANT, "quantile": QUANTILE, "oracle": ORACLE}
+_IN_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
 class Rules(NamedTuple):
@@ -33,96 +27,98 @@ class Rules(NamedTuple):
     doomed: Callable
 
 
-class Params(NamedTuple):
-    """The numbers the kernel reads; fields as in `Policy`."""
+class Bounds(NamedTuple):
+    """What a number may be.
 
-    max_chunk_tokens: int
-    min_chunk_tokens: int
-    margin: float
-    step_s: float
-    kv_low_tokens: int
-    kv_low_chunk_tokens: int
-    kv_reserve: float
-    max_running: int
-    alpha_low: float
-    alpha_high: float
-    load_low_s: float
-    load_high_s: float
-    protect_started: bool
-    make_room: bool
-    un_relegate: bool
-    relegates: bool
-    artifact_deadlines: bool
-    estimator: int
-    estimator_value: float
-    estimator_prior: float
+    above: not `least` itself. seconds: the most that it can mean; beyond, somebody wrote milliseconds. days: whole days
+    are meant all the same, for no limit.
+    """
+
+    least: float = 0
+    most: float = MOST
+    above: bool = False
+    seconds: float = inf
+    days: bool = False
+
+    def complaint(self, kind: type, value: Any) -> str | None:
+        """What `value` must be, if it is not."""
+        if kind is int and self.least == 1:
+            fits = isinstance(value, int) and 1 <= value <= self.most
+            return None if fits else f"an integer >= 1, at most {self.most}"
+        if not (self.least < value if self.above else self.least <= value) or not value <= self.most:
+            least = f"at least {self.least:g} and" if self.least else "finite and not negative,"
+            return f"{'finite and positive,' if self.above else least} at most {self.most:g}"
+        if value > self.seconds and not (self.days and value % DAY_S == 0):
+            return f"at most {self.seconds:g} seconds; for milliseconds write {value / 1000:g}"
+        return None
+
+
+def _number(default: float, *bounds: float, **more: Any) -> Any:
+    return field(default=default, metadata={"bounds": Bounds(*bounds, **more)})
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A scheduling policy: three rules (`niyama.rules`) and their numbers. Raises ValueError naming a senseless field.
-
-    max_chunk_tokens, min_chunk_tokens: bounds of an iteration's prefill; `fixed_chunk` counts decodes within the
-    first, `grid_chunk` has sizes of its own. Below kv_low_tokens of free KV, or a sixth of all if that is less,
-    chunks are at most kv_low_chunk_tokens.
-    max_running: most requests that hold KV at a time.
-    alpha_low, alpha_high: s per token of remaining work; equal means fixed. When they differ alpha adapts to load:
-    it goes high when the queued prompts need more than `load_high_s` seconds of prefill, and low again below
-    `load_low_s` (the paper names the idea and the low value, 1 ms/token, but no rule; this one is ours).
-    margin: predicted step times are multiplied by it before they are held against the slack (the artifact's 1.2).
-    step_s: the length `steady_chunk` holds every step to; no other rule looks at it.
-    protect_started: selective preemption's rule 2, keep a started prompt that one more iteration's delay dooms.
-    make_room: hints, low importance is relegated first (section 3.4). un_relegate: a relegated request that can still
-    meet its deadline when its turn comes is an ordinary one again.
-    kv_reserve: share of the estimated output for which KV is reserved, beside the prompt, on admission.
-    artifact_deadlines: token deadlines as in the authors' code: one TBT looser, shifted by a late first token,
-    and a synthetic 0.4 s per token for batch requests, instead of Eq 2.
-    estimator, estimator_value, estimator_prior: decode-length estimate (`niyama.estimators`), in tokens.
-    """
+    """A scheduling policy: three rules (`niyama.rules`) and their numbers. ValueError names a senseless one."""
 
     name: str
     rank: Callable = rules.hybrid
     prefill_budget: Callable = rules.dynamic_chunk
     doomed: Callable = rules.predicted_miss
-    max_chunk_tokens: int = 2500
-    min_chunk_tokens: int = 128
-    margin: float = 1.2
-    step_s: float = 0.05
-    kv_low_tokens: int = 32_000
-    kv_low_chunk_tokens: int = 512
-    kv_reserve: float = 0.5
-    max_running: int = 256
-    alpha_low: float = 0.008
-    alpha_high: float = 0.008
-    load_low_s: float = 3.0
-    load_high_s: float = 6.0
+    # Bounds of an iteration's prefill; `fixed_chunk` counts decodes within the first, `grid_chunk` has its own sizes.
+    max_chunk_tokens: int = _number(2500, 1, MOST_TOKENS)
+    min_chunk_tokens: int = _number(128, 1, MOST_TOKENS)
+    # Predicted step times are multiplied by it before they are compared with the slack (the artifact's 1.2).
+    margin: float = _number(1.2, 1)
+    # The length `steady_chunk` holds every step to; no other rule looks at it.
+    step_s: float = _number(0.05, above=True, seconds=5.0, days=True)
+    # Below so much free KV, or a sixth of all if that is less, chunks are no larger than that.
+    kv_low_tokens: int = _number(32_000)
+    kv_low_chunk_tokens: int = _number(512, 1, MOST_TOKENS)
+    # Share of the estimated output for which KV is reserved on admission, in addition to the prompt's.
+    kv_reserve: float = _number(0.5)
+    # Most requests that hold KV at a time.
+    max_running: int = _number(256, 1, MOST_RUNNING)
+    # Seconds per token of remaining work; equal means fixed. When they differ alpha adapts to load: it goes high when
+    # the queued prompts need more than `load_high_s` seconds of prefill, and low again below `load_low_s` (the paper
+    # names the idea and the low value, 1 ms/token, but no rule; this one is ours).
+    alpha_low: float = _number(0.008, seconds=1.0)
+    alpha_high: float = _number(0.008, seconds=1.0)
+    load_low_s: float = _number(3.0, seconds=600.0)
+    load_high_s: float = _number(6.0, seconds=600.0)
+    # Share of the queued prompts' prefill time by which a batch request is forecast to decode more slowly. At 0 it is
+    # relegated so late that its token deadlines slow all others down (azure-conv-2023 at 6 QPS: three times the
+    # violations, a drain of 1,580 s instead of 1,090 s); at 1 requests are relegated that would make it (sharegpt-8k
+    # at 2.1 QPS: nearly twice the batch violations).
+    queued_prefill_share: float = _number(0.5, 0, 1)
+    # Selective preemption's rule 2: keep a started prompt that one more iteration's delay dooms.
     protect_started: bool = True
+    # Hints: low importance is relegated first (section 3.4).
     make_room: bool = True
+    # A relegated request that can still meet its deadline when its turn comes is an ordinary one again.
     un_relegate: bool = True
+    # Token deadlines as in the authors' code: one TBT looser, shifted by a late first token, and 0.4 s per token for
+    # batch requests, instead of Eq 2.
     artifact_deadlines: bool = False
+    # Decode-length estimate (`niyama.estimators`), in tokens.
     estimator: str = "history"
-    estimator_value: float = 2.0
-    estimator_prior: float = 256.0
+    estimator_value: float = _number(2.0)
+    estimator_prior: float = _number(256.0)
 
     def __post_init__(self) -> None:
-        self._refuse_other_types()
-        for field in Rules._fields:
-            problem = why_no_rule(getattr(self, field), field)
+        for f in fields(self):
+            if f.type is not Callable:
+                kind = Real if f.type in (int, float) else f.type
+                wanted = {str: "a string", bool: "True or False"}.get(f.type, "a number")
+                self._require(f.name, isinstance(getattr(self, f.name), kind), wanted)
+        for rule in Rules._fields:
+            problem = why_no_rule(getattr(self, rule), rule)
             if problem is not None:
                 raise ValueError(f"policy {self.name!r}: {problem}")
-        whole = ("max_chunk_tokens", "min_chunk_tokens", "max_running", "kv_low_chunk_tokens")
-        for field in whole:
-            value, most = getattr(self, field), MOST_RUNNING if field == "max_running" else MOST_TOKENS
-            self._require(field, isinstance(value, int) and 1 <= value <= most, f"an integer >= 1, at most {most}")
-        numbers = ("alpha_low", "alpha_high", "load_low_s", "load_high_s", "estimator_value", "kv_low_tokens")
-        for field in (*numbers, "kv_reserve", "estimator_prior"):
-            self._require(field, 0 <= getattr(self, field) <= MOST, f"finite and not negative, at most {MOST:g}")
-        self._require("margin", 1 <= self.margin <= MOST, f"at least 1 and at most {MOST:g}")
-        self._require("step_s", 0 < self.step_s <= MOST, f"finite and positive, at most {MOST:g}")
-        for field, most in MOST_SECONDS.items():
-            value = getattr(self, field)
-            fix = f"at most {most:g} seconds; for milliseconds write {value / 1000:g}"
-            self._require(field, value <= most or (field == "step_s" and value % DAY_S == 0), fix)
+        for f in fields(self):
+            if "bounds" in f.metadata:
+                wanted = f.metadata["bounds"].complaint(f.type, getattr(self, f.name))
+                self._require(f.name, wanted is None, wanted)
         self._require("min_chunk_tokens", self.min_chunk_tokens <= self.max_chunk_tokens, "at most max_chunk_tokens")
         self._require("alpha_low", self.alpha_low <= self.alpha_high, "at most alpha_high")
         self._require("load_low_s", self.load_low_s <= self.load_high_s, "at most load_high_s")
@@ -130,26 +126,41 @@ class Policy:
         if self.estimator == "quantile":
             self._require("estimator_value", 0 < self.estimator_value < 1, "between 0 and 1 for a quantile")
 
-    def _refuse_other_types(self) -> None:
-        for field, kind in {"name": str, **Params.__annotations__, "estimator": str}.items():
-            if field == "name" or field in vars(self):
-                wanted = {str: "a string", bool: "True or False"}.get(kind, "a number")
-                fits = isinstance(getattr(self, field), Real if kind in (int, float) else kind)
-                self._require(field, fits, wanted)
-
-    def _require(self, field: str, holds: bool, wanted: str) -> None:
+    def _require(self, name: str, holds: bool, wanted: str | None) -> None:
         if not holds:
-            raise ValueError(f"policy {self.name!r}: {field} is {getattr(self, field)!r}; it must be {wanted}")
+            raise ValueError(f"policy {self.name!r}: {name} is {getattr(self, name)!r}; it must be {wanted}")
+
+    def with_numbers(self, numbers: Mapping[str, Any]) -> "Policy":
+        """The same rules with other numbers, as somebody wrote them. Raises ValueError naming number, value and fix."""
+        kinds = {f.name: f.type for f in fields(self) if f.type is not Callable and f.name != "name"}
+        for name, value in numbers.items():
+            if name not in kinds:
+                raise ValueError(unknown_name("policy number", name, kinds))
+            if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
+                raise ValueError(f"policy.{name} is {value!r}; make it {_IN_WORDS[kinds[name]]}")
+        return replace(self, **numbers)
 
     def rules(self) -> Rules:
         """The three rules as the kernel takes them."""
         return Rules(self.rank, self.prefill_budget, self.doomed)
 
-    def params(self) -> Params:
+    def params(self) -> "Params":
         """The numbers as the kernel takes them, each of its declared type."""
         relegates = self.doomed is not rules.never  # spares the kernel the question
         values = {**vars(self), "relegates": relegates, "estimator": ESTIMATORS[self.estimator]}
-        return Params(**{field: kind(values[field]) for field, kind in Params.__annotations__.items()})
+        return Params(**{name: kind(values[name]) for name, kind in Params.__annotations__.items()})
+
+
+#: What the kernel reads of a Policy: its numbers under the same names, its estimator as a number, and `relegates`.
+Params = NamedTuple(
+    "Params",
+    [
+        *((f.name, f.type) for f in fields(Policy) if f.type in (int, float, bool)),
+        ("estimator", int),
+        ("relegates", bool),
+    ],
+)
+PARAMS_TYPE = tuple_type(Params)
 
 
 def _sarathi(name: str, rank: Callable, chunk_tokens: int = 256) -> Policy:
@@ -193,7 +204,7 @@ BUILT_IN = {
         _sarathi("sarathi-fcfs-2048", rules.first_come, 2048),
         NIYAMA_DC_FCFS,
         replace(NIYAMA_DC_FCFS, name="medha", prefill_budget=rules.steady_chunk),
-        # The authors' code as it is, but for three things that our host does for every policy: KV is reserved on
+        # The authors' code as it is, but for three things that our kernel does for every policy: KV is reserved on
         # admission (theirs crashes when it runs out), a request that lost its KV is prefilled again, and no more than
         # max_running decode at a time (theirs leaves out the most urgent beyond 256).
         replace(
@@ -212,62 +223,3 @@ BUILT_IN = {
         ),
     )
 }
-
-
-def load_policy(name: str) -> Policy:
-    """The built-in policy called `name`, or one's own by FILE.py:NAME; a ValueError lists the known names."""
-    if ":" in name:
-        policy = load_from_file(name)
-        if not isinstance(policy, Policy):
-            what = f"a {type(policy).__name__}" if isinstance(policy, tuple | list | dict) else repr(policy)
-            raise ValueError(f"policy {name!r} is {what}; it must be a niyama Policy")
-        return policy
-    if name not in BUILT_IN:
-        close = get_close_matches(name, BUILT_IN, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"policy {name!r} is unknown{hint}; use one of {', '.join(BUILT_IN)}, or FILE.py:NAME")
-    return BUILT_IN[name]
-
-
-def load_from_file(name: str) -> object:
-    """The object that FILE.py:NAME names: the file is run. ValueError, in one line, when that fails or NAME is not."""
-    path, _, attribute = name.rpartition(":")
-    if not Path(path).is_file():
-        raise ValueError(f"{name!r}: there is no file {path!r}; write FILE.py:NAME")
-    # numba imports the module of a compiled rule that it finds in its cache: one that is registered, by a name that no
-    # other file has
-    where = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
-    loader = SourceFileLoader(f"{Path(path).stem}_{where}", str(path))  # whatever the file's suffix
-    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    try:
-        with redirect_stdout(sys.stderr):  # what it prints is no result
-            spec.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[spec.name]
-        if isinstance(error, KeyboardInterrupt | MemoryError):
-            raise
-        raise ValueError(_failure(path, error)) from error
-    if not hasattr(module, attribute):
-        close = get_close_matches(attribute, vars(module), n=1)
-        own = [known for known, value in vars(module).items() if isinstance(value, Policy)]
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        has = (
-            f"its policies are {', '.join(own)}" if own else "it has no policy: add one, such as mine = Policy('mine')"
-        )
-        raise ValueError(f"{name!r}: {path} defines no {attribute!r}; {hint}{has}")
-    return getattr(module, attribute)
-
-
-def _failure(path: str, error: BaseException) -> str:
-    """Why the file could not be run, in a line: where in it, and what happened."""
-    if isinstance(error, RuleError):
-        return str(error)
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f"{path}, line {error.lineno}: {error.msg}; correct the file"
-    frames = traceback.extract_tb(error.__traceback__)
-    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-    where = path if line is None else f"{path}, line {line}"
-    said = " ".join(str(error).split()) or "without a word"
-    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-    return f"{where}: {kind}{said[:400]}; correct the file"

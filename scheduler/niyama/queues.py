@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 
 IMPORTANT, LOW, RELEGATED_IMPORTANT, RELEGATED_LOW = 0, 1, 2, 3
 QUEUES = 4
@@ -49,7 +49,7 @@ def push(queues, table, q, request):
 
 
 @compiled
-def waiting(queues, table, q):
+def has_head(queues, table, q):
     """Whether queue `q` has a live head (then `queues.ids[q, 0]`); drops stale entries on the way."""
     while queues.size[q] > 0:
         request = queues.ids[q, 0]
@@ -62,18 +62,18 @@ def waiting(queues, table, q):
 @compiled
 def first_queue(queues, table):
     """The queue whose head is next: normal ones merged by (key, id), then relegated important, then relegated low."""
-    important, low = waiting(queues, table, IMPORTANT), waiting(queues, table, LOW)
+    important, low = has_head(queues, table, IMPORTANT), has_head(queues, table, LOW)
     if important and low:
         a, b = queues.ids[IMPORTANT, 0], queues.ids[LOW, 0]
         important = table.key[a] < table.key[b] or (table.key[a] == table.key[b] and a < b)
     if important or low:
         return IMPORTANT if important else LOW
-    return RELEGATED_IMPORTANT if waiting(queues, table, RELEGATED_IMPORTANT) else RELEGATED_LOW
+    return RELEGATED_IMPORTANT if has_head(queues, table, RELEGATED_IMPORTANT) else RELEGATED_LOW
 
 
 @compiled
 def pop(queues, table, q):
-    """Remove and return the head; ask `waiting` first."""
+    """Remove and return the head; ask `has_head` first."""
     request = queues.ids[q, 0]
     _drop_root(queues, q)
     table.queue[request] = NONE

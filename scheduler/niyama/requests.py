@@ -1,6 +1,6 @@
 """The request table: what the scheduler knows of each request, as a structure of arrays.
 
-There is no field for the true output length: a host tells the table when a request has finished, not before.
+There is no field for the true output length: an engine tells the table when a request has finished, not before.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class RequestTable(NamedTuple):
     queue: np.ndarray  # uint8; queue it waits in, or queues.NONE (planner)
     kv_blocks: np.ndarray  # int32; KV blocks reserved or held
     kv_room_tokens: np.ndarray  # int32; tokens that those blocks hold
-    pace_s: np.ndarray  # float64; deadline of output token k+1 is pace_s + k*pace_step_s; inf: nothing to protect
-    pace_step_s: np.ndarray  # float64
+    tokens_due_from_s: np.ndarray  # float64; output token k + 1 is due at this + k * token_interval_s; inf: never
+    token_interval_s: np.ndarray  # float64
 
 
-_FLOATS = ("arrival_s", "deadline_s", "tbt_s", "decode_estimate", "key", "pace_s", "pace_step_s")
+_FLOATS = ("arrival_s", "deadline_s", "tbt_s", "decode_estimate", "key", "tokens_due_from_s", "token_interval_s")
 _DTYPES = {
     **dict.fromkeys(_FLOATS, np.float64),
     **dict.fromkeys(("interactive", "important", "relegated"), np.bool_),
@@ -88,7 +88,7 @@ def hand_over(table: RequestTable, emitted_tokens: np.ndarray) -> None:
     table.emitted_tokens[:n] = emitted_tokens
     table.computed_tokens[:n] = np.where(emitted_tokens > 0, table.target_tokens[:n] + emitted_tokens - 1, 0)
     table.target_tokens[:n] += np.asarray(emitted_tokens, np.int32)
-    table.pace_s[:n] = np.where(emitted_tokens > 0, np.inf, 0.0)
+    table.tokens_due_from_s[:n] = np.where(emitted_tokens > 0, np.inf, 0.0)
 
 
 def _refuse(column: str, values: np.ndarray, bad: np.ndarray, wanted: str) -> None:

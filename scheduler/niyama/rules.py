@@ -8,7 +8,7 @@ To write one, put its decorator above a function of these arguments, and give it
     @rank_rule    def f(job, alpha)                             a number, lower is served first: `Job`
     @budget_rule  def f(model, batch, limits, prefix, slack_s)  prompt tokens to add to the batch, 0 or more: `Limits`,
                                                                 `latency.model.Batch`, and its `seconds`, `fit_tokens`
-    @doomed_rule  def f(outlook)                                True to relegate: `Outlook`
+    @doomed_rule  def f(forecast)                               True to relegate: `Forecast`
 
 Rules keep no state: a rule may read constants (numbers, tuples, numpy arrays), and changes nothing. No rule touches
 decodes: every started output gets its next token in every iteration, and `prefill_budget` decides only what is added.
@@ -23,8 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from niyama.addresses import function_at
-from niyama.compiled import compiled
+from niyama.jit import compiled, tuple_type
 from niyama.latency.model import (
     BATCH_TYPE,
     MODEL_TYPE,
@@ -37,7 +36,7 @@ from niyama.latency.model import (
 )
 from niyama.own_rules import RuleKind, rule_decorator
 
-_F, _I, _B = types.float64, types.int64, types.boolean
+_F, _I = types.float64, types.int64
 
 
 class Job(NamedTuple):
@@ -51,7 +50,7 @@ class Job(NamedTuple):
     interactive: bool
 
 
-class Outlook(NamedTuple):
+class Forecast(NamedTuple):
     """What `doomed` may look at: the request's deadline and when it could be met at the earliest."""
 
     now_s: float
@@ -60,6 +59,9 @@ class Outlook(NamedTuple):
     prefill_left: int
     started: bool  # some of the prompt is in KV already
     prefill_rate: float  # tokens/s, running average of what iterations achieved
+
+
+Outlook = Forecast  # its earlier name, which files of users may import
 
 
 class Limits(NamedTuple):
@@ -74,14 +76,12 @@ class Limits(NamedTuple):
     step_s: float = np.inf  # what a step may take, for the rule that holds every step to one length
 
 
-JOB_TYPE = types.NamedTuple([_F, _F, _I, _I, _F, _B], Job)
-OUTLOOK_TYPE = types.NamedTuple([_F, _F, _F, _I, _B, _F], Outlook)
-LIMITS_TYPE = types.NamedTuple([_I, _I, _F, _I, _I, _I, _F], Limits)
+JOB_TYPE, FORECAST_TYPE, LIMITS_TYPE = tuple_type(Job), tuple_type(Forecast), tuple_type(Limits)
 
 _RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; finite
 # (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
 _BUDGET = _I(MODEL_TYPE, BATCH_TYPE, LIMITS_TYPE, _I, _F)
-_DOOMED = types.int8(OUTLOOK_TYPE)  # (outlook) -> whether to relegate: 0 or 1, -1 where the rule raised
+_DOOMED = types.int8(FORECAST_TYPE)  # (forecast) -> whether to relegate: 0 or 1, -1 where the rule raised
 
 # Decorators for rules, a user's own too. A number that no rule answers says that it raised.
 rank_rule = rule_decorator(RuleKind("rank", _RANK, {"job": Job, "alpha": None}, "float(value)", np.nan))
@@ -94,15 +94,14 @@ budget_rule = rule_decorator(
         -(2**63),
     )
 )
-doomed_rule = rule_decorator(RuleKind("doomed", _DOOMED, {"outlook": Outlook}, "1 if value else 0", -1))
-# From the address of a rule to the rule, in compiled code.
-rank_at, budget_at, doomed_at = (function_at(signature) for signature in (_RANK, _BUDGET, _DOOMED))
+doomed_rule = rule_decorator(RuleKind("doomed", _DOOMED, {"forecast": Forecast}, "1 if value else 0", -1))
+RULE_TYPES = tuple(types.FunctionType(signature) for signature in (_RANK, _BUDGET, _DOOMED))
 
 
 @compiled
 def delayed(view, delay_s):
-    """The outlook of the same request when it has to wait `delay_s` first."""
-    return Outlook(
+    """The forecast of the same request when it has to wait `delay_s` first."""
+    return Forecast(
         view.now_s, view.earliest_s + delay_s, view.deadline_s, view.prefill_left, view.started, view.prefill_rate
     )
 
@@ -214,18 +213,18 @@ def grid_chunk(model, batch, limits, prefix, slack_s):
 
 
 @doomed_rule
-def predicted_miss(outlook):
+def predicted_miss(forecast):
     """Eager relegation (section 3.4): missed already, or bound to be even if served from now on."""
-    return outlook.earliest_s > outlook.deadline_s
+    return forecast.earliest_s > forecast.deadline_s
 
 
 @doomed_rule
-def rate_miss_before_start(outlook):
+def rate_miss_before_start(forecast):
     """The artifact's test: only before the first chunk, by the running prefill rate alone."""
-    return not outlook.started and outlook.now_s + outlook.prefill_left / outlook.prefill_rate > outlook.deadline_s
+    return not forecast.started and forecast.now_s + forecast.prefill_left / forecast.prefill_rate > forecast.deadline_s
 
 
 @doomed_rule
-def never(outlook):
+def never(forecast):
     """No relegation."""
     return False

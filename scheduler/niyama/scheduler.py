@@ -1,89 +1,204 @@
-"""The scheduler's own state: queues, who is running, counters and the plan being made."""
+"""The scheduler as an object, for engines in Python: report events, take a step, get a plan.
+
+The vLLM plug-in, `simulate --decision-log` and `replay` are such engines. The compiled simulator is the same kernel
+without this object around it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba.core.config import DISABLE_JIT
 
-from niyama.estimators import HISTORY_COLUMNS
-from niyama.queues import Queues, new_queues
+from niyama.faults import refuse_fault, rule_error
+from niyama.jit.layout import ANSWER, layout, step_by_address, tell
+from niyama.kernel import Kernel
+from niyama.kv import check_groups
+from niyama.latency import Batch, LatencyModel, ModelCard
+from niyama.policies import Policy
+from niyama.queues import NONE, Queues, new_queues
+from niyama.requests import RequestTable, new_table
+from niyama.state import KV_BLOCK_TOKENS, NO_LIMIT, State, new_state
+from niyama.step import ARRIVED, ENDED, LEFT, step
 
-KV_BLOCK_TOKENS = 16  # where the host does not say otherwise
-NO_LIMIT = 1 << 40
-
-# indices of Scheduler.count
-RUNNING = 0  # decoding requests
-PREFILLING = 1  # requests with part of their prompt in KV
-PLANNED = 2  # prefill chunks in the plan
-KV_FREE_BLOCKS = 3  # neither held nor reserved
-KV_HELD_TOKENS = 4
-KV_TOTAL_BLOCKS = 5
-QUEUED_PREFILL_TOKENS = 6  # of requests not relegated
-IMPORTANT_INTERACTIVE_TOKENS = 7  # the part of those that important interactive requests wait for
-RELEGATIONS = 8
-UN_RELEGATIONS = 9
-PREEMPTIONS = 10
-QUEUED = 11  # requests waiting, relegated ones included
-RUNNING_CONTEXT = 12  # tokens of KV the decodes attend to
-KV_SHORT = 13  # 1 when some decode may lack the KV for its next token
-BLOCK_TOKENS = 14  # tokens that a block of KV holds
-FAULT = 15  # which of the policy's rules has failed (`niyama.faults`), or NO_FAULT
-STEP_TOKENS = 16  # most tokens of an iteration, decodes included
-CHUNK_TOKENS = 17  # most prompt tokens of one request in an iteration
-PREFILLS_HELD = 18  # 1 while only decodes may be planned, for the next iteration alone
-SLOTS = 19  # most requests that hold KV at a time; at 0 none of them is to lose it
-REFUSED = 20  # the request that the host has no room for, or NOBODY; for the next iteration alone
-COUNTERS = 21
-NO_FAULT, NOBODY = 0, -1
-
-# indices of Scheduler.gauge
-ALPHA = 0  # s per token, in force
-PREFILL_RATE = 1  # tokens/s, running average (artifact: starts at 8500, weight 0.995)
-MIN_SLACK_S = 2  # least decode slack of the last plan
-PREDICTED_S = 3  # predicted duration of the last plan
-FAULT_ANSWER = 4  # what the rule that failed answered, and then its arguments
-GAUGES = 19
+FIRST_ROWS = 256
 
 
-class Scheduler(NamedTuple):
-    """Mutable arrays, written by `niyama.plan` and `niyama.commit` only."""
+class Arrival(NamedTuple):
+    """What the scheduler is told of a new request. Seconds on the engine's clock, tokens."""
 
-    queues: Queues
-    running: np.ndarray  # int32[max_running + 1]; ids, the first count[RUNNING] valid
-    prefilling: np.ndarray  # int32[max_running + 1]
-    plan_ids: np.ndarray  # int32[max_running + 1]
-    plan_tokens: np.ndarray  # int32[max_running + 1]
-    count: np.ndarray  # int64[COUNTERS]
-    gauge: np.ndarray  # float64[GAUGES]
-    history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
-    kv_groups: np.ndarray  # int64[kinds, 5]: `niyama.kv`
+    arrival_s: float
+    prompt_tokens: int
+    deadline_slo_s: float
+    tbt_s: float
+    interactive: bool
+    important: bool
+    app: int
 
 
-def new_scheduler(
-    capacity: int,
-    max_running: int,
-    apps: int,
-    kv_tokens: int,
-    alpha: float,
-    block_tokens: int = KV_BLOCK_TOKENS,
-    *,
-    kv_groups: Sequence[Sequence[int]] | None = None,
-    step_tokens: int = NO_LIMIT,
-) -> Scheduler:
-    """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks).
+class Plan(NamedTuple):
+    """One planned iteration: all decodes, and `tokens[i]` prompt tokens of request `rows[i]`, in order.
 
-    kv_groups: rows of `niyama.kv`, None for one group of full attention; then kv_tokens are those of one group that
-    has all blocks. step_tokens: most of an iteration, decodes included.
+    relegations, un_relegations, preemptions, kv_free_blocks: the scheduler's running totals after planning.
     """
-    ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
-    count = np.zeros(COUNTERS, np.int64)
-    count[BLOCK_TOKENS] = block_tokens
-    count[KV_TOTAL_BLOCKS] = count[KV_FREE_BLOCKS] = kv_tokens // block_tokens
-    count[STEP_TOKENS], count[CHUNK_TOKENS] = step_tokens, NO_LIMIT
-    count[SLOTS], count[REFUSED] = max_running, NOBODY
-    groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
-    gauge = np.zeros(GAUGES)
-    gauge[ALPHA], gauge[PREFILL_RATE] = alpha, 8500.0
-    return Scheduler(new_queues(capacity), *ids, count, gauge, np.zeros((apps, HISTORY_COLUMNS)), groups)
+
+    rows: list[int]
+    tokens: list[int]
+    batch: Batch
+    predicted_s: float
+    relegations: int
+    un_relegations: int
+    preemptions: int
+    kv_free_blocks: int
+
+
+class Timing(NamedTuple):
+    """When the reported iteration ran and when the next one starts, in seconds on the engine's clock.
+
+    ended_s may be a prediction (an engine that plans while the step is in flight); prefill_tokens: of that iteration.
+    model_scale: measured over predicted step time so far, by which the predictor is stretched.
+    """
+
+    now_s: float
+    began_s: float
+    ended_s: float
+    prefill_tokens: int
+    model_scale: float = 1.0
+
+
+class Scheduler:
+    """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
+
+    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens: as of `new_state`.
+    apps: number of output-length histories. reuse_rows: False gives every request a row of its own, in order of
+    arrival, so that ties of rank are decided as in the compiled simulator.
+    `watch` is told of every step and what it decided (a decision log).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        card: ModelCard,
+        *,
+        kv_tokens: int,
+        apps: int,
+        block_tokens: int = KV_BLOCK_TOKENS,
+        kv_groups: Sequence[Sequence[int]] | None = None,
+        step_tokens: int = NO_LIMIT,
+        reuse_rows: bool = True,
+        watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
+    ) -> None:
+        self.policy, self.card, self.watch, self.step_tokens = policy, card, watch, step_tokens
+        self._params, self._rules = policy.params(), policy.rules()
+        self._model, self._unscaled, self._times, self._scale = card.build(), card.build().coef, card.times(), 1.0
+        self.state: State = new_state(
+            FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens,
+            kv_groups=kv_groups and check_groups(kv_groups), step_tokens=step_tokens,
+        )  # fmt: skip
+        self.table: RequestTable = new_table(FIRST_ROWS)
+        self._answer = np.zeros(ANSWER)
+        self._layout = self._lay_out()
+        self._free_rows = list(range(FIRST_ROWS))[::-1]
+        self._reuse_rows = reuse_rows
+        self._leaving: list[int] = []
+        self._arrivals: list[tuple[int, Arrival]] = []
+        self._events = array("i")  # kind, row, value, kind, row, value, ...
+
+    @property
+    def model(self) -> LatencyModel:
+        """The predictor as it stands."""
+        return self._model
+
+    def arrive(self, new: Arrival) -> int:
+        """Report a new request; returns its row, which stays its own until the step after it is gone."""
+        if not self._free_rows:
+            self._grow()
+        r = self._free_rows.pop()
+        _write_row(self.table, r, new)
+        self._arrivals.append((r, new))
+        self.report(ARRIVED, r)
+        return r
+
+    def report(self, kind: int, row: int, value: int = 0) -> None:
+        """Report one event (`niyama.step`); they are taken in at the next step, in this order."""
+        self._events.extend((kind, row, value))
+        if self._reuse_rows and (kind == ENDED or kind == LEFT):
+            self._leaving.append(row)
+
+    def step(self, timing: Timing) -> Plan:
+        """Take in what was reported and plan the next iteration. Raises RuleError when a rule of the policy fails."""
+        if timing.model_scale != self._scale:
+            self._scale = timing.model_scale
+            np.multiply(self._unscaled, self._scale, out=self._model.coef, where=self._times)
+        address, count = self._events.buffer_info()
+        times_s = float(timing.began_s), float(timing.ended_s), float(timing.now_s)
+        if DISABLE_JIT:
+            self._step_plainly(int(timing.prefill_tokens), *times_s)
+        else:
+            step_by_address(self._layout, address, count // 3, int(timing.prefill_tokens), *times_s)
+        plan = self._read_plan()
+        if self.watch is not None:
+            self.watch(timing, self._events.tolist(), self._arrivals, plan)
+        if self._arrivals:
+            self._arrivals = []
+        del self._events[:]
+        if self._leaving:
+            self._free_rows += self._leaving
+            self._leaving = []
+        return plan
+
+    def _step_plainly(self, prefill_tokens: int, *times_s: float) -> None:
+        """The same with the objects themselves."""
+        events = np.array(self._events, np.int32).reshape(-1, 3)
+        reported = events, len(events), prefill_tokens, *times_s
+        try:
+            tell(self.state, step(self._kernel(), *reported), self._answer)
+        except Exception as error:
+            raise rule_error(self.policy, error) from error
+
+    def _read_plan(self) -> Plan:
+        """What the kernel left in the scheduler's lists and in the answer."""
+        k, decodes, context, prefill_tokens, work, top_prefix, predicted_s, *totals, fault = self._answer.tolist()
+        if fault:
+            refuse_fault(self.policy, self.state, self._model)
+        rows, tokens = [], []
+        if k:
+            rows, tokens = self.state.plan_ids[: int(k)].tolist(), self.state.plan_tokens[: int(k)].tolist()
+        batch = Batch(int(decodes), int(context), int(prefill_tokens), work, int(top_prefix))
+        return Plan(rows, tokens, batch, predicted_s, *map(int, totals))
+
+    def _kernel(self) -> Kernel:
+        return Kernel(self.state, self.table, self._params, self._rules, self._model)
+
+    def _lay_out(self) -> np.ndarray | None:
+        """Addresses of all that the kernel works on; None where there is no compiled kernel."""
+        if DISABLE_JIT:
+            return None
+        return layout(self._kernel(), self._answer)
+
+    def _grow(self) -> None:
+        """Twice the rows; everything there is keeps its place."""
+        rows = len(self.table.state)
+        table, queues = new_table(2 * rows), new_queues(2 * rows)
+        for new, old in zip(table, self.table, strict=True):
+            new[:rows] = old
+        width = self.state.queues.keys.shape[1]
+        queues.keys[:, :width], queues.ids[:, :width] = self.state.queues.keys, self.state.queues.ids
+        queues.size[:] = self.state.queues.size
+        self.table, self.state = table, self.state._replace(queues=Queues(*queues))
+        self._layout = self._lay_out()
+        self._free_rows = list(range(rows, 2 * rows))[::-1]
+
+
+def _write_row(t: RequestTable, r: int, new: Arrival) -> None:
+    """Fill row `r` afresh."""
+    for column in t:
+        column[r] = 0
+    t.queue[r] = NONE
+    t.arrival_s[r], t.deadline_s[r] = new.arrival_s, new.arrival_s + new.deadline_slo_s
+    t.tbt_s[r] = new.tbt_s if new.interactive else 0.0
+    t.interactive[r], t.important[r], t.app[r] = new.interactive, new.important, new.app
+    t.target_tokens[r] = new.prompt_tokens

@@ -3,15 +3,14 @@
 import json
 import math
 import sys
+from copy import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import Snapshot, bench, decision_state, decisions, dynosim, print_bench
 from niyama import BUILT_IN
 from niyama.plan import plan
-from niyama.scheduler import PLANNED, QUEUED, RUNNING
 
 WANTED = {
     "machine": {"cpu", "cores", "load_average", "python", "numba", "numpy"},
@@ -66,16 +65,17 @@ def test_decisions_plan_something_and_restore_the_state(found):
 
 @pytest.mark.parametrize("system", ["niyama", "sarathi-fcfs"])
 def test_a_decision_state_is_what_it_says(system):
-    scheduler, table, *rest = state = decision_state(BUILT_IN[system], 100)
-    assert (scheduler.count[QUEUED], scheduler.count[RUNNING]) == (100, 64)
-    kept = Snapshot(scheduler, table)
-    counters = scheduler.count.copy()
+    kernel = decision_state(BUILT_IN[system], 100)
+    state = kernel.state
+    assert (state.totals["queued"], state.totals["running"]) == (100, 64)
+    kept = Snapshot(state, kernel.table)
+    totals = copy(state.totals)
     assert kept.same()
-    plan(*state, 0.0)
-    assert scheduler.count[PLANNED] > 0 and not kept.same()
+    plan(kernel, 0.0)
+    assert state.totals["planned"] > 0 and not kept.same()
     kept.restore()
-    assert kept.same() and np.array_equal(scheduler.count, counters)
-    assert rest[0] == BUILT_IN[system].params()
+    assert kept.same() and state.totals == totals
+    assert kernel.params == BUILT_IN[system].params()
 
 
 def test_more_queued_requests_relegate_at_least_as_many():

@@ -100,7 +100,10 @@ def test_a_policy_from_a_file(capsys, tmp_path):
         (["--system", "nothere.py:x", "--load", 3], ["no file 'nothere.py'"]),
         (["--system", "niyama", "--load", 3, "--arrivals", "{kind"], ["not JSON"]),
         (["--system", "niyama", "--load", 3, "--policy", '{"margin": 0}'], ["margin is 0", "at least 1"]),
-        (["--system", "niyama", "--load", 3, "--policy", '{"alpha": 0}'], ["policy.alpha is unknown", "alpha_low"]),
+        (
+            ["--system", "niyama", "--load", 3, "--policy", '{"alpha": 0}'],
+            ["number 'alpha' is unknown", "alpha_low"],
+        ),
         (["--system", "niyama", "--load", "1e308"], ["load_qps is 1e+308", "1000000"]),
         (["--system", "niyama", "--load", 3, "--noise", "1e308"], ["noise is 1e+308", "10"]),
         (["--system", "niyama", "--load", 3, "--requests", 99999999999], ["--requests is 99999999999", "100000000"]),

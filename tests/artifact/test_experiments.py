@@ -159,7 +159,7 @@ def test_an_unknown_name_lists_the_known_ones():
             "alpha_lo: 0.0",
             ["grids.steps: variant 'alpha 0'", "did you mean 'alpha_low'"],
         ),
-        ("alpha_low: 0.0", "alpha_low: high", ["grids.steps", "policy.alpha_low is 'high'", "float"]),
+        ("alpha_low: 0.0", "alpha_low: high", ["grids.steps", "policy.alpha_low is 'high'", "a number"]),
         ("alpha_low: 0.0", "alpha_low: 0.5", ["grids.steps", "alpha_low is 0.5", "at most alpha_high"]),
         ("noise: 0.1", "noise: -1", ["grids.steps", "noise is -1"]),
         ("noise: 0.1", "nois: 0.1", ["grids.steps", "nois is not a known field"]),

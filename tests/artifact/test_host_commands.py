@@ -45,7 +45,7 @@ def test_a_decision_log_changes_no_result(capsys, tmp_path, more):
     assert answer(capsys, *more) == answer(capsys, "--decision-log", str(path), *more)
     status, out, _ = run(capsys, "replay", path, "--json")
     found = json.loads(out)
-    assert status == 0 and found["agrees"] and found["turns"] > 0
+    assert status == 0 and found["agrees"] and found["steps"] > 0
     assert found["divergence"] is None and found["cut_short"] is None
 
 

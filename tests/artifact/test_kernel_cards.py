@@ -163,7 +163,7 @@ def test_fit_writes_cards_that_simulate_takes(profile_file, capsys):
         card = load_card(str(path))
         assert (card.name, card.kind, card.kv_tokens) == (f"mine-{kind}", kind, 123456)
         assert (card.hardware, card.engine) == ("NVIDIA X", "vLLM 0.32.0, torch 2.9")
-        assert "held out by shape" in card.error and 1.0 < card.margin < 2.0
+        assert "held out by shape" in card.error and 1.0 < card.error_p95 < 2.0
     point = "simulate --trace azure-code-2023-synth --system niyama --load 2 --requests 50 --json --latency".split()
     assert main([*point, str(path), "--predictor", str(profile_file.parent / "mine-forest.json")]) == 0
     assert json.loads(capsys.readouterr().out)["latency"] == "mine-monotone"
@@ -175,7 +175,7 @@ def test_fit_says_its_numbers_as_json_too(profile_file, tmp_path, capsys):
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["card"] == str(out / "x-monotone.json")
     assert set(answer["regions"]) == {"all", "decode only", "mixed", "prefill only"}
-    assert answer["margin"] == load_card(answer["card"]).margin
+    assert answer["error_p95"] == load_card(answer["card"]).error_p95
 
 
 def test_fit_refuses_what_is_no_profile(tmp_path, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from artifact.results import metrics
-from niyama import kernel_cache
+from niyama.jit import cache as kernel_cache
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")

@@ -15,7 +15,6 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.request import RequestStatus
 
 from niyama.latency import ModelCard
-from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
 from niyama.vllm.emulated.made_up_tokens import fingerprint, token_at
 from niyama.vllm.emulated.virtual import EngineSettings, virtual_core
 from niyama.vllm.qos import CLASS
@@ -160,8 +159,8 @@ class Driven:
             mirror = planner.mirror
             assert not mirror.lives and not mirror.by_row and not mirror._started and not mirror._decoding
             planner.plan(scheduler, planner.clock._last_end_s + planner._start_s)  # takes in the last reports
-            count = mirror.host.scheduler.count
-            assert (count[RUNNING], count[QUEUED], count[KV_HELD_TOKENS]) == (0, 0, 0)
+            totals = mirror.scheduler.state.totals
+            assert (totals["running"], totals["queued"], totals["kv_held_tokens"]) == (0, 0, 0)
             assert mirror.waiting == mirror.running == [0, 0, 0]
 
 

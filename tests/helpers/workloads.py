@@ -9,13 +9,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from niyama import BUILT_IN, Policy, QoSClass, load_card
+from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.requests import RequestTable
 from niyama.rules import doomed_rule, predicted_miss, rank_rule
-from niyama.scheduler import Scheduler
 from niyama.sim import LOG_COLUMNS, Requests, Run, shared, simulate
-from niyama.sim.replica import FINISHED, World, advance
+from niyama.sim.replica import World, advance
 from niyama.sim.run import _set_up
+from niyama.state import State
 
 LINEAR, ROOFLINE = load_card("a100-llama3-8b-linear"), load_card("a100-llama3-8b-roofline")
 COLUMN = {name: i + 1 for i, name in enumerate(LOG_COLUMNS)}  # of Run.log; column 0 is the replica
@@ -182,16 +183,17 @@ def cases(draw: st.DrawFn, most: int = 60, classes: tuple[str, ...] = tuple(CLAS
     )
 
 
-def steps(case: Case, policy: Policy) -> Iterator[tuple[World, RequestTable, Scheduler]]:
+def steps(case: Case, policy: Policy) -> Iterator[tuple[World, RequestTable, State]]:
     """The state after each iteration, on one replica; the same arrays every time, changed in place."""
     requests, n = case.requests, len(case.requests)
     start = np.concatenate([[0], np.cumsum(requests.output_tokens)])
     kv_tokens = case.executor.kv_tokens // 16 * 16
     state = _set_up(requests, np.arange(n), start, np.zeros(start[-1]), policy, kv_tokens, case.noise, case.seed, False)
     world, table, scheduler = state
-    params, rules, models = policy.params(), policy.rules(), (case.predictor.build(), case.executor.build())
-    while world.progress[FINISHED] < n:
-        advance(world, scheduler, table, params, rules, *models, 1)
+    kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
+    model = case.executor.build()
+    while world.progress["finished"] < n:
+        advance(world, kernel, model, 1)
         yield world, table, scheduler
 
 

@@ -5,21 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from niyama.requests import DECODING, FINISHED, QUEUED
-from niyama.scheduler import (
-    IMPORTANT_INTERACTIVE_TOKENS,
-    KV_BLOCK_TOKENS,
-    KV_FREE_BLOCKS,
-    KV_HELD_TOKENS,
-    KV_TOTAL_BLOCKS,
-    PREEMPTIONS,
-    PREFILLING,
-    QUEUED_PREFILL_TOKENS,
-    RELEGATIONS,
-    RUNNING,
-    RUNNING_CONTEXT,
-    UN_RELEGATIONS,
-)
-from niyama.scheduler import QUEUED as QUEUED_COUNT
+from niyama.state import KV_BLOCK_TOKENS
 from tests.helpers.workloads import COLUMN, POLICIES, cases, steps
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
@@ -59,40 +45,43 @@ def test_kv_and_counters_agree_with_the_table_after_every_iteration(name, case):
     """Held and free blocks make the whole, never negative, and each counter is what the table adds up to."""
     policy = case.policy(name)
     for _, table, scheduler in steps(case, policy):
-        assert_kv_is_conserved(table, scheduler.count)
+        assert_kv_is_conserved(table, scheduler.totals)
         assert_counters_match(table, scheduler)
         assert_progress_in_range(case.requests, table)
-        assert scheduler.count[RUNNING] + scheduler.count[PREFILLING] <= policy.max_running
-    assert scheduler.count[KV_FREE_BLOCKS] == scheduler.count[KV_TOTAL_BLOCKS]
+        assert scheduler.totals["running"] + scheduler.totals["prefilling"] <= policy.max_running
+    assert scheduler.totals["kv_free_blocks"] == scheduler.totals["kv_total_blocks"]
     assert (
-        scheduler.count[KV_HELD_TOKENS] == scheduler.count[QUEUED_COUNT] == scheduler.count[QUEUED_PREFILL_TOKENS] == 0
+        scheduler.totals["kv_held_tokens"]
+        == scheduler.totals["queued"]
+        == scheduler.totals["queued_prefill_tokens"]
+        == 0
     )
     assert np.all(table.state == FINISHED)
 
 
-def assert_kv_is_conserved(table, count):
-    assert table.kv_blocks.sum() + count[KV_FREE_BLOCKS] == count[KV_TOTAL_BLOCKS]
-    assert count[KV_FREE_BLOCKS] >= 0
+def assert_kv_is_conserved(table, totals):
+    assert table.kv_blocks.sum() + totals["kv_free_blocks"] == totals["kv_total_blocks"]
+    assert totals["kv_free_blocks"] >= 0
     assert np.all(table.kv_blocks >= 0)
     assert np.all(table.computed_tokens <= table.kv_blocks * KV_BLOCK_TOKENS)
-    assert count[KV_HELD_TOKENS] == table.computed_tokens.sum()
+    assert totals["kv_held_tokens"] == table.computed_tokens.sum()
 
 
 def assert_counters_match(table, scheduler):
-    count = scheduler.count
+    totals = scheduler.totals
     queued, decoding = table.state == QUEUED, table.state == DECODING
     left = table.target_tokens - table.computed_tokens
     ordinary = queued & ~table.relegated
-    assert count[QUEUED_COUNT] == queued.sum()
-    assert count[QUEUED_PREFILL_TOKENS] == left[ordinary].sum()
-    assert count[IMPORTANT_INTERACTIVE_TOKENS] == left[ordinary & table.important & table.interactive].sum()
-    assert count[RUNNING_CONTEXT] == table.computed_tokens[decoding].sum()
-    assert sorted(scheduler.running[: count[RUNNING]]) == list(np.flatnonzero(decoding))
+    assert totals["queued"] == queued.sum()
+    assert totals["queued_prefill_tokens"] == left[ordinary].sum()
+    assert totals["important_interactive_tokens"] == left[ordinary & table.important & table.interactive].sum()
+    assert totals["running_context"] == table.computed_tokens[decoding].sum()
+    assert sorted(scheduler.running[: totals["running"]]) == list(np.flatnonzero(decoding))
     holders = np.flatnonzero(queued & (table.kv_blocks > 0))
-    assert sorted(scheduler.prefilling[: count[PREFILLING]]) == list(holders)
-    assert count[RELEGATIONS] == table.relegations.sum()
-    assert count[RELEGATIONS] - count[UN_RELEGATIONS] == table.relegated.sum()
-    assert count[PREEMPTIONS] == table.preemptions.sum()
+    assert sorted(scheduler.prefilling[: totals["prefilling"]]) == list(holders)
+    assert totals["relegations"] == table.relegations.sum()
+    assert totals["relegations"] - totals["un_relegations"] == table.relegated.sum()
+    assert totals["preemptions"] == table.preemptions.sum()
 
 
 def assert_progress_in_range(requests, table):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from niyama import BUILT_IN
 from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.requests import FINISHED
-from niyama.scheduler import KV_BLOCK_TOKENS, KV_FREE_BLOCKS, KV_HELD_TOKENS, KV_TOTAL_BLOCKS
 from niyama.sim import Disaggregated, KVLink, Requests, shared, simulate, simulate_disaggregated
+from niyama.state import KV_BLOCK_TOKENS
 from tests.helpers.workloads import CLASSES, COLUMN, LINEAR, POLICIES, ROOFLINE, cases, steps, tokens_of
 from tests.laws.test_law_conservation import assert_counters_match
 
@@ -72,13 +72,13 @@ def test_requests_begun_elsewhere_get_their_other_tokens_here(name, case, seed):
 def test_kv_from_elsewhere_fills_blocks_and_frees_them(name, case, seed):
     case = begun_elsewhere(case, seed)
     for _, table, scheduler in steps(case, case.policy(name)):
-        count, holds = scheduler.count, table.kv_blocks > 0
-        assert table.kv_blocks.sum() + count[KV_FREE_BLOCKS] == count[KV_TOTAL_BLOCKS]
-        assert count[KV_FREE_BLOCKS] >= 0
-        assert count[KV_HELD_TOKENS] == table.computed_tokens[holds].sum()
+        totals, holds = scheduler.totals, table.kv_blocks > 0
+        assert table.kv_blocks.sum() + totals["kv_free_blocks"] == totals["kv_total_blocks"]
+        assert totals["kv_free_blocks"] >= 0
+        assert totals["kv_held_tokens"] == table.computed_tokens[holds].sum()
         assert np.all((table.computed_tokens <= table.kv_blocks * KV_BLOCK_TOKENS)[holds])
     assert_counters_match(table, scheduler)
-    assert count[KV_FREE_BLOCKS] == count[KV_TOTAL_BLOCKS] and count[KV_HELD_TOKENS] == 0
+    assert totals["kv_free_blocks"] == totals["kv_total_blocks"] and totals["kv_held_tokens"] == 0
     assert np.all(table.state == FINISHED)
 
 

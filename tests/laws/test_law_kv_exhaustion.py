@@ -8,7 +8,7 @@ import pytest
 from niyama import rules
 from niyama.requests import QUEUED
 from niyama.sim import Requests
-from tests.helpers.stepping import host
+from tests.helpers.stepping import plans
 from tests.helpers.workloads import CLASSES, POLICIES, ROOFLINE, Case, steps
 from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved
 
@@ -83,7 +83,7 @@ def test_a_prompt_in_prefill_gives_up_its_kv_with_all_counters_right(name):
     policy = replace(case.policy(name), rank=rules.shortest_remaining_prompt, prefill_budget=rules.fixed_chunk)
     lost_in_prefill = False
     for _, table, scheduler in steps(case, policy):
-        assert_kv_is_conserved(table, scheduler.count)
+        assert_kv_is_conserved(table, scheduler.totals)
         assert_counters_match(table, scheduler)
         lost_in_prefill |= table.preemptions[1] == 1 and table.state[1] == QUEUED and table.emitted_tokens[1] == 0
     assert lost_in_prefill
@@ -95,6 +95,6 @@ def test_without_room_for_the_next_request_started_prompts_go_on(name):
     case = small_kv([5000, 100], [1, 1], [True, True], 5008, ())
     case = replace(case, requests=replace(case.requests, arrival_s=np.array([0.0, 0.001])))
     policy = replace(case.policy(name), rank=rules.shortest_remaining_prompt)
-    order = [r for planned in host(case, policy) for r, _ in planned.chunks]
+    order = [r for planned in plans(case, policy) for r, _ in planned.chunks]
     assert order == sorted(order)
     assert order.count(0) > 1 == order.count(1)

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 
 from niyama import load_policy
+from niyama.kernel import Kernel
 from niyama.latency import empty_batch, seconds, with_prefill
-from niyama.scheduler import KV_FREE_BLOCKS, KV_HELD_TOKENS, KV_TOTAL_BLOCKS
 from niyama.sim import Requests, shared, simulate
 from niyama.sim.overlapped import advance_overlapped, new_flight
-from niyama.sim.replica import FINISHED, ITERATIONS
 from niyama.sim.run import SEED_STRIDE, _set_up
 from tests.helpers.workloads import CLASSES, COLUMN, POLICIES, ROOFLINE, cases, last_token_s, tokens_of
 
@@ -67,15 +66,16 @@ def test_a_run_stops_and_goes_on_after_any_iteration(case):
     rows, token_s, stream = np.arange(n), np.zeros(start[-1]), case.seed * SEED_STRIDE
     state = _set_up(requests, rows, start, token_s, policy, kv_tokens, case.noise, stream, False)
     world, table, scheduler = state
-    flight, models = new_flight(n, policy.max_running), (case.predictor.build(), case.executor.build())
-    while world.progress[FINISHED] < n:
-        before = world.progress[ITERATIONS]
-        advance_overlapped(world, flight, scheduler, table, policy.params(), policy.rules(), *models, 1)
-        assert world.progress[ITERATIONS] - before == 1 or world.progress[FINISHED] == n
+    kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
+    flight, model = new_flight(n, policy.max_running), case.executor.build()
+    while world.progress["finished"] < n:
+        before = world.progress["iterations"]
+        advance_overlapped(world, flight, kernel, model, 1)
+        assert world.progress["iterations"] - before == 1 or world.progress["finished"] == n
     whole = overlapped(case, "niyama")
     np.testing.assert_array_equal(world.token_s, whole.token_s)
-    assert scheduler.count[KV_FREE_BLOCKS] == scheduler.count[KV_TOTAL_BLOCKS]
-    assert scheduler.count[KV_HELD_TOKENS] == 0
+    assert scheduler.totals["kv_free_blocks"] == scheduler.totals["kv_total_blocks"]
+    assert scheduler.totals["kv_held_tokens"] == 0
 
 
 def step_s(decodes, context, *chunks):

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from niyama import rules
 from niyama.kv import kv_blocks_wanted
 from niyama.requests import FINISHED, QUEUED
-from niyama.scheduler import KV_FREE_BLOCKS, PREFILLING, RUNNING
-from tests.helpers.stepping import host
+from tests.helpers.stepping import plans
 from tests.helpers.workloads import COLUMN, DYNAMIC, POLICIES, cases
 from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved, assert_progress_in_range
 
@@ -22,21 +21,21 @@ every_policy = pytest.mark.parametrize("name", POLICIES)
 def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
     """Each chunk once, of a queued request, 1..left tokens; the whole within chunk size, free KV and max_running."""
     policy = case.policy(name)
-    for planned in host(case, policy):
+    for planned in plans(case, policy):
         before, ids = planned.before, [r for r, _ in planned.chunks]
         assert len(set(ids)) == len(ids)
         for r, tokens in planned.chunks:
             assert before.state[r] == QUEUED
             assert 1 <= tokens <= before.target_tokens[r] - before.computed_tokens[r]
         assert planned.batch.prefill_tokens == sum(tokens for _, tokens in planned.chunks)
-        assert planned.batch.decodes == planned.count_before[RUNNING]
+        assert planned.batch.decodes == planned.totals_before["running"]
         shared_with_decodes = policy.prefill_budget is not rules.dynamic_chunk
         used = planned.batch.prefill_tokens + (planned.batch.decodes if shared_with_decodes else 0)
         assert planned.batch.prefill_tokens == 0 or used <= policy.max_chunk_tokens
         new = [r for r in ids if before.kv_blocks[r] == 0]
         wanted = sum(kv_blocks_wanted(planned.scheduler, planned.table, policy.params(), np.int32(r)) for r in new)
-        assert wanted <= planned.count_before[KV_FREE_BLOCKS]
-        slots_used = planned.count_before[RUNNING] + planned.count_before[PREFILLING] + len(new)
+        assert wanted <= planned.totals_before["kv_free_blocks"]
+        slots_used = planned.totals_before["running"] + planned.totals_before["prefilling"] + len(new)
         assert slots_used <= policy.max_running
         assert planned.batch.decodes + planned.batch.prefill_tokens > 0
 
@@ -47,8 +46,8 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
 def test_a_host_that_grants_less_than_planned_breaks_nothing(name, case, seed):
     """A plan is a proposal: with any part granted, nothing included, KV and counters stay right and all finish."""
     rng = np.random.default_rng(seed)
-    for planned in host(case, case.policy(name), grant=lambda tokens: rng.integers(0, tokens + 1)):
-        assert_kv_is_conserved(planned.before, planned.count_before)
+    for planned in plans(case, case.policy(name), grant=lambda tokens: rng.integers(0, tokens + 1)):
+        assert_kv_is_conserved(planned.before, planned.totals_before)
         assert_progress_in_range(case.requests, planned.before)
     assert_counters_match(planned.table, planned.scheduler)
     assert np.all(planned.table.state == FINISHED)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from niyama import BUILT_IN, QoSClass
 from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.queues import LOW
 from niyama.requests import QUEUED
-from niyama.scheduler import IMPORTANT_INTERACTIVE_TOKENS, QUEUED_PREFILL_TOKENS, RUNNING, RUNNING_CONTEXT
 from niyama.sim import Requests
-from tests.helpers.stepping import host
+from tests.helpers.stepping import plans
 from tests.helpers.workloads import POLICIES, RELEGATING, ROOFLINE, Case, cases, last_token_s, steps
 
 CONTENDED = ("contended", "mixed", "tight")
@@ -27,15 +27,15 @@ def test_nothing_is_relegated_when_all_deadlines_are_far(name, case):
 
 
 class Forecast:
-    """The forecast of `niyama.plan.outlook` in plain numbers, from the state before a plan.
+    """The forecast of `niyama.plan.forecast` in plain numbers, from the state before a plan.
 
     During a plan backlogs only shrink, so that what is no miss here is none there either.
     """
 
     def __init__(self, planned, policy):
-        self.t, self.count, self.now_s, self.policy = planned.before, planned.count_before, planned.now_s, policy
+        self.t, self.totals, self.now_s, self.policy = planned.before, planned.totals_before, planned.now_s, policy
         self.model = planned.predictor
-        self.decodes = empty_batch(int(self.count[RUNNING]), int(self.count[RUNNING_CONTEXT]))
+        self.decodes = empty_batch(int(self.totals["running"]), int(self.totals["running_context"]))
         self.full_s = seconds(self.model, with_prefill(self.decodes, 0, policy.max_chunk_tokens))
 
     def left(self, r):
@@ -51,10 +51,10 @@ class Forecast:
 
     def decode_s(self, r):
         tokens = max(0.0, self.t.decode_estimate[r] - self.t.emitted_tokens[r] - 1.0)
-        context = int(self.count[RUNNING_CONTEXT] + self.t.target_tokens[r])
-        step_s = seconds(self.model, empty_batch(int(self.count[RUNNING]) + 1, context))
-        beside_s = self.full_chunks_s(self.count[QUEUED_PREFILL_TOKENS])
-        return tokens * step_s + 0.5 * min(beside_s, tokens * max(0.0, self.full_s - step_s))
+        context = int(self.totals["running_context"] + self.t.target_tokens[r])
+        step_s = seconds(self.model, empty_batch(int(self.totals["running"]) + 1, context))
+        queued_s, share = self.full_chunks_s(self.totals["queued_prefill_tokens"]), self.policy.queued_prefill_share
+        return tokens * step_s + share * min(queued_s, tokens * max(0.0, self.full_s - step_s))
 
     def misses(self, r, after_s=0.0):
         t = self.t
@@ -66,17 +66,17 @@ class Forecast:
         """Whether important request i misses if `low`, and the important interactive prompts, go first."""
         ahead = self.left(low)
         if self.t.interactive[i]:
-            ahead += self.count[IMPORTANT_INTERACTIVE_TOKENS] - self.left(i)
+            ahead += self.totals["important_interactive_tokens"] - self.left(i)
         return self.misses(i, self.full_chunks_s(ahead))
 
 
 @pytest.mark.parametrize("name", RELEGATING)
 @settings(max_examples=25)
-@given(case=cases(most=20, classes=CONTENDED))
-def test_a_request_is_relegated_only_on_a_predicted_miss(name, case):
+@given(case=cases(most=20, classes=CONTENDED), share=st.sampled_from((0.5, 0.0, 1.0)))
+def test_a_request_is_relegated_only_on_a_predicted_miss(name, case, share):
     """Its own, or, of low importance, that of an important one which it would delay or which misses already."""
-    policy = case.policy(name)
-    for planned in host(case, policy):
+    policy = replace(case.policy(name), queued_prefill_share=share)
+    for planned in plans(case, policy):
         t, before = planned.table, planned.before
         relegated = np.flatnonzero(t.relegations > before.relegations)
         if len(relegated) == 0:
@@ -96,7 +96,7 @@ def test_a_request_is_relegated_only_on_a_predicted_miss(name, case):
 @given(case=cases(most=20, classes=CONTENDED))
 def test_no_important_request_is_relegated_while_a_low_one_waits_unrelegated(name, case):
     """Hints (section 3.4): when an important request is relegated, every low-importance one in line went before it."""
-    for planned in host(case, case.policy(name)):
+    for planned in plans(case, case.policy(name)):
         t, before = planned.table, planned.before
         if np.any(t.important & (t.relegations > before.relegations)):
             returned = t.relegations > before.relegations  # relegated, and un-relegated later in the same plan
@@ -153,11 +153,11 @@ def test_a_relegated_started_prompt_gives_up_its_kv_and_may_take_it_back_at_once
     """Its second chunk takes longer than foreseen, it is doomed, and alone on the replica: no plan is empty."""
     case = constructed((chat(0.495), 0.0, 5000, 1, True))
     case, policy = replace(case, executor=replace(HUGE_KV, kv_tokens=5008)), replace(NIYAMA, kv_low_tokens=0)
-    chunks = [planned.chunks for planned in host(case, policy)]
+    chunks = [planned.chunks for planned in plans(case, policy)]
     assert chunks == [[(0, 2500)]] * 3  # the first chunk is lost
     assert list(case.run(policy).preemptions) == [1]
     slots = replace(policy, max_running=1)
-    assert [planned.chunks for planned in host(replace(case, executor=HUGE_KV), slots)] == chunks
+    assert [planned.chunks for planned in plans(replace(case, executor=HUGE_KV), slots)] == chunks
 
 
 IN_THE_WAY = constructed((chat(0.3), 0.0, 2500, 1, False), (chat(0.4), 0.0, 2500, 1, True))

@@ -3,21 +3,22 @@
 import numpy as np
 import pytest
 
-from niyama import load_policy
-from niyama.commit import enqueue
+from niyama import load_card, load_policy
+from niyama.kernel import Kernel
 from niyama.plan import adapt_alpha
-from niyama.queues import IMPORTANT, pop, waiting
+from niyama.queues import IMPORTANT, has_head, pop
 from niyama.requests import fill, new_table
-from niyama.scheduler import ALPHA, QUEUED_PREFILL_TOKENS, new_scheduler
+from niyama.state import new_state
+from niyama.waiting import enqueue
 
 POLICY = load_policy("niyama-adaptive")
 FULL_STEP_S = 0.25  # 2,500 tokens: 10,000 tokens/s
 
 
-def queued_table(prompts):
+def queued(prompts):
     """Interactive requests queued under alpha 1 ms, one per prompt, each arriving half a second after the last."""
     n = len(prompts)
-    table, scheduler = new_table(n), new_scheduler(n, 8, 1, 160_000, POLICY.alpha_low)
+    table, state = new_table(n), new_state(n, 8, 1, 160_000, POLICY.alpha_low)
     fill(
         table,
         arrival_s=0.5 * np.arange(n),
@@ -28,29 +29,31 @@ def queued_table(prompts):
         important=np.ones(n, bool),
         app=np.zeros(n, int),
     )
+    kernel = Kernel(state, table, POLICY.params(), POLICY.rules(), load_card("a100-llama3-8b-linear").build())
     for r in range(n):
-        enqueue(scheduler, table, POLICY.params(), POLICY.rules(), r)
-    return table, scheduler
+        enqueue(kernel, r)
+    return kernel
 
 
 def test_alpha_switches_with_hysteresis():
     """Seconds of queued work 2, 5, 6.5, 5, 3.1, 2.9, 5: high from 6.5 on, low again at 2.9."""
-    table, scheduler = queued_table([100])
+    kernel = queued([100])
     seen = []
     for queued_s in (2.0, 5.0, 6.5, 5.0, 3.1, 2.9, 5.0):
-        scheduler.count[QUEUED_PREFILL_TOKENS] = int(queued_s * 10_000)
-        adapt_alpha(scheduler, table, POLICY.params(), POLICY.rules(), FULL_STEP_S)
-        seen.append(scheduler.gauge[ALPHA])
+        kernel.state.totals["queued_prefill_tokens"] = int(queued_s * 10_000)
+        adapt_alpha(kernel, FULL_STEP_S)
+        seen.append(kernel.state.totals["alpha"])
     assert seen == [0.001, 0.001, 0.008, 0.008, 0.008, 0.001, 0.001]
 
 
 def test_a_switch_orders_the_queue_anew():
     """At 1 ms per token the older long prompt leads (6.4 against 6.6); at 8 ms the short one does (9.2 against 7.3)."""
-    table, scheduler = queued_table([400, 100])
+    kernel = queued([400, 100])
+    state, table = kernel.state, kernel.table
     assert table.key == pytest.approx([6.4, 6.6])
-    assert waiting(scheduler.queues, table, IMPORTANT) and scheduler.queues.ids[IMPORTANT, 0] == 0
-    scheduler.count[QUEUED_PREFILL_TOKENS] = 100_000
-    adapt_alpha(scheduler, table, POLICY.params(), POLICY.rules(), FULL_STEP_S)
+    assert has_head(state.queues, table, IMPORTANT) and state.queues.ids[IMPORTANT, 0] == 0
+    state.totals["queued_prefill_tokens"] = 100_000
+    adapt_alpha(kernel, FULL_STEP_S)
     assert table.key == pytest.approx([9.2, 7.3])
-    order = [pop(scheduler.queues, table, IMPORTANT) for _ in range(2) if waiting(scheduler.queues, table, IMPORTANT)]
+    order = [pop(state.queues, table, IMPORTANT) for _ in range(2) if has_head(state.queues, table, IMPORTANT)]
     assert order == [1, 0]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from niyama import PAPER_CLASSES, QoSClass, load_policy
-from niyama.commit import set_pace
+from niyama.commit import set_token_deadlines
 from niyama.plan import min_decode_slack
 from niyama.qos import token_deadline_s
 from niyama.requests import fill, new_table
-from niyama.scheduler import RUNNING, new_scheduler
+from niyama.state import new_state
 
 CHAT, BATCH = QoSClass("chat", ttft_s=6.0, tbt_s=0.05), QoSClass("batch", ttlt_s=600.0)
 EXACT, ARTIFACT = load_policy("niyama").params(), load_policy("qoserve-artifact").params()
@@ -34,7 +34,7 @@ def table_of(*classes, estimate=101.0):
 
 def token_due_s(table, position):
     """Deadline of output token `position` (1-based) by the pace set for request 0."""
-    return table.pace_s[0] + (position - 1) * table.pace_step_s[0]
+    return table.tokens_due_from_s[0] + (position - 1) * table.token_interval_s[0]
 
 
 def test_equations_1_to_3():
@@ -54,7 +54,7 @@ def test_the_table_holds_the_deadline_that_ranks():
 def test_token_deadlines_of_an_interactive_request_follow_eq_2(first_token_s):
     """However early the first token was."""
     table = table_of(CHAT)
-    set_pace(table, EXACT, 0, first_token_s)
+    set_token_deadlines(table, EXACT, 0, first_token_s)
     for position in (2, 3, 40):
         assert token_due_s(table, position) == pytest.approx(token_deadline_s(100.0, CHAT, position), abs=1e-9)
 
@@ -62,7 +62,7 @@ def test_token_deadlines_of_an_interactive_request_follow_eq_2(first_token_s):
 def test_a_batch_request_spreads_its_estimated_output_over_the_time_left():
     """First of 101 tokens at 200 s, last due at 700 s: one every 5 s."""
     table = table_of(BATCH)
-    set_pace(table, EXACT, 0, 200.0)
+    set_token_deadlines(table, EXACT, 0, 200.0)
     assert token_due_s(table, 2) == pytest.approx(205.0)
     assert token_due_s(table, 101) == pytest.approx(700.0)
 
@@ -70,18 +70,18 @@ def test_a_batch_request_spreads_its_estimated_output_over_the_time_left():
 @pytest.mark.parametrize("qos", [CHAT, BATCH])
 def test_a_late_or_relegated_request_has_no_pace_to_protect(qos):
     table = table_of(qos)
-    set_pace(table, EXACT, 0, table.deadline_s[0] + 0.001)
+    set_token_deadlines(table, EXACT, 0, table.deadline_s[0] + 0.001)
     assert token_due_s(table, 2) == np.inf
     table = table_of(qos)
     table.relegated[0] = True
-    set_pace(table, EXACT, 0, 100.5)
+    set_token_deadlines(table, EXACT, 0, 100.5)
     assert token_due_s(table, 2) == np.inf
 
 
 def test_artifact_token_deadlines_are_one_tbt_looser():
     """`arrived + ttft + thr * (n_out + 1)`: the second token is due two TBTs after the first deadline."""
     table = table_of(CHAT)
-    set_pace(table, ARTIFACT, 0, 103.0)
+    set_token_deadlines(table, ARTIFACT, 0, 103.0)
     assert token_due_s(table, 2) == pytest.approx(106.0 + 2 * 0.05)
     assert token_due_s(table, 9) == pytest.approx(token_deadline_s(100.0, CHAT, 9) + 0.05)
 
@@ -89,24 +89,24 @@ def test_artifact_token_deadlines_are_one_tbt_looser():
 def test_artifact_token_deadlines_shift_with_a_late_first_token():
     """First token 4 s late: every later deadline is 4 s later too."""
     table = table_of(CHAT)
-    set_pace(table, ARTIFACT, 0, 110.0)
+    set_token_deadlines(table, ARTIFACT, 0, 110.0)
     assert token_due_s(table, 2) == pytest.approx(110.0 + 2 * 0.05)
 
 
 def test_artifact_batch_requests_get_0_4_s_per_token():
     """TTLT 600 s less 101 tokens of 0.4 s make a first deadline of 559.6 s after arrival, then 0.4 s per token."""
     table = table_of(BATCH)
-    set_pace(table, ARTIFACT, 0, 110.0)
+    set_token_deadlines(table, ARTIFACT, 0, 110.0)
     assert token_due_s(table, 2) == pytest.approx(659.6 + 2 * 0.4)
     assert token_due_s(table, 12) == pytest.approx(659.6 + 12 * 0.4)
 
 
 def test_slack_is_the_least_time_to_a_next_token():
     """Two decodes after 3 tokens each, one due at 106.15 s, the other unprotected; without decodes no limit."""
-    table, scheduler = table_of(CHAT, CHAT), new_scheduler(2, 4, 1, 1600, 0.0)
+    table, scheduler = table_of(CHAT, CHAT), new_state(2, 4, 1, 1600, 0.0)
     assert min_decode_slack(scheduler, table, 105.0) == np.inf
-    set_pace(table, EXACT, 0, 101.0)
-    set_pace(table, EXACT, 1, 106.5)
+    set_token_deadlines(table, EXACT, 0, 101.0)
+    set_token_deadlines(table, EXACT, 1, 106.5)
     table.emitted_tokens[:] = 3
-    scheduler.running[:2], scheduler.count[RUNNING] = (0, 1), 2
+    scheduler.running[:2], scheduler.totals["running"] = (0, 1), 2
     assert min_decode_slack(scheduler, table, 105.0) == pytest.approx(1.15)

@@ -11,11 +11,11 @@ import pytest
 
 from niyama import QoSClass, load_policy
 from niyama.decision_log import DecisionLog, LogError, replay
-from niyama.host import Arrival, Host, Timing
 from niyama.own_rules import RuleError
 from niyama.rules import rank_rule
+from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests, shared, simulate_logged
-from niyama.turn import CHUNK, ENDED, LOST, NO_ROOM, SLOTTED
+from niyama.step import CHUNK, ENDED, LOST, NO_ROOM, SLOTTED
 from tests.helpers.reference_formulas import ROOFLINE
 
 CLASSES = (QoSClass("chat", ttft_s=0.5, tbt_s=0.03), QoSClass("job", ttlt_s=3.0))
@@ -66,7 +66,7 @@ def changed(log, tmp_path, number, change):
 
 
 def turn_with(log, kind):
-    """Number of a line, past the first turns, that reports an event of this kind; and where in `events` it stands."""
+    """Number of a line, past the first steps, that reports an event of this kind; and where in `events` it stands."""
     for number, line in enumerate(log.read_text().splitlines(), 1):
         events = json.loads(line).get("events", [])
         if number > 30 and kind in events[::3]:
@@ -78,7 +78,7 @@ def test_a_log_replays(log):
     seen = []
     found = replay(log, progress=seen.append)
     assert (found.divergence, found.cut_short) == (None, None)
-    assert seen == list(range(1, found.turns + 1))
+    assert seen == list(range(1, found.steps + 1))
     assert found.chunks >= N
 
 
@@ -92,21 +92,21 @@ def test_a_log_replays_without_the_compiler(log):
 
 @pytest.fixture
 def passed_over(tmp_path):
-    """The log of a host that reports only after five turns that it granted a planned request nothing."""
+    """The log of an engine that reports only after five steps that it granted a planned request nothing."""
     path, sizes = tmp_path / "late.jsonl", {"kv_tokens": 16_000, "apps": 1}
     log = DecisionLog.open(path, load_policy("niyama"), ROOFLINE, **sizes)
-    host = Host(load_policy("niyama"), ROOFLINE, watch=log.write, **sizes)
-    row = host.arrive(Arrival(0.0, 900, 6.0, 0.05, True, True, 0))
-    assert [host.turn(Timing(0.1 * turn, 0.0, 0.0, 0)).rows for turn in range(6)] == [[row], [], [], [], [], []]
-    host.report(CHUNK, row, 0)
-    assert host.turn(Timing(0.7, 0.0, 0.0, 0)).rows == [row]
+    scheduler = Scheduler(load_policy("niyama"), ROOFLINE, watch=log.write, **sizes)
+    row = scheduler.arrive(Arrival(0.0, 900, 6.0, 0.05, True, True, 0))
+    assert [scheduler.step(Timing(0.1 * i, 0.0, 0.0, 0)).rows for i in range(6)] == [[row], [], [], [], [], []]
+    scheduler.report(CHUNK, row, 0)
+    assert scheduler.step(Timing(0.7, 0.0, 0.0, 0)).rows == [row]
     log.close()
     return path
 
 
-def test_a_planned_request_may_be_passed_over_for_many_turns(passed_over):
+def test_a_planned_request_may_be_passed_over_for_many_steps(passed_over):
     found = replay(passed_over)
-    assert (found.turns, found.divergence, found.cut_short) == (7, None, None)
+    assert (found.steps, found.divergence, found.cut_short) == (7, None, None)
 
 
 @pytest.mark.parametrize("first", [CHUNK, LOST])
@@ -151,7 +151,7 @@ def test_a_changed_chunk_is_found_at_its_line(log, tmp_path):
 
     found = replay(changed(log, tmp_path, number, one_token_more))
     assert found.divergence.startswith(f"line {number}, ") and ": chunks is [[" in found.divergence
-    assert found.turns == number - 1
+    assert found.steps == number - 1
 
 
 @pytest.mark.parametrize(("event", "fits"), [((SLOTTED, 0, 2**31 - 1), True), ((SLOTTED, 0, 1), False)])
@@ -203,9 +203,9 @@ def test_an_event_that_cannot_have_happened_is_named(log, tmp_path, kind, shift,
         (1, lambda v: v.pop("card"), "line 1 does not say how the scheduler was made"),
         (1, lambda v: v["sizes"].update(colour=1), "line 1 .*colour"),
         (9, lambda v: v.pop("chunks"), "line 9 lacks \\['chunks'\\]"),
-        (9, lambda v: v.pop("timing"), "line 9 is not a turn"),
-        (9, lambda v: v.update(timing=["soon", 0, 0, 0, 1]), "line 9 is not a turn"),
-        (9, lambda v: v.update(events=[1, 2]), "line 9 is not a turn"),
+        (9, lambda v: v.pop("timing"), "line 9 is not a step"),
+        (9, lambda v: v.update(timing=["soon", 0, 0, 0, 1]), "line 9 is not a step"),
+        (9, lambda v: v.update(events=[1, 2]), "line 9 is not a step"),
         (2, lambda v: v["arrivals"][0].__setitem__(7, 9), "line 2: request 0 cannot arrive there"),
         (2, lambda v: v["arrivals"][0].__setitem__(0, 5), "line 2: request 0 cannot arrive there"),
     ],
@@ -218,19 +218,30 @@ def test_a_line_that_is_not_what_it_should_be_is_named(log, tmp_path, number, ch
 def test_a_log_that_was_cut_short_says_so(log, tmp_path):
     text, path = log.read_text(), tmp_path / "cut.jsonl"
     lines = text.splitlines(keepends=True)
-    path.write_text("".join(lines[:20])[:-7])  # as a killed host leaves it
-    assert replay(path).cut_short == "line 20 is incomplete" and replay(path).turns == 18
+    path.write_text("".join(lines[:20])[:-7])  # as a killed engine leaves it
+    assert replay(path).cut_short == "line 20 is incomplete" and replay(path).steps == 18
     path.write_text("".join(lines[:20]))
-    assert replay(path).cut_short == "there is no end after turn 19"
+    assert replay(path).cut_short == "there is no end after step 19"
     path.write_text("".join(lines[:20] + lines[21:]))
     with pytest.raises(LogError, match="line 21: event 'chunk' cannot happen"):
         replay(path)
     path.write_text("".join([*lines[:20], lines[-1]]))
-    with pytest.raises(LogError, match=f"line 21 ends {len(lines) - 2} turns, not 19; lines are missing"):
+    with pytest.raises(LogError, match=f"line 21 ends {len(lines) - 2} steps, not 19; lines are missing"):
         replay(path)
     path.write_text(text + lines[5])
     with pytest.raises(LogError, match="comes after the end"):
         replay(path)
+
+
+def test_a_log_of_an_earlier_version_replays(log, tmp_path):
+    """Its policy lacks a number that came later, and its card has an earlier name."""
+
+    def as_before(header):
+        del header["policy"]["queued_prefill_share"]
+        header["card"]["margin"] = header["card"].pop("error_p95")
+
+    found = replay(changed(log, tmp_path, 1, as_before))
+    assert (found.divergence, found.cut_short) == (None, None)
 
 
 @pytest.mark.parametrize(

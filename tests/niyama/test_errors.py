@@ -49,6 +49,7 @@ def test_a_qos_class_refuses_bad_slos(arguments, words):
         ("alpha_low", -0.001, "finite and not negative"),
         ("alpha_high", INF, "finite and not negative"),
         ("alpha_low", 0.009, "at most alpha_high"),
+        ("queued_prefill_share", 1.5, "at most 1"),
         ("load_low_s", 7.0, "at most load_high_s"),
         ("alpha_high", 8, "at most 1 seconds; for milliseconds write 0.008"),
         ("load_high_s", 6000, "for milliseconds write 6"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import niyama
-from niyama import kernel_cache
-from niyama.compiled import compiled
+from niyama.jit import cache as kernel_cache
+from niyama.jit import compiled
 
 PACKAGE = Path(niyama.__file__).parent
 pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")

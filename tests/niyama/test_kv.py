@@ -3,7 +3,7 @@
 import pytest
 
 from niyama.kv import blocks_for, check_groups
-from niyama.scheduler import NO_LIMIT, new_scheduler
+from niyama.state import NO_LIMIT, new_state
 
 FULL = (16, 1, NO_LIMIT, NO_LIMIT, 0)
 WINDOW = (16, 5, 417, 66, 0)  # five groups with a window of 1,024 tokens
@@ -25,7 +25,7 @@ LOCAL = (16, 3, 864, 864, 8192)  # three groups with chunks of 8,192 tokens
     ],
 )
 def test_blocks_by_hand(groups, tokens, decoding, blocks):
-    scheduler = new_scheduler(1, 1, 1, 1 << 20, 0.0, kv_groups=groups)
+    scheduler = new_state(1, 1, 1, 1 << 20, 0.0, kv_groups=groups)
     assert blocks_for(scheduler, tokens, decoding) == blocks
 
 

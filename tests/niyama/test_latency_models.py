@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from niyama import BUILT_IN
-from niyama.host import Host, Timing
 from niyama.latency import Batch, empty_batch, fit_tokens, load_card, model_names, seconds, with_prefill
+from niyama.scheduler import Scheduler, Timing
 from tests.helpers.reference_formulas import (
     ALL_KINDS,
     CARDS,
@@ -69,10 +69,10 @@ def test_seconds_follow_the_formula(card, batch, prefix, tokens):
 @every_kind
 @given(batch=batches())
 def test_a_host_stretches_a_model_by_what_it_measured(card, batch):
-    host = Host(BUILT_IN["niyama"], card, kv_tokens=160_000, apps=1)
+    scheduler = Scheduler(BUILT_IN["niyama"], card, kv_tokens=160_000, apps=1)
     for scale in (1.3, 0.8):
-        host.turn(Timing(0.0, 0.0, 0.0, 0, scale))
-        assert seconds(host.model, batch) == pytest.approx(scale * seconds(card.build(), batch), rel=1e-12)
+        scheduler.step(Timing(0.0, 0.0, 0.0, 0, scale))
+        assert seconds(scheduler.model, batch) == pytest.approx(scale * seconds(card.build(), batch), rel=1e-12)
 
 
 def test_a_forest_says_what_scikit_learn_says():
@@ -186,14 +186,22 @@ def test_numbers_that_are_no_model_are_refused(card, change, words):
 
 def test_a_card_in_a_file_is_loaded_by_its_path(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(asdict(MONOTONE) | {"name": "mine", "margin": 1.07}))
-    assert load_card(str(path)).margin == 1.07
-    for margin in (0, -1.0, "1"):
-        path.write_text(json.dumps(asdict(MONOTONE) | {"margin": margin}))
-        with pytest.raises(ValueError, match="margin is"):
+    path.write_text(json.dumps(asdict(MONOTONE) | {"name": "mine", "error_p95": 1.07}))
+    assert load_card(str(path)).error_p95 == 1.07
+    for wrong in (0, -1.0, "1"):
+        path.write_text(json.dumps(asdict(MONOTONE) | {"error_p95": wrong}))
+        with pytest.raises(ValueError, match="error_p95 is"):
             load_card(str(path))
     with pytest.raises(ValueError, match="cannot be read"):
         load_card(str(tmp_path / "none.json"))
+
+
+def test_a_card_that_calls_its_error_margin_is_read(tmp_path):
+    """As cards did once."""
+    path, values = tmp_path / "old.json", asdict(MONOTONE)
+    del values["error_p95"]
+    path.write_text(json.dumps(values | {"margin": 1.07}))
+    assert load_card(str(path)).error_p95 == 1.07
 
 
 def test_every_card_that_ships_is_named_as_its_file_and_says_where_it_is_from():

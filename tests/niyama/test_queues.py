@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niyama.queues import NONE, new_queues, pop, push, queue_index, rebuild, waiting
+from niyama.queues import NONE, has_head, new_queues, pop, push, queue_index, rebuild
 from niyama.requests import new_table
 
 CAPACITY = 6
@@ -36,13 +36,13 @@ def test_a_queue_pops_in_order_of_key_then_id(operations, q):
             live = {r: table.key[r] for r in live}
             rebuild(queues, table, q)
         elif operation == "pop":
-            assert waiting(queues, table, q) == bool(live)
+            assert has_head(queues, table, q) == bool(live)
             if live:
                 expected = sorted((k, r) for r, k in live.items())[0][1]
                 assert queues.ids[q, 0] == expected == pop(queues, table, q)
                 del live[expected]
     drained = []
-    while waiting(queues, table, q):
+    while has_head(queues, table, q):
         drained.append(pop(queues, table, q))
     assert drained == [r for _, r in sorted((k, r) for r, k in live.items())]
 

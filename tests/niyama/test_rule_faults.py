@@ -7,9 +7,9 @@ import pytest
 from numba import config
 
 from niyama import PAPER_CLASSES, Policy, load_policy
-from niyama.host import Arrival, Host, Timing
 from niyama.own_rules import RuleError, source_of
 from niyama.rules import budget_rule, doomed_rule, rank_rule
+from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests, shared, simulate
 from tests.helpers.reference_formulas import ROOFLINE
 
@@ -57,8 +57,8 @@ def no_number(model, batch, limits, prefix, slack_s):
 
 
 @doomed_rule
-def asserts(outlook):
-    if not outlook.started:  # as `assert` does, which pytest rewrites into what numba does not know
+def asserts(forecast):
+    if not forecast.started:  # as `assert` does, which pytest rewrites into what numba does not know
         raise AssertionError("not started")
     return False
 
@@ -99,9 +99,9 @@ def test_a_faulty_rule_stops_a_simulation(rules, words, line, overlapped, capfd)
 @faulty
 def test_a_faulty_rule_stops_a_host(rules, words, line):
     def act(policy):
-        host = Host(policy, ROOFLINE, kv_tokens=10_000, apps=1)
-        host.arrive(Arrival(0.0, 3000, 6.0, 0.05, True, True, 0))
-        host.turn(Timing(0.0, 0.0, 0.0, 0))
+        scheduler = Scheduler(policy, ROOFLINE, kv_tokens=10_000, apps=1)
+        scheduler.arrive(Arrival(0.0, 3000, 6.0, 0.05, True, True, 0))
+        scheduler.step(Timing(0.0, 0.0, 0.0, 0))
 
     stops(act, rules, words, line)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from niyama import rules
 from niyama.latency import empty_batch, with_prefill
-from niyama.rules import Job, Limits, Outlook
+from niyama.rules import Forecast, Job, Limits
 from tests.helpers.reference_formulas import CARDS, ROOFLINE, plain_fit, plain_seconds, source_of
 
 CHAT = Job(arrival_s=10.0, deadline_s=16.0, prompt_tokens=700, prefill_left=500, decode_left=100.0, interactive=True)
@@ -137,9 +137,10 @@ def test_the_artifact_grid_has_fixed_ends():
 
 @pytest.mark.parametrize(("earliest_s", "doomed"), [(16.0, False), (16.001, True)])
 def test_a_predicted_miss_is_later_than_the_deadline(earliest_s, doomed):
-    outlook = Outlook(10.0, earliest_s, 16.0, 500, True, 8500.0)
-    assert source_of(rules.predicted_miss)(outlook) == doomed
-    assert not source_of(rules.never)(outlook)
+    forecast = Forecast(10.0, earliest_s, 16.0, 500, True, 8500.0)
+    assert source_of(rules.predicted_miss)(forecast) == doomed
+    assert not source_of(rules.never)(forecast)
+    assert rules.Outlook is Forecast  # its earlier name, which files of users may import
 
 
 @pytest.mark.parametrize(
@@ -148,5 +149,5 @@ def test_a_predicted_miss_is_later_than_the_deadline(earliest_s, doomed):
 )
 def test_the_artifact_relegates_by_prefill_rate_and_only_before_the_start(now_s, left, started, doomed):
     """Deadline in 6 s at 8,500 tokens/s: 51,000 tokens fit, whatever the predictor says."""
-    outlook = Outlook(now_s, 1e9, 16.0, left, started, 8500.0)
-    assert source_of(rules.rate_miss_before_start)(outlook) == doomed
+    forecast = Forecast(now_s, 1e9, 16.0, left, started, 8500.0)
+    assert source_of(rules.rate_miss_before_start)(forecast) == doomed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,6 @@ from vllm.lora.request import LoRARequest
 
 from artifact.servers.model_files import model_folder
 from niyama.decision_log import replay
-from niyama.scheduler import PREEMPTIONS, RELEGATIONS
 from niyama.vllm import admission
 from niyama.vllm.admission import Adapters, adapter_of, must_wait
 from niyama.vllm.mirror import Mirror
@@ -55,7 +55,8 @@ def counted(mirror: Mirror) -> dict[int, int]:
     needing = [
         live.request
         for live in mirror.by_row.values()
-        if live.held or not (mirror.host.table.relegated[live.row] or live.request.request_id in mirror.passed_over)
+        if live.held
+        or not (mirror.scheduler.table.relegated[live.row] or live.request.request_id in mirror.passed_over)
     ]
     return Counter(adapter_of(request) for request in needing if adapter_of(request))
 
@@ -155,13 +156,14 @@ def test_no_arrival_and_no_step_goes_through_all_requests(engine: Driven, monkey
     mirror = engine.scheduler.planner.mirror
     monkeypatch.setattr(mirror, "lives", Unwalked())
     monkeypatch.setattr(mirror, "by_row", Unwalked())
-    before = mirror.host.scheduler.count[[RELEGATIONS, PREEMPTIONS]]
+    before = copy(mirror.scheduler.state.totals)
     for i in range(12):
         engine.add(f"long-{i}", 4000, 2)
         engine.step()
         engine.clock.sleep(7.0)
     ends_well(engine)
-    assert np.all(mirror.host.scheduler.count[[RELEGATIONS, PREEMPTIONS]] > before)
+    totals = mirror.scheduler.state.totals
+    assert all(totals[name] > before[name] for name in ("relegations", "preemptions"))
 
 
 def test_a_relegation_is_noticed_once_whosever_row_it_was_before() -> None:
@@ -189,7 +191,7 @@ def test_a_relegation_is_noticed_once_whosever_row_it_was_before() -> None:
     assert noticed(2, 1) == ([], [1]) and looked_up == [1]
     table.relegations[1] = 2  # relegated again, and restored again
     assert noticed(3, 2) == ([1], [1]) and looked_up == [1]
-    mirror.host.arrive = lambda new: 2  # the row of one that has ended
+    mirror.scheduler.arrive = lambda new: 2  # the row of one that has ended
     table.relegations[2], table.relegated[2] = 0, False
     served = SimpleNamespace(deadline_slo_s=1.0, tbt_s=0.1, interactive=True, important=True, app=0, class_index=0)
     request = SimpleNamespace(request_id="new", lora_request=None, num_tokens=5, priority=0)

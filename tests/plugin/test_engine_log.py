@@ -86,7 +86,7 @@ def test_a_log_ends_at_its_limit_and_replays(
     outputs(model_dir, decision_log=str(whole))
     written = vars(DecisionLog)["write"]
 
-    def fat(self: DecisionLog, *args: Any) -> None:  # 100 turns count as a MiB
+    def fat(self: DecisionLog, *args: Any) -> None:  # 100 steps count as a MiB
         written(self, *args)
         self.written_bytes += 1 << 14
 
@@ -94,7 +94,7 @@ def test_a_log_ends_at_its_limit_and_replays(
     outputs(model_dir, decision_log=str(path), decision_log_max_mb=1)
     found = replay(path)
     assert (found.divergence, found.cut_short) == (None, None)
-    assert 0 < found.turns < replay(whole).turns
+    assert 0 < found.steps < replay(whole).steps
     assert ends["logs"] == [0] and "decision_log_max_mb" in ends["warnings"][0]
 
 

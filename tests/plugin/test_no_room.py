@@ -13,7 +13,7 @@ pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.servers.model_files import model_folder
 from niyama.decision_log import replay
-from niyama.turn import NO_ROOM, SIZED, SLOTTED
+from niyama.step import NO_ROOM, SIZED, SLOTTED
 from niyama.vllm.qos import CLASS
 from niyama.vllm.room import Room
 from tests.helpers.stepped_engine import Driven, driven
@@ -149,11 +149,11 @@ class Asked:
         pool = SimpleNamespace(get_num_free_blocks=lambda: self.free)
         cache = SimpleNamespace(enable_caching=False, block_pool=pool)
         self.scheduler = SimpleNamespace(pause_state=0, kv_cache_manager=cache)
-        host = SimpleNamespace(report=lambda *event: self.told.append(event))
-        host.table = SimpleNamespace(target_tokens=[50, 40, 50])
+        scheduler = SimpleNamespace(report=lambda *event: self.told.append(event))
+        scheduler.table = SimpleNamespace(target_tokens=[50, 40, 50])
         outside = SimpleNamespace(slots=lambda: 0)
         self.mirror = SimpleNamespace(
-            lives=lives, by_row={v.row: v for v in lives.values()}, running=[1], host=host, outside=outside
+            lives=lives, by_row={v.row: v for v in lives.values()}, running=[1], scheduler=scheduler, outside=outside
         )
 
     def step(self, tokens: int = 30, preempted: tuple = (), must_wait: tuple = ()) -> list[tuple]:

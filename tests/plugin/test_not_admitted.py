@@ -99,7 +99,7 @@ def test_its_wait_counts_from_its_arrival(engine: Driven) -> None:
     compiled(engine, "late")
     engine.step()
     live = mirror.lives["late"]
-    assert mirror.host.table.arrival_s[live.row] == arrival_s
+    assert mirror.scheduler.table.arrival_s[live.row] == arrival_s
     ends_well(engine)
 
 

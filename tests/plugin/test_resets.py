@@ -83,7 +83,7 @@ def test_a_pause_that_keeps_requests_loses_none(engine: Driven) -> None:
 def ahead(engine: Driven, name: str) -> int:
     """How many more tokens of the request the kernel counts than vLLM has put out."""
     mirror, request = engine.scheduler.planner.mirror, engine.scheduler.requests[name]
-    return int(mirror.host.table.emitted_tokens[mirror.lives[name].row]) - request.num_output_tokens
+    return int(mirror.scheduler.table.emitted_tokens[mirror.lives[name].row]) - request.num_output_tokens
 
 
 def test_after_resets_the_kernel_counts_the_tokens_that_are_out(engine: Driven) -> None:

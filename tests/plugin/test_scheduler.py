@@ -17,9 +17,8 @@ from vllm.v1.core.sched.scheduler import Scheduler
 
 from artifact.servers.model_files import model_folder
 from niyama.decision_log import replay
-from niyama.scheduler import KV_HELD_TOKENS, QUEUED, RUNNING
 from niyama.sim import Requests
-from niyama.turn import LOST
+from niyama.step import LOST
 from niyama.vllm import engine
 from niyama.vllm import planner as planner_module
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual, virtual_core
@@ -87,8 +86,8 @@ def assert_all_free(core: Any, planner: Planner) -> None:
     assert manager.block_pool.get_num_free_blocks() == manager.block_pool.num_gpu_blocks - 1
     assert not core.scheduler.requests and not planner.mirror.lives and not planner.mirror.by_row
     planner.plan(core.scheduler, planner.clock._last_end_s + planner._start_s)  # takes in the last reports
-    count = planner.mirror.host.scheduler.count
-    assert (count[RUNNING], count[QUEUED], count[KV_HELD_TOKENS]) == (0, 0, 0)
+    totals = planner.mirror.scheduler.state.totals
+    assert (totals["running"], totals["queued"], totals["kv_held_tokens"]) == (0, 0, 0)
     assert planner.mirror.waiting == planner.mirror.running == [0, 0, 0]
 
 
@@ -128,7 +127,7 @@ def test_a_passed_over_prompt_keeps_its_kv(model_dir: Path, scheduler: str, plan
     first = next(i for i, n in enumerate(urgent) if n)
     assert lax[first - 1] > 1 and lax[first] == 0, seen
     assert any(n > 1 for n in lax[first + 1 :])
-    assert planners[0].mirror.host.scheduler.count[10] == 0  # preemptions
+    assert planners[0].mirror.scheduler.state.totals["preemptions"] == 0
 
 
 @BOTH
@@ -215,9 +214,9 @@ def test_vllms_own_preemptions_are_reported(
     settings = EngineSettings(model_dir, ASYNC, {"policy": {"name": "niyama", "kv_reserve": 0.0}})
     reported = []
     with virtual_core(small_kv(60), settings, random_requests(1, 1.0).classes, 800) as (core, clock):
-        host = planners[0].mirror.host
-        report = host.report
-        host.report = lambda kind, row, value=0: (reported.append(kind), report(kind, row, value))
+        scheduler = planners[0].mirror.scheduler
+        report = scheduler.report
+        scheduler.report = lambda kind, row, value=0: (reported.append(kind), report(kind, row, value))
         traffic = Traffic(some_requests([0.0] * 4, [400] * 4, [200] * 4))
         tokens, finished = serve_with_aborts(core, clock, traffic, {})
         assert core.scheduler.planner is not None
@@ -311,8 +310,8 @@ def test_a_policy_that_plans_nothing_does_not_stall_the_engine(model_dir: Path, 
         mirror = planners[0].mirror
         plan = mirror.plan
         mirror.plan = lambda timing, running: plan(timing, running)._replace(waiting=[], caps={}, budget_tokens=0)
-        host_turn = mirror.host.turn
-        mirror.host.turn = lambda timing: host_turn(timing)._replace(rows=[], tokens=[])
+        own_step = mirror.scheduler.step
+        mirror.scheduler.step = lambda timing: own_step(timing)._replace(rows=[], tokens=[])
         for row in range(3):
             core.add_request(*core.preprocess_add_request(traffic.request(row)))
         outputs = [output for found in steps(core) for output in found]
@@ -470,7 +469,7 @@ def test_deadlines_leave_time_for_delivery(model_dir: Path, planners: list[Plann
     with virtual_core(CARD, settings, random_requests(1, 1.0).classes, 2048) as (core, _):
         core.add_request(*core.preprocess_add_request(Traffic(random_requests(1, 1.0)).request(0)))
         (live,) = planners[0].mirror.lives.values()
-        table = planners[0].mirror.host.table
+        table = planners[0].mirror.scheduler.table
         assert table.deadline_s[live.row] == pytest.approx(live.arrival_s + 6.0 - 0.25)
-        assert planners[0]._times.due_s[live.row] == pytest.approx(live.arrival_s + 6.0)
+        assert planners[0]._endings.times.due_s[live.row] == pytest.approx(live.arrival_s + 6.0)
         list(steps(core))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from niyama.latency import curve, forest
 from niyama.latency.model import FOREST, MONOTONE, ROOFLINE, TWO_BIN_LINEAR, LatencyModel
+from niyama.names import unknown_name
 
 KINDS = {"two-bin-linear": TWO_BIN_LINEAR, "roofline": ROOFLINE, "forest": FOREST, "monotone": MONOTONE}
 FOLDER = Path(__file__).with_name("cards")
@@ -54,7 +54,8 @@ class ModelCard:
     """One latency model with its provenance.
 
     engine: what was measured, and its version. kv_tokens: KV capacity of one replica, in tokens. error: in words, and
-    against what. margin: 95 % of held-out steps are within that many times the predicted time; None: not known.
+    against what. error_p95: 95 % of held-out steps take at most that many times the predicted time; None: not known.
+    (`Policy.margin`, by which a scheduler stretches predictions, is the operator's own.)
     """
 
     name: str
@@ -65,7 +66,7 @@ class ModelCard:
     kv_tokens: int
     source: str
     error: str
-    margin: float | None
+    error_p95: float | None
     coefficients: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -76,8 +77,8 @@ class ModelCard:
         found = _COMPLAINTS[self.kind](self.coefficients)
         if found is not None:
             raise ValueError(f"latency model {self.name!r}: {found}")
-        if self.margin is not None and not 0 < self.margin < float("inf"):
-            raise ValueError(f"latency model {self.name!r}: margin is {self.margin}; make it positive, or null")
+        if self.error_p95 is not None and not 0 < self.error_p95 < float("inf"):
+            raise ValueError(f"latency model {self.name!r}: error_p95 is {self.error_p95}; make it positive, or null")
 
     def build(self) -> LatencyModel:
         """A fresh instance: an executor and a predictor never share one."""
@@ -90,7 +91,7 @@ class ModelCard:
 
 
 _FIELDS = {f.name for f in fields(ModelCard)}
-_WORDS = sorted(_FIELDS - {"coefficients", "kv_tokens", "margin"})
+_WORDS = sorted(_FIELDS - {"coefficients", "kv_tokens", "error_p95"})
 
 
 @cache
@@ -109,10 +110,7 @@ def load_card(name: str) -> ModelCard:
     if is_card_file(name):
         return _read(Path(name), name)
     if name not in model_names():
-        close = get_close_matches(name, model_names(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        known = ", ".join(model_names())
-        raise ValueError(f"latency model {name!r} is unknown{hint}; use one of {known}, or a card's .json file")
+        raise ValueError(unknown_name("latency model", name, model_names(), ", or a card's .json file"))
     return _shipped(name)
 
 
@@ -128,10 +126,17 @@ def _read(path: Path, name: str) -> ModelCard:
         raise ValueError(f"latency is {name!r}, which cannot be read ({error}); correct the path") from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"latency is {name!r}, which is not valid JSON ({error}); correct it") from None
+    if isinstance(row, dict):
+        row = current_fields(row)
     if not isinstance(row, dict) or set(row) != _FIELDS:
         got = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(f"latency card {name!r} has {got}; give it exactly the fields {sorted(_FIELDS)}")
     return _card(name, row)
+
+
+def current_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a card, where it was written when `error_p95` was called `margin`, by the names they have now."""
+    return {"error_p95" if field == "margin" else field: value for field, value in row.items()}
 
 
 def _card(name: str, row: dict[str, Any]) -> ModelCard:
@@ -140,8 +145,8 @@ def _card(name: str, row: dict[str, Any]) -> ModelCard:
             raise ValueError(f"latency card {name!r}: {field} is {row[field]!r}; make it a string")
     if type(row["kv_tokens"]) is not int or row["kv_tokens"] < 1:
         raise ValueError(f"latency card {name!r}: kv_tokens is {row['kv_tokens']!r}; make it an integer >= 1")
-    if row["margin"] is not None and type(row["margin"]) not in (int, float):
-        raise ValueError(f"latency card {name!r}: margin is {row['margin']!r}; make it a number, or null")
+    if row["error_p95"] is not None and type(row["error_p95"]) not in (int, float):
+        raise ValueError(f"latency card {name!r}: error_p95 is {row['error_p95']!r}; make it a number, or null")
     numbers = row["coefficients"]
     if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
         raise ValueError(f"latency card {name!r}: coefficients is {numbers!r}; make it a list of numbers")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 
 LINE = 5  # index of the first slope
 

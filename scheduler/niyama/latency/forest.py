@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 
 NODE = 3
 #: What a node may ask for, in this order.

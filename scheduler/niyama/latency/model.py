@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
-from niyama.compiled import compiled, compiled_apart
+from niyama.jit import compiled, compiled_apart, tuple_type
 from niyama.latency.curve import curve_seconds
 from niyama.latency.forest import forest_seconds
 
@@ -45,8 +44,7 @@ class Batch(NamedTuple):
     top_prefix: int  # prefix, in tokens, of the first prefill chunk
 
 
-BATCH_TYPE = types.NamedTuple([types.int64, types.int64, types.int64, types.float64, types.int64], Batch)
-MODEL_TYPE = types.NamedTuple([types.int64, types.float64[::1]], LatencyModel)
+BATCH_TYPE, MODEL_TYPE = tuple_type(Batch), tuple_type(LatencyModel)
 
 
 @compiled

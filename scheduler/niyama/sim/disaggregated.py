@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 from niyama.latency import ModelCard
 from niyama.qos import QoSClass
 from niyama.sim.run import Requests, Run, blank_run, check_run, simulate

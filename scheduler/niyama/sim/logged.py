@@ -1,6 +1,6 @@
-"""The simulation of one replica by a host in Python, which writes a decision log: the same results, only slower.
+"""The simulation of one replica by an engine in Python, which writes a decision log: the same results, only slower.
 
-It is to the compiled simulator what the vLLM plug-in is to vLLM: everything passes through `niyama.host`.
+It is to the compiled simulator what the vLLM plug-in is to vLLM: everything passes through `niyama.scheduler`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from niyama.decision_log import DecisionLog
-from niyama.host import Arrival, Host, Plan, Timing
 from niyama.latency import Batch, ModelCard, empty_batch, seconds, with_prefill
-from niyama.scheduler import KV_FREE_BLOCKS, MIN_SLACK_S, PREFILLING, QUEUED, RUNNING, UN_RELEGATIONS
+from niyama.scheduler import Arrival, Plan, Scheduler, Timing
 from niyama.sim.replica import LOG_COLUMNS, noise_factor
 from niyama.sim.run import ORACLE_ESTIMATOR, SEED_STRIDE, Requests, Run, blank_run, check_run, stall
 from niyama.sim.system import System
-from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED
+from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED
 
 TELL_EVERY = 1000  # iterations between reports of progress
 
@@ -56,8 +55,8 @@ def simulate_logged(
     sizes = {"kv_tokens": kv_tokens, "apps": int(app.max(initial=0)) + 1, "reuse_rows": False}
     writer = DecisionLog.open(decision_log, policy, predictor, **sizes)
     try:
-        host = Host(policy, predictor, watch=writer.write, **sizes)
-        replica = _Replica(requests, host, executor, (noise, float(seed * SEED_STRIDE % 2**31)), progress)
+        scheduler = Scheduler(policy, predictor, watch=writer.write, **sizes)
+        replica = _Replica(requests, scheduler, executor, (noise, float(seed * SEED_STRIDE % 2**31)), progress)
         if overlapped:
             replica.serve_overlapped()
         else:
@@ -68,17 +67,17 @@ def simulate_logged(
 
 
 class _Replica:
-    """The world round a Host: what arrives, what runs and for how long. A request's row is its number."""
+    """The world round a Scheduler: what arrives, what runs and for how long. A request's row is its number."""
 
     def __init__(
         self,
         requests: Requests,
-        host: Host,
+        scheduler: Scheduler,
         executor: ModelCard,
         noise: tuple[float, float],
         progress: Callable[[int], None] | None,
     ) -> None:
-        self._requests, self._host, self._executor = requests, host, executor.build()
+        self._requests, self._scheduler, self._executor = requests, scheduler, executor.build()
         self._noise, self._progress = noise, progress
         self._run = blank_run(requests, np.zeros(len(requests), np.int32))
         self._output_tokens = requests.output_tokens.astype(np.int32)
@@ -90,9 +89,9 @@ class _Replica:
         now_s, reported = 0.0, (0.0, 0.0, 0)
         while self._finished < len(self._requests):
             now_s = self._admit(now_s)
-            plan = self._host.turn(Timing(now_s, *reported))
+            plan = self._scheduler.step(Timing(now_s, *reported))
             if plan.batch.decodes + plan.batch.prefill_tokens == 0:
-                raise stall(self._host.policy, now_s, self._host.scheduler)
+                raise stall(self._scheduler.policy, now_s, self._scheduler.state)
             chunks, decoding = list(zip(plan.rows, plan.tokens, strict=True)), self._running()
             batch = self._engine_batch(decoding, chunks) if started_first else plan.batch
             duration_s = self._execute(batch, now_s, plan.predicted_s, chunks)
@@ -115,12 +114,12 @@ class _Replica:
                 return
             now_s = self._admit(now_s)
             held = {*self._held(), *(row for row, tokens in chunks if tokens > 0)}
-            plan = self._host.turn(Timing(now_s + predicted_s, now_s, now_s + predicted_s, batch.prefill_tokens))
+            plan = self._scheduler.step(Timing(now_s + predicted_s, now_s, now_s + predicted_s, batch.prefill_tokens))
             if not (duration_s or plan.rows or plan.batch.decodes):
-                raise stall(self._host.policy, now_s, self._host.scheduler)
+                raise stall(self._scheduler.policy, now_s, self._scheduler.state)
             decoding, chunks = self._granted(plan, held)
             batch = self._engine_batch(decoding, chunks)
-            predicted_s = float(seconds(self._host.model, batch)) if batch.decodes + batch.prefill_tokens else 0.0
+            predicted_s = float(seconds(self._scheduler.model, batch)) if batch.decodes + batch.prefill_tokens else 0.0
             now_s += duration_s
 
     def _admit(self, now_s: float) -> float:
@@ -129,7 +128,7 @@ class _Replica:
         if self._arrived == self._finished:
             now_s = max(now_s, float(arrival_s[self._arrived]))
         while self._arrived < len(self._requests) and arrival_s[self._arrived] <= now_s:
-            self._host.arrive(self._arrival(self._arrived))
+            self._scheduler.arrive(self._arrival(self._arrived))
             self._arrived += 1
         return now_s
 
@@ -150,12 +149,12 @@ class _Replica:
     def _execute(self, batch: Batch, now_s: float, predicted_s: float, chunks: list[tuple[int, int]]) -> float:
         """Begin an iteration; returns how long it takes, in seconds."""
         duration_s = float(seconds(self._executor, batch)) * noise_factor(*self._noise, self._iterations)
-        s, first_s = self._host.scheduler, self._run.first_scheduled_s
+        s, first_s = self._scheduler.state, self._run.first_scheduled_s
         for row, _ in chunks:
             if np.isnan(first_s[row]):
                 first_s[row] = now_s
         shape = batch.decodes, batch.decode_context, batch.prefill_tokens, sum(tokens > 0 for _, tokens in chunks)
-        state = s.count[QUEUED], s.count[KV_FREE_BLOCKS], s.gauge[MIN_SLACK_S]
+        state = s.totals["queued"], s.totals["kv_free_blocks"], s.totals["min_slack_s"]
         self._log.append((0, now_s, duration_s, predicted_s, *shape, *state))
         self._iterations += 1
         if self._progress is not None and self._iterations % TELL_EVERY == 0:
@@ -163,27 +162,27 @@ class _Replica:
         return duration_s
 
     def _running(self) -> np.ndarray:
-        s = self._host.scheduler
-        return s.running[: s.count[RUNNING]].copy()
+        s = self._scheduler.state
+        return s.running[: s.totals["running"]].copy()
 
     def _held(self) -> list[int]:
-        s = self._host.scheduler
-        return [*self._running().tolist(), *s.prefilling[: s.count[PREFILLING]].tolist()]
+        s = self._scheduler.state
+        return [*self._running().tolist(), *s.prefilling[: s.totals["prefilling"]].tolist()]
 
     def _ending(self, rows: np.ndarray) -> list[int]:
         """Those of `rows` that have had their last token with the one that came just now."""
-        return rows[self._host.table.emitted_tokens[rows] + 1 == self._output_tokens[rows]].tolist()
+        return rows[self._scheduler.table.emitted_tokens[rows] + 1 == self._output_tokens[rows]].tolist()
 
     def _tokens_come(self, decoding: np.ndarray, chunks: list[tuple[int, int]], end_s: float) -> np.ndarray:
         """Report an iteration that ends at `end_s`; returns the rows that got a token, in the scheduler's order."""
-        host, t = self._host, self._host.table
-        if 0 < len(decoding) == host.scheduler.count[RUNNING]:
-            host.report(ALL_DECODED, 0)
+        scheduler, t = self._scheduler, self._scheduler.table
+        if 0 < len(decoding) == scheduler.state.totals["running"]:
+            scheduler.report(ALL_DECODED, 0)
         else:
             for row in decoding.tolist():
-                host.report(DECODED, row)
+                scheduler.report(DECODED, row)
         for row, tokens in chunks:
-            host.report(CHUNK, row, tokens)
+            scheduler.report(CHUNK, row, tokens)
         done = [row for row, tokens in chunks if t.computed_tokens[row] + tokens == t.target_tokens[row]]
         came = np.concatenate([decoding, np.array(done, np.int32)])
         self._run.token_s[self._run.token_start[came] + t.emitted_tokens[came]] = end_s
@@ -191,7 +190,7 @@ class _Replica:
 
     def _end(self, rows: list[int]) -> None:
         for row in rows:
-            self._host.report(ENDED, row, int(self._output_tokens[row]))
+            self._scheduler.report(ENDED, row, int(self._output_tokens[row]))
         self._finished += len(rows)
 
     def _granted(self, plan: Plan, held: set[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -199,7 +198,7 @@ class _Replica:
 
         held: requests that held KV before the plan; what it took from them they get back one iteration later.
         """
-        t, running = self._host.table, self._running()
+        t, running = self._scheduler.table, self._running()
         decoding = running[t.emitted_tokens[running] < self._output_tokens[running]]
         taken = {row for row in plan.rows if t.kv_blocks[row] == 0 and row in held}
         planned = zip(plan.rows, plan.tokens, strict=True)
@@ -207,7 +206,7 @@ class _Replica:
 
     def _engine_batch(self, decoding: np.ndarray, chunks: list[tuple[int, int]]) -> Batch:
         """The batch in vLLM's order (`niyama.sim.replica.engine_batch`)."""
-        t = self._host.table
+        t = self._scheduler.table
         batch = empty_batch(len(decoding), int(t.computed_tokens[decoding].sum()))
         for row, tokens in sorted(chunks, key=lambda chunk: t.kv_blocks[chunk[0]] == 0):
             if tokens > 0:
@@ -216,7 +215,7 @@ class _Replica:
 
     def result(self, log: bool) -> Run:
         """The raw times, as `simulate` returns them."""
-        t, n = self._host.table, len(self._requests)
+        t, n = self._scheduler.table, len(self._requests)
         rows = self._log if log else []
         return replace(
             self._run,
@@ -224,7 +223,7 @@ class _Replica:
             still_relegated=t.relegated[:n].copy(),
             preemptions=t.preemptions[:n].copy(),
             iterations=self._iterations,
-            un_relegations=int(self._host.scheduler.count[UN_RELEGATIONS]),
+            un_relegations=int(self._scheduler.state.totals["un_relegations"]),
             log=np.array(rows, float).reshape(len(rows), 1 + len(LOG_COLUMNS)),
         )
 

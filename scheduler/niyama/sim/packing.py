@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 from niyama.latency import LatencyModel
 from niyama.latency.model import empty_batch, fit_tokens, seconds, with_prefill
 from niyama.policies import Policy

@@ -1,52 +1,45 @@
 """One simulated replica: plan -> execute -> commit, iteration by iteration, compiled.
 
-The true output lengths live here, in the host; the scheduler is told only that a request has ended.
+The true output lengths are known here, in the engine; the scheduler is told only that a request has ended.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from niyama.commit import (
-    commit_chunk,
-    commit_decode,
-    count_decodes,
-    enqueue,
-    observe_step,
-)
-from niyama.compiled import compiled
+from niyama.commit import commit_chunk, commit_decode, count_decodes, finish, observe_step
+from niyama.jit import Numbers, compiled
+from niyama.kv import secure_decode_blocks
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.plan import plan
-from niyama.release import finish, secure_decode_blocks
-from niyama.scheduler import (
-    FAULT,
-    KV_FREE_BLOCKS,
-    MIN_SLACK_S,
-    NO_FAULT,
-    PLANNED,
-    PREDICTED_S,
-    QUEUED,
-    RUNNING,
-    RUNNING_CONTEXT,
-)
+from niyama.state import NO_FAULT
+from niyama.waiting import enqueue
 
-# indices of World.progress
-NEXT_ARRIVAL, FINISHED, ITERATIONS, LOGGED = 0, 1, 2, 3
+
+@dataclass(slots=True)
+class Progress(Numbers):
+    """How far a run is."""
+
+    now_s: float = 0.0
+    next_arrival: int = 0  # the first request that has not arrived
+    finished: int = 0  # requests
+    iterations: int = 0
+    logged: int = 0  # rows of the log
 
 
 class World(NamedTuple):
-    """What the host knows and records; n requests, sorted by arrival. Times in seconds."""
+    """What the engine knows and records; n requests, sorted by arrival. Times in seconds."""
 
     arrival_s: np.ndarray  # float64[n]
     output_tokens: np.ndarray  # int32[n]; the truth
     token_start: np.ndarray  # int64[n]; output token k (0-based) of request r is token_s[token_start[r] + k]
     token_s: np.ndarray  # float64[sum of outputs]; end of the iteration that made each token
     first_scheduled_s: np.ndarray  # float64[n]; nan until scheduled
-    clock_s: np.ndarray  # float64[1]
-    progress: np.ndarray  # int64[4]
+    progress: Any  # Progress, as a record
     log: np.ndarray  # float64[rows, LOG_COLUMNS]; no rows: no log
     noise: np.ndarray  # float64[2]: standard deviation of log step time, seed
     started_first: bool  # the device runs prompts in KV before new ones
@@ -67,39 +60,39 @@ LOG_COLUMNS = (
 
 
 @compiled
-def advance(w, s, t, p, rules, predictor, executor, most_iterations):
+def advance(w, k, executor, most_iterations):
     """Run until all requests have finished, the log is full or `most_iterations` more have passed.
 
     Also stops, before the iteration counts, where the policy plans nothing although requests wait and none decodes, and
     where one of its rules failed.
     """
-    n = len(w.arrival_s)
-    now_s = w.clock_s[0]
-    stop = w.progress[ITERATIONS] + most_iterations
+    s, t, n = k.state, k.table, len(w.arrival_s)
+    now_s = w.progress.now_s
+    stop = w.progress.iterations + most_iterations
     rows = len(w.log)
-    while w.progress[FINISHED] < n and w.progress[ITERATIONS] < stop and not (0 < rows <= w.progress[LOGGED]):
-        if s.count[FAULT] != NO_FAULT:
+    while w.progress.finished < n and w.progress.iterations < stop and not (0 < rows <= w.progress.logged):
+        if s.totals.fault != NO_FAULT:
             break
-        if s.count[QUEUED] + s.count[RUNNING] == 0:
-            now_s = max(now_s, w.arrival_s[w.progress[NEXT_ARRIVAL]])
-        admit(w, s, t, p, rules, now_s)
-        secure_decode_blocks(s, t, p, rules)
-        if s.count[QUEUED] == 0 and rows == 0:
+        if s.totals.queued + s.totals.running == 0:
+            now_s = max(now_s, w.arrival_s[w.progress.next_arrival])
+        admit(w, k, now_s)
+        secure_decode_blocks(k)
+        if s.totals.queued == 0 and rows == 0:
             now_s = _decode_only_stretch(w, s, t, executor, now_s, stop)
             continue
-        batch = plan(s, t, p, rules, predictor, now_s)
+        batch = plan(k, now_s)
         if batch.decodes + batch.prefill_tokens == 0:
             break
         if w.started_first:
             batch = engine_batch(s, t, batch.decodes, batch.decode_context)
-        duration_s = seconds(executor, batch) * noise_factor(w.noise[0], w.noise[1], w.progress[ITERATIONS])
+        duration_s = seconds(executor, batch) * noise_factor(w.noise[0], w.noise[1], w.progress.iterations)
         if rows > 0:
-            write_log(w, s, batch, now_s, duration_s, s.gauge[PREDICTED_S], s.count[PLANNED])
+            write_log(w, s, batch, now_s, duration_s, s.totals.predicted_s, s.totals.planned)
         mark_scheduled(w, s, now_s)
         now_s += duration_s
-        _commit(w, s, t, p, rules, batch, duration_s, now_s)
-        w.progress[ITERATIONS] += 1
-    w.clock_s[0] = now_s
+        _commit(w, k, batch, duration_s, now_s)
+        w.progress.iterations += 1
+    w.progress.now_s = now_s
 
 
 @compiled
@@ -107,7 +100,7 @@ def engine_batch(s, t, decodes, decode_context):
     """The planned batch in the order of vLLM, which runs prompts in KV before new ones; chunks of 0 tokens left out."""
     batch = empty_batch(decodes, decode_context)
     for started in (True, False):
-        for i in range(s.count[PLANNED]):
+        for i in range(s.totals.planned):
             r = s.plan_ids[i]
             if s.plan_tokens[i] > 0 and (t.kv_blocks[r] > 0) == started:
                 batch = with_prefill(batch, t.computed_tokens[r], s.plan_tokens[i])
@@ -115,27 +108,28 @@ def engine_batch(s, t, decodes, decode_context):
 
 
 @compiled
-def admit(w, s, t, p, rules, now_s):
+def admit(w, k, now_s):
     """Requests that have arrived by `now_s` are queued."""
-    while w.progress[NEXT_ARRIVAL] < len(w.arrival_s) and w.arrival_s[w.progress[NEXT_ARRIVAL]] <= now_s:
-        enqueue(s, t, p, rules, w.progress[NEXT_ARRIVAL])
-        w.progress[NEXT_ARRIVAL] += 1
+    while w.progress.next_arrival < len(w.arrival_s) and w.arrival_s[w.progress.next_arrival] <= now_s:
+        enqueue(k, w.progress.next_arrival)
+        w.progress.next_arrival += 1
 
 
 @compiled
-def _commit(w, s, t, p, rules, batch, duration_s, now_s):
+def _commit(w, k, batch, duration_s, now_s):
     """Everything planned was granted: decodes first, then the chunks in plan order."""
+    s, t = k.state, k.table
     ended = short = False
-    n = s.count[RUNNING]
+    n = s.totals.running
     for i in range(n):
         r = s.running[i]
         w.token_s[w.token_start[r] + t.emitted_tokens[r]] = now_s
         short |= commit_decode(s, t, r, 1)
         ended |= t.emitted_tokens[r] == w.output_tokens[r]
     count_decodes(s, n, short)
-    for i in range(s.count[PLANNED]):
+    for i in range(s.totals.planned):
         r = s.plan_ids[i]
-        if commit_chunk(s, t, p, rules, r, s.plan_tokens[i], now_s):
+        if commit_chunk(k, r, s.plan_tokens[i], now_s):
             w.token_s[w.token_start[r] + t.emitted_tokens[r] - 1] = now_s
             ended |= t.emitted_tokens[r] == w.output_tokens[r]
     observe_step(s, batch.prefill_tokens, duration_s)
@@ -146,11 +140,11 @@ def _commit(w, s, t, p, rules, batch, duration_s, now_s):
 @compiled
 def _end_finished(w, s, t):
     i = 0
-    while i < s.count[RUNNING]:
+    while i < s.totals.running:
         r = s.running[i]
         if t.emitted_tokens[r] == w.output_tokens[r]:
             finish(s, t, r)  # the last of the list takes this place
-            w.progress[FINISHED] += 1
+            w.progress.finished += 1
         else:
             i += 1
 
@@ -161,23 +155,23 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
 
     A shortcut with the same results as the long way (tested), as far as the KV for the tokens is secured already.
     """
-    n = s.count[RUNNING]
-    most = stop - w.progress[ITERATIONS]
+    n = s.totals.running
+    most = stop - w.progress.iterations
     for i in range(n):
         r = s.running[i]
         room = t.kv_room_tokens[r] - t.computed_tokens[r]
         most = min(most, w.output_tokens[r] - t.emitted_tokens[r], room)
     next_arrival_s = np.inf
-    if w.progress[NEXT_ARRIVAL] < len(w.arrival_s):
-        next_arrival_s = w.arrival_s[w.progress[NEXT_ARRIVAL]]
+    if w.progress.next_arrival < len(w.arrival_s):
+        next_arrival_s = w.arrival_s[w.progress.next_arrival]
     steps = 0
     while steps < most and now_s < next_arrival_s:
-        factor = noise_factor(w.noise[0], w.noise[1], w.progress[ITERATIONS])
-        now_s += seconds(executor, empty_batch(n, s.count[RUNNING_CONTEXT] + n * steps)) * factor
+        factor = noise_factor(w.noise[0], w.noise[1], w.progress.iterations)
+        now_s += seconds(executor, empty_batch(n, s.totals.running_context + n * steps)) * factor
         for i in range(n):
             r = s.running[i]
             w.token_s[w.token_start[r] + t.emitted_tokens[r] + steps] = now_s
-        w.progress[ITERATIONS] += 1
+        w.progress.iterations += 1
         steps += 1
     short = False
     for i in range(n):
@@ -210,7 +204,7 @@ def _uniform(seed, counter):
 @compiled
 def mark_scheduled(w, s, now_s):
     """The planned chunks begin at `now_s`."""
-    for i in range(s.count[PLANNED]):
+    for i in range(s.totals.planned):
         if np.isnan(w.first_scheduled_s[s.plan_ids[i]]):
             w.first_scheduled_s[s.plan_ids[i]] = now_s
 
@@ -218,7 +212,7 @@ def mark_scheduled(w, s, now_s):
 @compiled
 def write_log(w, s, batch, now_s, duration_s, predicted_s, chunks):
     """One row of the iteration log."""
-    row = w.log[w.progress[LOGGED]]
+    row = w.log[w.progress.logged]
     row[0] = now_s
     row[1] = duration_s
     row[2] = predicted_s
@@ -226,7 +220,7 @@ def write_log(w, s, batch, now_s, duration_s, predicted_s, chunks):
     row[4] = batch.decode_context
     row[5] = batch.prefill_tokens
     row[6] = chunks
-    row[7] = s.count[QUEUED]
-    row[8] = s.count[KV_FREE_BLOCKS]
-    row[9] = s.gauge[MIN_SLACK_S]
-    w.progress[LOGGED] += 1
+    row[7] = s.totals.queued
+    row[8] = s.totals.kv_free_blocks
+    row[9] = s.totals.min_slack_s
+    w.progress.logged += 1

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from niyama.faults import refuse_fault, rule_error
+from niyama.jit import record
+from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.latency.model import MOST_NOISE
 from niyama.policies import Policy
 from niyama.qos import QoSClass
 from niyama.requests import RequestTable, fill, hand_over, new_table
-from niyama.scheduler import KV_BLOCK_TOKENS, QUEUED, UN_RELEGATIONS, Scheduler, new_scheduler
 from niyama.sim.overlapped import advance_overlapped, new_flight
-from niyama.sim.replica import FINISHED, ITERATIONS, LOG_COLUMNS, LOGGED, World, advance
+from niyama.sim.replica import LOG_COLUMNS, Progress, World, advance
 from niyama.sim.system import System, route
+from niyama.state import KV_BLOCK_TOKENS, State, new_state
 
 ORACLE_ESTIMATOR = "oracle"
 SLICE_ITERATIONS = 2_000_000
@@ -124,19 +126,19 @@ def simulate(
     run, logs, iterations, un_relegations, done = blank_run(requests, replica), [], 0, 0, 0
     for k, policy in enumerate(pool.policy for pool in system.pools for _ in range(pool.replicas)):
         rows, stream = np.flatnonzero(replica == k), seed * SEED_STRIDE + k
-        world, table, scheduler = _set_up(
+        world, table, state = _set_up(
             requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise, stream, log, started_first
         )
-        for chunk in _run_replica(world, scheduler, table, policy, predictor, executor, overlapped):
+        for chunk in _run_replica(world, state, table, policy, predictor, executor, overlapped):
             logs.append(np.column_stack([np.full(len(chunk), float(k)), chunk]))
             if progress is not None:
-                progress(done + int(world.progress[FINISHED]))
+                progress(done + int(world.progress["finished"]))
         run.first_scheduled_s[rows] = world.first_scheduled_s
         run.relegations[rows], run.still_relegated[rows] = table.relegations, table.relegated
         run.preemptions[rows] = table.preemptions
         done += len(rows)
-        iterations += int(world.progress[ITERATIONS])
-        un_relegations += int(scheduler.count[UN_RELEGATIONS])
+        iterations += int(world.progress["iterations"])
+        un_relegations += int(state.totals["un_relegations"])
     return replace(run, iterations=iterations, un_relegations=un_relegations, log=np.concatenate([run.log, *logs]))
 
 
@@ -169,26 +171,25 @@ def _set_up(
     seed: int,
     log: bool,
     started_first: bool = False,
-) -> tuple[World, RequestTable, Scheduler]:
-    """The host's world, the request table and the scheduler of one replica that serves `rows`."""
+) -> tuple[World, RequestTable, State]:
+    """The engine's world, the request table and the scheduler's state of one replica that serves `rows`."""
     table, outputs = _filled_table(requests, rows), requests.output_tokens[rows].astype(np.int32)
     if policy.estimator == ORACLE_ESTIMATOR:
         table.decode_estimate[:] = outputs
     apps = int(table.app.max(initial=0)) + 1
-    scheduler = new_scheduler(len(rows), policy.max_running, apps, kv_tokens, policy.alpha_low)
+    state = new_state(len(rows), policy.max_running, apps, kv_tokens, policy.alpha_low)
     world = World(
         requests.arrival_s[rows].astype(np.float64),
         outputs,
         start[rows],
         token_s,
         np.full(len(rows), np.nan),
-        np.zeros(1),
-        np.zeros(4, np.int64),
+        record(Progress()),
         np.zeros((LOG_ROWS if log else 0, len(LOG_COLUMNS))),
         np.array([noise, float(seed % 2**31)]),  # the generator's seeds have 31 bits
         started_first,
     )
-    return world, table, scheduler
+    return world, table, state
 
 
 def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
@@ -211,7 +212,7 @@ def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
 
 def _run_replica(
     world: World,
-    scheduler: Scheduler,
+    state: State,
     table: RequestTable,
     policy: Policy,
     predictor: ModelCard,
@@ -219,26 +220,26 @@ def _run_replica(
     overlapped: bool,
 ) -> Iterator[np.ndarray]:
     """Yield the iteration log slice by slice to the end; ValueError when the policy stalls or a rule of it fails."""
-    params, rules = policy.params(), policy.rules()
-    models = predictor.build(), executor.build()
+    kernel = Kernel(state, table, policy.params(), policy.rules(), predictor.build())
+    model = executor.build()
     flight = (new_flight(len(world.arrival_s), policy.max_running),) if overlapped else ()
     step = advance_overlapped if overlapped else advance
-    while world.progress[FINISHED] < len(world.arrival_s):
-        before = world.progress[ITERATIONS]
+    while world.progress["finished"] < len(world.arrival_s):
+        before = world.progress["iterations"]
         try:
-            step(world, *flight, scheduler, table, params, rules, *models, SLICE_ITERATIONS)
+            step(world, *flight, kernel, model, SLICE_ITERATIONS)
         except Exception as error:
             raise rule_error(policy, error) from error
-        refuse_fault(policy, scheduler, models[0])
-        if world.progress[ITERATIONS] == before:
-            raise stall(policy, world.clock_s[0], scheduler)
-        yield world.log[: world.progress[LOGGED]].copy()
-        world.progress[LOGGED] = 0
+        refuse_fault(policy, state, kernel.model)
+        if world.progress["iterations"] == before:
+            raise stall(policy, world.progress["now_s"], state)
+        yield world.log[: world.progress["logged"]].copy()
+        world.progress["logged"] = 0
 
 
-def stall(policy: Policy, now_s: float, scheduler: Scheduler) -> ValueError:
+def stall(policy: Policy, now_s: float, state: State) -> ValueError:
     """The error of a policy that lets requests wait for nothing."""
     return ValueError(
-        f"policy {policy.name!r} plans nothing at {now_s} s: {scheduler.count[QUEUED]} requests "
+        f"policy {policy.name!r} plans nothing at {now_s} s: {state.totals['queued']} requests "
         "wait and none decodes; its prefill_budget must then be at least 1 token"
     )

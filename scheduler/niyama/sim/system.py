@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 from niyama.latency import ModelCard
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.policies import Policy

@@ -33,14 +33,8 @@ _PARAMETERS = {
     "update_from_output": ("scheduler_output", "model_runner_output"),
     "add_request": ("request",),
 }
-_REQUEST_FIELDS = (
-    "num_computed_tokens",
-    "num_tokens",
-    "num_output_tokens",
-    "is_prefill_chunk",
-    "priority",
-    "resumable",
-)
+_REQUEST_FIELDS = ("num_computed_tokens", "num_tokens", "num_output_tokens", "is_prefill_chunk", "priority")
+_REQUEST_FIELDS += ("resumable",)
 
 
 class Unplannable(ValueError):
@@ -247,6 +241,5 @@ def preempt(scheduler: Scheduler, request: Request, timestamp_s: float) -> None:
 
 def cached_prefix_tokens(scheduler: Scheduler, request: Request) -> int:
     """Tokens of the prompt that are in the prefix cache now, and need not be computed."""
-    if not scheduler.kv_cache_manager.enable_caching:
-        return 0
-    return int(scheduler.kv_cache_manager.get_computed_blocks(request)[1])
+    manager = scheduler.kv_cache_manager
+    return int(manager.get_computed_blocks(request)[1]) if manager.enable_caching else 0

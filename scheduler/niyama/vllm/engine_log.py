@@ -8,9 +8,9 @@ from typing import Any
 from vllm.logger import init_logger
 
 from niyama.decision_log import DecisionLog
-from niyama.host import Arrival, Plan, Timing
 from niyama.latency import ModelCard
 from niyama.policies import Policy
+from niyama.scheduler import Arrival, Plan, Timing
 from niyama.vllm.config import EngineConfig
 from niyama.vllm.loading import ConfigError
 from niyama.vllm.metrics import SchedulerMetrics
@@ -30,7 +30,7 @@ def log_path(path: str, parallel: Any) -> Path:
 
 
 class EngineLog:
-    """A Host's `watch` that raises nothing: what cannot be written ends the log, with a warning and a count.
+    """A Scheduler's `watch` that raises nothing: what cannot be written ends the log, with a warning and a count.
 
     At `most_bytes` it ends as well, whole: what is there replays. ConfigError when the file cannot be made.
     """
@@ -62,7 +62,7 @@ class EngineLog:
             self._end(f"cannot be written ({error})")
 
     def write(self, timing: Timing, events: list[int], arrivals: list[tuple[int, Arrival]], plan: Plan) -> None:
-        """One turn."""
+        """One step."""
         if self._log is None:
             return
         try:

@@ -6,11 +6,11 @@ from collections import Counter
 from typing import Any
 
 from niyama.kv import IN_FLIGHT
-from niyama.scheduler import NO_LIMIT
+from niyama.state import NO_LIMIT
 
 
 def kv_sizes(scheduler: Any) -> dict[str, Any]:
-    """`kv_tokens`, `block_tokens` and, unless there is one group of full attention, `kv_groups` of a Host.
+    """`kv_tokens`, `block_tokens` and, unless there is one group of full attention, `kv_groups` of a Scheduler.
 
     Without the null block; and without the watermark, but never less than the longest request needs: alone, vLLM lets
     it have all.

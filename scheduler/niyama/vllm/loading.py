@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+
+from niyama.names import did_you_mean
 
 
 class ConfigError(ValueError):
@@ -76,8 +77,7 @@ def _line(problem: Mapping[str, Any], known_fields: Collection[str]) -> str:
     if problem["type"] == "extra_forbidden":
         if secret and not where.rpartition(".")[2].isidentifier():
             return f"{where.rpartition('.')[0]} has a field whose name is hidden; remove it"
-        close = get_close_matches(str(problem["loc"][-1]), known_fields, n=1)
-        return f"{where} is not a known field; " + (f"did you mean {close[0]!r}?" if close else "remove it")
+        return f"{where} is not a known field; {did_you_mean(problem['loc'][-1], known_fields) or 'remove it'}"
     if problem["type"] == "missing":
         return f"{where} is missing; set it"
     if problem["type"] == "value_error":

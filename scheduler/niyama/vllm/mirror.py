@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from niyama.host import Host, Plan, Timing
-from niyama.scheduler import STEP_TOKENS
-from niyama.turn import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
+from niyama.scheduler import Plan, Scheduler, Timing
+from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
 from niyama.vllm.admission import AdapterUse, Blocked
 from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
@@ -20,8 +19,8 @@ from niyama.vllm.relegations import Relegations
 class Mirror:
     """Requests by id and by row. Every method is called by the engine's loop, in the order of events."""
 
-    def __init__(self, host: Host, classes: int, delivery_s: float) -> None:
-        self.host = host
+    def __init__(self, scheduler: Scheduler, classes: int, delivery_s: float) -> None:
+        self.scheduler = scheduler
         self._delivery_s = delivery_s  # tokens take that long from the engine to the client
         self.waiting, self.running = [0] * classes, [0] * classes  # requests without and with KV, by class
         self.lives: dict[str, Live] = {}
@@ -48,7 +47,7 @@ class Mirror:
         """vLLM would admit the new request, of whose prompt `cached_tokens` need not be computed."""
         del self.not_yet[live.request.request_id]
         left_tokens = max(1, live.request.num_tokens - cached_tokens)
-        live.row = self.host.arrive(live.arrival(left_tokens, self._delivery_s))
+        live.row = self.scheduler.arrive(live.arrival(left_tokens, self._delivery_s))
         self.by_row[live.row] = live
         self._relegations.row_is_new(live.row)
         self._count_adapter(live)
@@ -56,7 +55,7 @@ class Mirror:
     def ready_again(self, live: Live) -> None:
         """vLLM would now admit the request that it passed over."""
         del self.passed_over[live.request.request_id]
-        self.host.report(CHUNK, live.row, 0)
+        self.scheduler.report(CHUNK, live.row, 0)
         self._count_adapter(live)
 
     def _pass_over(self, live: Live) -> None:
@@ -79,12 +78,12 @@ class Mirror:
             return live
         del self.by_row[live.row]
         self.adapters.note(live, False)
-        self.host.report(ENDED if output_tokens else LEFT, live.row, output_tokens)
+        self.scheduler.report(ENDED if output_tokens else LEFT, live.row, output_tokens)
         return live
 
     def newly_relegated(self, plan: Plan) -> tuple[list[Live], list[Live]]:
         """Requests relegated, and those made ordinary again, since this was last asked."""
-        relegated, restored = self._relegations.since_last(plan, self.host.table, self.by_row)
+        relegated, restored = self._relegations.since_last(plan, self.scheduler.table, self.by_row)
         for live in (*relegated, *restored):
             self._count_adapter(live)
         return relegated, restored
@@ -92,7 +91,7 @@ class Mirror:
     def plan(self, timing: Timing, running: list[Any]) -> Orders:
         """Have the next step planned; `running` is vLLM's list as it stands."""
         self._lost.clear()
-        plan = self.host.turn(timing)
+        plan = self.scheduler.step(timing)
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
             return self._with_outside(Orders(plan, running, [], {}, plan.batch.decodes, []))
         dropped = self._dropped(plan)
@@ -115,14 +114,14 @@ class Mirror:
         return self._with_outside(Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped))
 
     def _with_outside(self, orders: Orders) -> Orders:
-        return self.outside.beside(orders, int(self.host.scheduler.count[STEP_TOKENS]))
+        return self.outside.beside(orders, self.scheduler.step_tokens)
 
     def _dropped(self, plan: Plan) -> list[Any]:
-        """Requests whose KV the kernel gave up in this turn, and that vLLM still runs."""
+        """Requests whose KV the kernel gave up in this step, and that vLLM still runs."""
         if plan.preemptions == self._preemptions:
             return []
         self._preemptions = plan.preemptions
-        blocks = self.host.table.kv_blocks
+        blocks = self.scheduler.table.kv_blocks
         lost = [live for live in (*self._started.values(), *self._decoding.values()) if blocks[live.row] == 0]
         for live in lost:
             self._let_go(live)
@@ -132,7 +131,7 @@ class Mirror:
         """vLLM freed the request's KV, and drops so many of the tokens that it was reported to have got."""
         self._let_go(live)
         self._lost.add(live.row)
-        self.host.report(LOST, live.row, unseen_tokens)
+        self.scheduler.report(LOST, live.row, unseen_tokens)
 
     def granted(self, plan: Plan, scheduled: Mapping[str, int], must_wait: Callable[[Any], bool]) -> Granted:
         """Report what vLLM granted, in tokens by request id.
@@ -148,18 +147,18 @@ class Mirror:
 
     def _granted(self, plan: Plan, scheduled: Mapping[str, int], must_wait: Callable[[Any], bool]) -> Granted:
         if not plan.rows and len(scheduled) == len(self._decoding):
-            self.host.report(ALL_DECODED, 0)
+            self.scheduler.report(ALL_DECODED, 0)
             return Granted(self._rows_of_decoding(), len(scheduled), plan.batch.decode_context, [], 0)
         lives = [self.by_row[row] for row in plan.rows]
         prompts = [live for live in lives if live.request.request_id in scheduled]
         prompts.sort(key=lambda live: not live.held)  # vLLM puts started ones first
         decodes = len(scheduled) - len(prompts)
         if decodes == len(self._decoding):
-            self.host.report(ALL_DECODED, 0)
+            self.scheduler.report(ALL_DECODED, 0)
             producing, context = self._rows_of_decoding(), plan.batch.decode_context
         else:
             producing = self._report_decodes(scheduled, prompts)
-            context = int(self.host.table.computed_tokens[producing].sum())
+            context = int(self.scheduler.table.computed_tokens[producing].sum())
         chunks = [self._chunk(live, scheduled[live.request.request_id]) for live in prompts]
         for live in lives:
             if live in prompts or live.row in self._lost:
@@ -167,7 +166,7 @@ class Mirror:
             if not live.held and must_wait(live.request):
                 self._pass_over(live)
             else:
-                self.host.report(CHUNK, live.row, 0)
+                self.scheduler.report(CHUNK, live.row, 0)
         done = [live.row for live in prompts if live.request.request_id in self._decoding]
         if done:
             producing = np.concatenate([producing, np.array(done, np.int32)])
@@ -180,7 +179,7 @@ class Mirror:
         for request_id in scheduled:
             if request_id in self._decoding:
                 rows.append(self._decoding[request_id].row)
-                self.host.report(DECODED, rows[-1])
+                self.scheduler.report(DECODED, rows[-1])
             elif request_id not in planned:
                 raise ValueError(f"request {request_id} was scheduled and not planned")
         return np.array(rows, np.int32)
@@ -202,16 +201,16 @@ class Mirror:
         as_planned = granted.decodes == plan.batch.decodes and granted.prefill_tokens == plan.batch.prefill_tokens
         if as_planned and len(granted.chunks) < 2:
             return plan.predicted_s
-        return granted.modelled_s(self.host.model)
+        return granted.modelled_s(self.scheduler.model)
 
     def _chunk(self, live: Live, tokens: int) -> tuple[int, int]:
         """Report a granted chunk; returns its prefix and tokens."""
-        request, table, row = live.request, self.host.table, live.row
+        request, table, row = live.request, self.scheduler.table, live.row
         computed = request.num_computed_tokens
         target = request.num_tokens if request.is_prefill_chunk else computed
         if table.target_tokens[row] != target:
-            self.host.report(SIZED, row, target)
-        self.host.report(CHUNK, row, computed - int(table.computed_tokens[row]))
+            self.scheduler.report(SIZED, row, target)
+        self.scheduler.report(CHUNK, row, computed - int(table.computed_tokens[row]))
         if not live.held:
             request.priority = vllm_priority(table, row)
             live.held = True

@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 from vllm.logger import init_logger
-from vllm.v1.request import RequestStatus
 
-from niyama.host import Host, Timing
-from niyama.scheduler import QUEUED, SLOTS
-from niyama.turn import CAPPED, HELD
+from niyama.scheduler import Scheduler, Timing
+from niyama.step import CAPPED, HELD
 from niyama.vllm import admission, engine
 from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
 from niyama.vllm.clock import Step, StepClock
 from niyama.vllm.config import EngineConfig, load_config
+from niyama.vllm.endings import Endings
 from niyama.vllm.engine_log import EngineLog
 from niyama.vllm.kv_groups import kv_sizes
 from niyama.vllm.metrics import SchedulerMetrics
@@ -28,7 +27,6 @@ from niyama.vllm.mirror import Mirror
 from niyama.vllm.qos import serve
 from niyama.vllm.records import Live, Orders
 from niyama.vllm.room import Room, fitted
-from niyama.vllm.token_times import TokenTimes
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
 
@@ -43,7 +41,7 @@ class Planner:
     def __init__(
         self,
         config: EngineConfig,
-        host: Host,
+        ours: Scheduler,
         metrics: SchedulerMetrics,
         log: EngineLog,
         now: tuple[float, float],
@@ -51,14 +49,13 @@ class Planner:
         room: Room,
     ) -> None:
         self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
-        self.mirror = Mirror(host, len(config.classes), config.delivery_s)
+        self.mirror = Mirror(ours, len(config.classes), config.delivery_s)
         self._log, self._start_s, self._arrivals = log, now[0], ArrivalClock(*now)
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
-        self._times = TokenTimes()
+        self._endings = Endings(metrics)
         self._adapters, self._room = adapters, room
         self._outputs: deque[Any] = deque()  # vLLM's, of the steps in flight
         self._producing: deque[np.ndarray] = deque()  # rows that get a token, by step in flight
-        self._told: dict[str, dict[str, Any]] = {}  # by id of a request that ended with the output at hand
         self._empty_plans = 0
         self._shown: tuple[list[int], list[int]] | None = None  # queue lengths in the metrics
         self._misfit: str | None = None
@@ -76,13 +73,13 @@ class Planner:
             logger.warning("Niyama: %s", line)
         metrics = SchedulerMetrics([c.name for c in config.classes], environ)
         log = EngineLog(config, scheduler.vllm_config.parallel_config, metrics, policy, card, **sizes)
-        host = Host(policy, card, watch=log.write if config.decision_log is not None else None, **sizes)
-        host.turn(QUIET)  # compiles now, not when the first request waits
+        ours = Scheduler(policy, card, watch=log.write if config.decision_log is not None else None, **sizes)
+        ours.step(QUIET)  # compiles now, not when the first request waits
         logger.info(
             "Niyama: policy %s, latency model %s (%s), %d blocks of KV, up to %d requests; steps of up to %d tokens",
             policy.name, card.name, card.hardware, sizes["kv_tokens"] // sizes["block_tokens"], running, step_tokens,
         )  # fmt: skip
-        return cls(config, host, metrics, log, now, Adapters(scheduler), Room(running, step_tokens))
+        return cls(config, ours, metrics, log, now, Adapters(scheduler), Room(running, step_tokens))
 
     def arrived(self, scheduler: Any, request: Any, monotonic_s: float, wall_s: float) -> None:
         """A new request: what it is promised, and its row."""
@@ -121,12 +118,11 @@ class Planner:
             return
         self.mirror.ready(live, engine.cached_prefix_tokens(scheduler, request))
         due_s = live.arrival_s + served.deadline_slo_s if served.interactive else math.inf
-        self._times.arrived(live.row, due_s, served.tbt_s)
+        self._endings.times.arrived(live.row, due_s, served.tbt_s)
 
     def _must_wait(self, orders: Orders, request: Any) -> bool:
         """Whether the request, planned and not admitted, had better not be planned again at once."""
-        left_out = bool(self._adapters.most) and request not in orders.waiting
-        return left_out or admission.must_wait(request)
+        return (bool(self._adapters.most) and request not in orders.waiting) or admission.must_wait(request)
 
     def plan(self, scheduler: Any, monotonic_s: float, *, held: bool = False) -> Orders:
         """Plan the step that vLLM schedules now; it begins when those in flight are predicted to have ended.
@@ -134,10 +130,10 @@ class Planner:
         held: vLLM will let only decodes run.
         """
         if held:
-            self.mirror.host.report(HELD, 0)
+            self.mirror.scheduler.report(HELD, 0)
         chunk_tokens = engine.chunk_limit(scheduler)
         if chunk_tokens is not None and chunk_tokens != self._chunk_tokens:
-            self.mirror.host.report(CAPPED, 0, chunk_tokens)
+            self.mirror.scheduler.report(CAPPED, 0, chunk_tokens)
             self._chunk_tokens = chunk_tokens
         self._scheduled_s = monotonic_s - self._start_s
         self._begin_s, last = self.clock.next_begin_s(self._scheduled_s), self.clock.last
@@ -159,18 +155,18 @@ class Planner:
     def _refuse_to_stall(self, orders: Orders) -> None:
         # an asynchronous engine always has a step in flight, if an empty one
         computing = any(step.prefill_tokens + step.decodes for step in self.clock.flying)
-        idle = not orders.plan.rows and not orders.running and not computing
-        idle &= self.mirror.host.scheduler.count[SLOTS] > 0  # else vLLM is paused, or requests of no plan have them all
+        idle, ours = not (orders.plan.rows or orders.running or computing), self.mirror.scheduler
+        idle = idle and ours.state.totals["slots"] > 0  # else vLLM is paused, or requests of no plan have them all
         self._empty_plans = self._empty_plans + 1 if idle else 0
         if self._empty_plans > STALLED_AFTER and self._plannable() > 0:
-            raise RuntimeError(f"{self.mirror.host.policy.name} plans nothing although requests wait and none runs")
+            raise RuntimeError(f"{ours.policy.name} plans nothing although requests wait and none runs")
 
     def not_offered(self) -> Sequence[Collection[str]]:
         """Ids of waiting requests that vLLM would have passed over, and was not shown in the step just scheduled."""
         return self.mirror.not_yet, self.mirror.passed_over, self._adapters.left_out
 
     def _plannable(self) -> int:
-        return int(self.mirror.host.scheduler.count[QUEUED]) - len(self.mirror.passed_over)
+        return int(self.mirror.scheduler.state.totals["queued"]) - len(self.mirror.passed_over)
 
     def granted(self, scheduler: Any, orders: Orders, output: Any) -> None:
         """vLLM has scheduled the step: what it granted, and when that will be done."""
@@ -215,16 +211,13 @@ class Planner:
         predicted_s, measured_s, step = self.clock.ended(now_s)
         if step.prefill_tokens + step.decodes > 0:
             self.metrics.step(
-                predicted_s=predicted_s,
-                measured_s=measured_s,
-                prefill_tokens=step.prefill_tokens,
-                decodes=step.decodes,
+                predicted_s=predicted_s, measured_s=measured_s, prefill_tokens=step.prefill_tokens, decodes=step.decodes
             )
             self.metrics.correction(self.clock.scale)
-        self._times.came(self._producing.popleft(), now_s)
+        self._endings.times.came(self._producing.popleft(), now_s)
         misfit = self.clock.misfit()
         if misfit is not None and self._misfit is None:
-            card = self.mirror.host.card.name
+            card = self.mirror.scheduler.card.name
             logger.warning("Niyama: %s; %s does not fit this engine, measure one that does", misfit, card)
         self._misfit = misfit
 
@@ -235,39 +228,13 @@ class Planner:
             return
         complete = request.status.name in _COMPLETE
         live = self.mirror.gone(request.request_id, request.num_output_tokens if complete else 0)
-        for _ in range(live.preemptions):
-            self.metrics.preempted(live.served.class_name)
-        if complete:
-            self._report(live, monotonic_s - self._start_s)
-        else:
+        if not complete:
             self._gets_nothing(live)
-            self.metrics.aborted(live.served.class_name)
-        if request.status != RequestStatus.FINISHED_ABORTED:
-            told = {"class": live.served.class_name, "relegated": live.relegations > 0}
-            self._told[request.request_id] = told
-
-    def _report(self, live: Live, now_s: float) -> None:
-        served, late_s = live.served, float(self._times.worst_late_s[live.row])
-        self.metrics.finished(
-            served.class_name,
-            ttft_s=float(self._times.first_s[live.row]) - live.arrival_s,
-            ttlt_s=now_s - live.arrival_s,
-            relegated=live.relegated,
-            ttft_slo_s=served.deadline_slo_s if served.interactive else None,
-            worst_token_lateness_s=late_s if served.interactive and late_s > -math.inf else None,
-            ttlt_slo_s=None if served.interactive else served.deadline_slo_s,
-        )
+        self._endings.note(live, monotonic_s - self._start_s, complete=complete)
 
     def tell(self, outputs: Mapping[int, Any]) -> None:
-        """Write the served class and whether it was relegated into the last output of requests that have ended."""
-        if not self._told:
-            return
-        for of_client in outputs.values():
-            for output in of_client.outputs:
-                if output.finish_reason is not None and output.request_id in self._told:
-                    told = {"niyama": self._told.pop(output.request_id)}
-                    output.kv_transfer_params = {**(output.kv_transfer_params or {}), **told}
-        self._told.clear()
+        """Write into the last outputs of requests that have ended how they were served."""
+        self._endings.tell(outputs)
 
     def failed(self, error: Exception) -> None:
         """The scheduler has switched us off because of `error`. Raises nothing."""

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from niyama.host import Arrival, Plan
 from niyama.latency import Batch, LatencyModel, empty_batch, seconds, with_prefill
 from niyama.queues import queue_index
 from niyama.requests import RequestTable
+from niyama.scheduler import Arrival, Plan
 from niyama.vllm.qos import Served
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from niyama.host import Plan
 from niyama.requests import RequestTable
+from niyama.scheduler import Plan
 
 if TYPE_CHECKING:
     from niyama.vllm.records import Live

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vllm.logger import init_logger
 
 from niyama import Policy
-from niyama.turn import NO_ROOM, SIZED, SLOTTED
+from niyama.step import NO_ROOM, SIZED, SLOTTED
 from niyama.vllm import engine
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class Room:
         slots = 0 if scheduler.pause_state else max(0, self._most - mirror.outside.slots())
         if slots != self._told:
             self._told = slots
-            mirror.host.report(SLOTTED, 0, slots)
+            mirror.scheduler.report(SLOTTED, 0, slots)
         if self._refused is not None:
             live, blocks = self._refused
             waits = mirror.by_row.get(live.row) is live and not live.held
             if waits and any(mirror.running) and blocks_for(scheduler, live.request) <= blocks:
-                mirror.host.report(NO_ROOM, live.row)
+                mirror.scheduler.report(NO_ROOM, live.row)
             else:
                 self._refused = None
 
@@ -63,8 +63,8 @@ class Room:
             live = mirror.lives[request.request_id]
             self._refused = live, blocks_for(scheduler, request)
             tokens = max(1, request.num_tokens - engine.cached_prefix_tokens(scheduler, request))
-            if tokens != mirror.host.table.target_tokens[live.row]:
-                mirror.host.report(SIZED, live.row, tokens)
+            if tokens != mirror.scheduler.table.target_tokens[live.row]:
+                mirror.scheduler.report(SIZED, live.row, tokens)
             return
 
 

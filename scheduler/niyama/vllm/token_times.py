@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from niyama.compiled import compiled
+from niyama.jit import compiled
 
 ROWS = 256
 

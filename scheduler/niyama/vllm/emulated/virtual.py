@@ -24,8 +24,8 @@ from vllm.v1.engine.core import EngineCore
 
 from niyama.latency import ModelCard
 from niyama.qos import QoSClass
-from niyama.scheduler import KV_BLOCK_TOKENS
 from niyama.sim import Requests, Run
+from niyama.state import KV_BLOCK_TOKENS
 from niyama.vllm.emulated.device_time import VirtualClock, virtual_time
 from niyama.vllm.emulated.emulation import KEY
 from niyama.vllm.emulated.executor import EmulatedExecutor

@@ -1,4 +1,4 @@
-"""Compile decision code with numba, cached on disk (`niyama.kernel_cache`).
+"""Compile decision code with numba, cached on disk (`niyama.jit.cache`).
 
 With NUMBA_DISABLE_JIT=1 the decorators return the plain function.
 """
@@ -16,7 +16,7 @@ from numba.core.ccallback import CFunc
 from numba.core.errors import NumbaError
 from numba.core.sigutils import normalize_signature
 
-from niyama.kernel_cache import cache_of
+from niyama.jit.cache import PACKAGE, cache_of
 
 
 def _compiled(function: Callable, **options: Any) -> Callable:
@@ -52,7 +52,7 @@ def function_pointer(signature: object) -> Callable[[Callable], Callable]:
         """`function` as a pointer, or as it is with NUMBA_DISABLE_JIT=1."""
         if config.DISABLE_JIT:
             return function
-        if Path(__file__).parent not in Path(function.__code__.co_filename).parents:
+        if PACKAGE not in Path(function.__code__.co_filename).parents:
             return numba.cfunc(signature)(function)
         pointer = CFunc(function, normalize_signature(signature), locals={}, options={})  # as numba.cfunc makes it
         pointer._cache = cache_of(function)

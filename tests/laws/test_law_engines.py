@@ -1,4 +1,4 @@
-"""One scheduler, several hosts: a host in Python gives the compiled simulator's bytes, and its log replays."""
+"""One scheduler, several engines: an engine in Python gives the compiled simulator's bytes, and its log replays."""
 
 import pytest
 from hypothesis import given, settings
@@ -23,4 +23,4 @@ def test_a_host_in_python_gives_what_the_compiled_simulator_gives(name, mode, ca
     assert_same_run(simulate(*run, **options), simulate_logged(*run, path, **options))
     found = replay(path, policy)
     assert (found.divergence, found.cut_short) == (None, None)
-    assert found.turns > 0
+    assert found.steps > 0

@@ -29,6 +29,7 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
 )
 
+PACKAGE = Path(__file__).parents[1]  # niyama
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -45,9 +46,8 @@ def sources_digest() -> str:
     The plug-in's one compiled function calls no other, so its own file's hash in the cache is enough.
     """
     digest = hashlib.sha256(numba.__version__.encode())
-    package = Path(__file__).parent
-    for source in sorted(package.rglob("*.py")):
-        if package / "vllm" not in source.parents:
+    for source in sorted(PACKAGE.rglob("*.py")):
+        if PACKAGE / "vllm" not in source.parents:
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,0 +1,111 @@
+"""The scheduler's own state: queues, who is running, counters and the plan being made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from niyama.estimators import HISTORY_COLUMNS
+from niyama.jit import Numbers, compiled, record
+from niyama.queues import Queues, new_queues
+
+KV_BLOCK_TOKENS = 16  # where the engine does not say otherwise
+NO_LIMIT = 1 << 40
+
+NO_FAULT, NOBODY = 0, -1
+
+
+@dataclass(slots=True)
+class Totals(Numbers):
+    """The numbers of a State: counts, and limits in force."""
+
+    running: int = 0  # decoding requests
+    prefilling: int = 0  # requests with part of their prompt in KV
+    queued: int = 0  # requests waiting, relegated ones included
+    planned: int = 0  # prefill chunks in the plan
+    running_context: int = 0  # tokens of KV the decodes attend to
+    queued_prefill_tokens: int = 0  # of requests not relegated
+    important_interactive_tokens: int = 0  # the part of those that important interactive requests wait for
+    relegations: int = 0
+    un_relegations: int = 0
+    preemptions: int = 0
+    block_tokens: int = KV_BLOCK_TOKENS  # tokens that a block of KV holds
+    kv_total_blocks: int = 0
+    kv_free_blocks: int = 0  # neither held nor reserved
+    kv_held_tokens: int = 0
+    kv_short: bool = False  # some decode may lack the KV for its next token
+    step_tokens: int = NO_LIMIT  # most tokens of an iteration, decodes included
+    chunk_tokens: int = NO_LIMIT  # most prompt tokens of one request in an iteration
+    slots: int = 0  # most requests that hold KV at a time; at 0 none of them is to lose it
+    prefills_held: bool = False  # only decodes may be planned, for the next iteration alone
+    refused: int = NOBODY  # the request that the engine has no room for; for the next iteration alone
+    alpha: float = 0.0  # s per token, in force
+    prefill_rate: float = 8500.0  # tokens/s, running average (artifact: starts at 8500, weight 0.995)
+    min_slack_s: float = 0.0  # least decode slack of the last plan
+    predicted_s: float = 0.0  # predicted duration of the last plan
+    fault: int = NO_FAULT  # which of the policy's rules has failed (`niyama.faults`)
+
+
+class State(NamedTuple):
+    """What the scheduler knows beside the request table. Mutable, written by compiled code only."""
+
+    queues: Queues
+    running: np.ndarray  # int32[max_running + 1]; ids, the first totals.running valid
+    prefilling: np.ndarray  # int32[max_running + 1]
+    plan_ids: np.ndarray  # int32[max_running + 1]
+    plan_tokens: np.ndarray  # int32[max_running + 1]
+    totals: Any  # Totals, as a record
+    fault_call: np.ndarray  # float64[15]; what the rule that failed answered, and then its arguments
+    history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
+    kv_groups: np.ndarray  # int64[kinds, 5]: `niyama.kv`
+
+
+def new_state(
+    capacity: int,
+    max_running: int,
+    apps: int,
+    kv_tokens: int,
+    alpha: float,
+    block_tokens: int = KV_BLOCK_TOKENS,
+    *,
+    kv_groups: Sequence[Sequence[int]] | None = None,
+    step_tokens: int = NO_LIMIT,
+) -> State:
+    """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks).
+
+    kv_groups: rows of `niyama.kv`, None for one group of full attention; then kv_tokens are those of one group that
+    has all blocks. step_tokens: most of an iteration, decodes included.
+    """
+    ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
+    blocks = kv_tokens // block_tokens
+    totals = Totals(
+        block_tokens=block_tokens,
+        kv_total_blocks=blocks,
+        kv_free_blocks=blocks,
+        step_tokens=step_tokens,
+        slots=max_running,
+        alpha=alpha,
+    )
+    groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
+    history, fault_call = np.zeros((apps, HISTORY_COLUMNS)), np.zeros(15)
+    return State(new_queues(capacity), *ids, record(totals), fault_call, history, groups)
+
+
+@compiled
+def remove(ids, size, r):
+    """Take `r` out of an unordered list of `size`; returns its size then. A list that lacks `r` stays as it is."""
+    for i in range(size):
+        if ids[i] == r:
+            ids[i] = ids[size - 1]
+            return size - 1
+    return size
+
+
+@compiled
+def stop_decoding(s, t, r):
+    """Request `r` decodes no longer."""
+    s.totals.running = remove(s.running, s.totals.running, r)
+    s.totals.running_context -= t.computed_tokens[r]

@@ -1,0 +1,64 @@
+"""Requests that wait for prefill: they enter a queue, get a rank, and are counted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from niyama.estimators import ORACLE, estimate
+from niyama.faults import ask_rank
+from niyama.jit import compiled
+from niyama.queues import NONE, push, queue_index
+from niyama.requests import QUEUED
+from niyama.rules import Job
+
+
+@compiled
+def prefill_left(t, r):
+    """Prompt tokens still to compute before the next output token."""
+    return t.target_tokens[r] - t.computed_tokens[r]
+
+
+@compiled
+def rekey(k, r):
+    """Compute the request's rank afresh."""
+    t = k.table
+    left, decode_left = np.int64(prefill_left(t, r)), max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
+    job = Job(t.arrival_s[r], t.deadline_s[r], np.int64(t.target_tokens[r]), left, decode_left, t.interactive[r])
+    t.key[r] = ask_rank(k, job)
+
+
+@compiled
+def requeue(s, t, r):
+    """Put a request that is in no queue where its importance and relegation say, under the key it has."""
+    push(s.queues, t, queue_index(t.important[r], t.relegated[r]), r)
+
+
+@compiled
+def enqueue(k, r):
+    """A request arrived, or lost its KV and must be prefilled again."""
+    s, t, p = k.state, k.table, k.params
+    if p.estimator != ORACLE and t.emitted_tokens[r] == 0:
+        t.decode_estimate[r] = estimate(s.history, t.app[r], p.estimator, p.estimator_value, p.estimator_prior)
+    t.state[r] = QUEUED
+    s.totals.queued += 1
+    if not t.relegated[r]:
+        count_prefill(s, t, r, prefill_left(t, r))
+    rekey(k, r)
+    requeue(s, t, r)
+
+
+@compiled
+def count_prefill(s, t, r, tokens):
+    """Keep the totals of queued, not relegated prefill work."""
+    s.totals.queued_prefill_tokens += tokens
+    if t.important[r] and t.interactive[r]:
+        s.totals.important_interactive_tokens += tokens
+
+
+@compiled
+def unqueue(s, t, r):
+    """Take a waiting request out of the queue and the totals."""
+    s.totals.queued -= 1
+    if not t.relegated[r]:
+        count_prefill(s, t, r, -prefill_left(t, r))
+    t.queue[r] = NONE
