@@ -10,7 +10,7 @@ from typing import Any
 from artifact.commands.progress import requests_done
 from artifact.commands.table import Verb
 from artifact.results import metrics
-from artifact.runs.options import add_run_options, spec_of
+from artifact.runs.options import about, add_run_options, spec_of
 from artifact.runs.raw_times import write_run
 from artifact.runs.rows import identity, summary_rows
 from artifact.runs.run import run, warm_up_like
@@ -20,10 +20,10 @@ from artifact.runs.text import print_point
 def add_commands(verb: Verb) -> None:
     """Add `simulate` to the command line."""
     one = verb("simulate", simulate)
-    one.add_argument("--load", type=float, required=True, help="requests/s to the whole system")
-    one.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    one.add_argument("--load", type=float, required=True, help=about("load_qps"))
+    one.add_argument("--seed", type=int, default=0, help=about("seed"))
     one.add_argument("--out", type=Path, help="folder for requests.parquet and iterations.parquet")
-    one.add_argument("--overlapped", action="store_true", help="plan ahead, as asynchronous vLLM does")
+    one.add_argument("--overlapped", action="store_true", help=about("overlapped"))
     one.add_argument("--decision-log", type=Path, help="file for every decision, to `replay` (one replica)")
     add_run_options(one, 39_000)
 

@@ -10,40 +10,43 @@ from pathlib import Path
 from typing import Any
 
 from artifact.config import MOST_REPLICAS, ConfigError, parse
-from artifact.runs.spec import LATENCY, RunSpec, load_classes
+from artifact.runs.spec import RunSpec, load_classes
+
+#: Fields that are options of a single point and of a capacity search alike.
+FIELDS = [name for name in RunSpec.model_fields if name not in ("load_qps", "seed", "overlapped")]
+TYPES = {"requests": int, "noise": float, "low_importance_share": float, "classes": Path}
+#: How those are written that are no plain text or number.
+WRITTEN = {
+    "replicas": ", such as 4 or 7,3,3",
+    "arrivals": ', as JSON such as {"kind": "gamma", "cv": 3}',
+    "classes": ", as a YAML list; none: the paper's Table 3",
+    "policy": ', as JSON such as {"margin": 1.0}',
+}
+
+
+def about(name: str) -> str:
+    """What a field of a RunSpec is."""
+    return str(RunSpec.model_fields[name].description)
 
 
 def add_run_options(parser: argparse.ArgumentParser, requests: int) -> None:
-    """The fields of a RunSpec that a single point or a capacity search takes."""
-    parser.add_argument("--trace", required=True, help="trace name (`python -m traces list`), or its -synth twin")
-    parser.add_argument("--system", required=True, help="system name, or FILE.py:NAME of your own policy")
-    parser.add_argument("--requests", type=int, default=requests, help=f"requests that arrive (default {requests})")
-    parser.add_argument("--latency", default=LATENCY, help=f"latency model that executes (default {LATENCY})")
-    parser.add_argument("--predictor", help="latency model that predicts (default: the executor's own, an oracle)")
-    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the log of step times")
-    parser.add_argument("--replicas", help="replicas per pool, such as 4 or 7,3,3 (default one each)")
-    parser.add_argument("--routing", default="round-robin", help="round-robin, least-work or packed")
-    parser.add_argument(
-        "--arrivals", default="poisson", help='poisson, trace, or JSON such as {"kind": "gamma", "cv": 3}'
-    )
-    parser.add_argument("--classes", type=Path, help="YAML list of QoS classes (default: the paper's Table 3)")
-    parser.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")
-    parser.add_argument("--policy", default="{}", help='numbers of the policy that differ, such as {"margin": 1.0}')
+    """The fields of a RunSpec that a single point or a capacity search takes. requests: the default."""
+    for name in FIELDS:
+        own = requests if name == "requests" else None
+        text, default = about(name) + WRITTEN.get(name, ""), own or RunSpec.model_fields[name].default
+        text += f" (default {default})" if isinstance(default, str | int | float) else ""
+        required, kind = name in ("trace", "system"), TYPES.get(name, str)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=required, default=own, help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def spec_of(options: argparse.Namespace, **more: Any) -> RunSpec:
-    """The RunSpec of the command line."""
-    values: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("trace", "system", "requests", "latency", "predictor", "noise", "routing", "low_importance_share")
-    }
-    if options.classes is not None:
-        values["classes"] = load_classes(options.classes)
-    if options.replicas is not None:
-        values["replicas"] = integers("--replicas", options.replicas)
-    values["arrivals"] = _json("--arrivals", options.arrivals) if options.arrivals.startswith("{") else options.arrivals
-    values["policy"] = _json("--policy", options.policy)
+    """The RunSpec of the command line; what is not given there is as RunSpec has it."""
+    given = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
+    read = {"classes": load_classes, "replicas": partial(integers, "--replicas"), "policy": partial(_json, "--policy")}
+    if given.get("arrivals", "").startswith("{"):
+        read["arrivals"] = partial(_json, "--arrivals")
+    values = {name: read[name](value) if name in read else value for name, value in given.items()}
     return parse(RunSpec, {**values, **more}, "command line")
 
 

@@ -44,8 +44,10 @@ PAPER_MIX = tuple(
 class RunSpec(Strict):
     """One simulated run. Its fields are the columns that identify it in every table."""
 
-    trace: Annotated[str, Field(min_length=1)] = Field(description="trace the lengths come from")
-    system: Annotated[str, Field(min_length=1)] = Field(description="built-in name, or FILE.py:NAME of a policy")
+    trace: Annotated[str, Field(min_length=1)] = Field(
+        description="trace (`python -m traces list`), or its -synth twin"
+    )
+    system: Annotated[str, Field(min_length=1)] = Field(description="built-in name, or FILE.py:NAME of your own policy")
     load_qps: Load = Field(description="requests/s to the whole system")
     requests: Count = Field(description="requests that arrive; the run ends when all are done")
     seed: Seed = Field(default=0, description="seed of lengths, arrivals, classes and noise")
@@ -61,7 +63,7 @@ class RunSpec(Strict):
         default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
     )
     routing: str = Field(default="round-robin", description="round-robin, least-work or packed")
-    arrivals: str | dict[str, Any] = Field(default="poisson", description="arrival process, as in traces")
+    arrivals: str | dict[str, Any] = Field(default="poisson", description="poisson, trace, or another process")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(
         default=PAPER_MIX, description="QoS classes with shares that sum to 1"
     )
