@@ -11,7 +11,7 @@ from IPython.display import display
 
 from artifact.experiments.grid import run_rows
 from artifact.runs.run import BACKEND
-from artifact.runs.spec import ClassSpec, RunSpec
+from artifact.runs.spec import ClassSpec, RunSpec, every
 from figures import fig11, style
 
 SYSTEMS = ("sarathi-fcfs", "sarathi-edf", "niyama")
@@ -55,12 +55,8 @@ def violations(
 
     more: other fields of RunSpec, such as low_importance_share or latency. ConfigError on values that make no sense.
     """
-    specs = [
-        RunSpec(trace=trace, system=system, load_qps=float(load), requests=requests, seed=seed, classes=classes, **more)
-        for system in systems
-        for load in loads_qps
-        for seed in range(seeds)
-    ]
+    one = {"trace": trace, "system": systems[0], "load_qps": float(loads_qps[0]), "requests": requests}
+    specs = every(RunSpec(**one, classes=classes, **more), systems, loads_qps, seeds)
     frame = pd.DataFrame(run_rows(specs))
     frame.attrs = {"backend": BACKEND, "classes": [one.model_dump() for one in classes]}
     return {"summary": frame}

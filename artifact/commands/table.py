@@ -29,9 +29,9 @@ COMMANDS = {
         "search": "The searches of one entry of `searches` on one trace.",
         "disaggregated": "Goodput of prefill nodes on one trace.",
         "overload": "A square wave of load on one trace.",
+        "panel": "One panel of the section `panels`.",
         "merge": "Join tables of one kind.",
     },
-    "artifact.experiments.panel_cli": {"panel": "One panel of the section `panels`."},
     "artifact.report.cli": {
         "figure": "Draw one figure from the tables.",
         "figures": "List the figures, and what each is drawn from.",

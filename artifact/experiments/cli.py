@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from artifact.experiments import fleets as clusters
 from artifact.experiments import grid as grids
 from artifact.experiments import merge as merging
 from artifact.experiments import overload as overloads
+from artifact.experiments.chunk_curve import BACKEND as LATENCY_MODEL_ONLY
+from artifact.experiments.chunk_curve import chunk_curve
+from artifact.experiments.chunk_windows import chunk_throughput, chunk_windows
 from artifact.experiments.config import Grid, Search, load_experiments, named_experiment
+from artifact.experiments.five_requests import five_requests
+from artifact.experiments.polyserve import polyserve_fleets
 from artifact.results import tables
 from artifact.results.code_hash import code_of
 from artifact.results.descriptions import read_description
@@ -26,6 +32,15 @@ from artifact.runs.options import add_run_options, spec_of
 from artifact.runs.run import BACKEND
 from artifact.runs.sources import describe_trace, trace
 from artifact.runs.text import describe_capacity
+
+#: Table of a panel -> (its settings, latency model) -> rows
+PANELS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
+    "chunk_curve": chunk_curve,
+    "five_requests": five_requests,
+    "chunk_windows": chunk_windows,
+    "chunk_throughput": chunk_throughput,
+    "polyserve_fleets": polyserve_fleets,
+}
 
 
 def add_commands(verb: Verb) -> None:
@@ -41,13 +56,17 @@ def add_commands(verb: Verb) -> None:
         ("search", search),
         ("disaggregated", disaggregate),
         ("overload", overload),
+        ("panel", panel),
     ):
         step = verb(name, run)
         if name in ("grid", "search"):
             step.add_argument("name", help="the entry's name")
+        if name == "panel":
+            step.add_argument("table", choices=PANELS)
         step.add_argument("--config", type=Path, required=True)
-        step.add_argument("--trace", required=True)
-        step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
+        if name != "panel":
+            step.add_argument("--trace", required=True)
+            step.add_argument("--described", type=Path, help="what `trace` wrote: the trace that stands for it")
         step.add_argument("--latency", required=True)
         step.add_argument("--out", type=Path, required=True)
         if name == "overload":
@@ -118,6 +137,19 @@ def overload(options: argparse.Namespace) -> None:
     summary, windows = overloads.overload(experiment, actual_trace(options), options.latency, told)
     write_rows(options, summary, experiment)
     write_rows(options, windows, experiment, options.windows)
+
+
+def panel(options: argparse.Namespace) -> None:
+    """One panel under one latency model."""
+    panels = load_experiments(options.config).panels
+    settings = getattr(panels, options.table)
+    if settings is None:
+        raise ConfigError(f"{options.config}: panels has no {options.table}; add it")
+    rows = PANELS[options.table](settings, options.latency)
+    traces = {about["trace"]: about for about in map(describe_trace, panels.traces_of(options.table))}
+    backend = LATENCY_MODEL_ONLY if options.table == "chunk_curve" else BACKEND
+    code = code_of(options.table, options.latency, *traces, settings=settings)
+    tables.write_table(options.out, rows, backend=backend, latency=options.latency, traces=traces, code=code)
 
 
 def capacity(options: argparse.Namespace) -> None:

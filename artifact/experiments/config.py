@@ -13,7 +13,7 @@ from pydantic import Field
 from artifact.config import ConfigError, Count, Names, Positive, Strict, parse, read_yaml
 from artifact.experiments.panel_config import Panels
 from artifact.experiments.scenario_config import DisaggregatedExperiment, OverloadExperiment
-from artifact.runs.spec import RunSpec
+from artifact.runs.spec import RunSpec, every
 from artifact.runs.systems import build_system
 from niyama import load_card
 
@@ -99,10 +99,9 @@ class Grid(NamedExperiment):
         """Label and run of everything on one trace and latency model."""
         one = {"trace": trace, "latency": latency, "requests": self.requests}
         return [
-            (label, spec.model_copy(update={"load_qps": float(load), "seed": seed}))
-            for label, spec in self.cases(**one, load_qps=float(self.loads_qps[0]))
-            for load in self.loads_qps
-            for seed in range(self.seeds)
+            (label, spec)
+            for label, first in self.cases(**one, load_qps=float(self.loads_qps[0]))
+            for spec in every(first, [first.system], self.loads_qps, self.seeds)
         ]
 
     def first_cases(self) -> Iterator[tuple[str, RunSpec]]:

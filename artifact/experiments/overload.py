@@ -13,7 +13,7 @@ from artifact.experiments.scenario_config import OverloadExperiment
 from artifact.results import metrics
 from artifact.runs.rows import identity
 from artifact.runs.run import Result, run
-from artifact.runs.spec import RunSpec
+from artifact.runs.spec import RunSpec, every
 
 WAVE_COLUMNS = ("low_qps", "high_qps", "dwell_s", "low_importance_share")
 WINDOW_QUANTILES = {"p50": 0.5, "p99": 0.99}
@@ -23,20 +23,16 @@ def specs(experiment: OverloadExperiment, trace_name: str, latency: str) -> list
     """Every run on one trace and latency model."""
     wave = {"low_qps": experiment.low_qps, "high_qps": experiment.high_qps, "dwell_s": experiment.dwell_s}
     mean_qps = (experiment.low_qps + experiment.high_qps) / 2
-    return [
-        RunSpec(
-            trace=trace_name,
-            system=system,
-            load_qps=mean_qps,
-            requests=max(1, round(mean_qps * experiment.duration_s)),
-            seed=seed,
-            latency=latency,
-            arrivals={"kind": "square", **wave},
-            low_importance_share=experiment.low_importance_share,
-        )
-        for system in experiment.systems
-        for seed in range(experiment.seeds)
-    ]
+    one = RunSpec(
+        trace=trace_name,
+        system=experiment.systems[0],
+        load_qps=mean_qps,
+        requests=max(1, round(mean_qps * experiment.duration_s)),
+        latency=latency,
+        arrivals={"kind": "square", **wave},
+        low_importance_share=experiment.low_importance_share,
+    )
+    return every(one, experiment.systems, [mean_qps], experiment.seeds)
 
 
 def overload(

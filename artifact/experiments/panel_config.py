@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from artifact.config import Strict
-from artifact.runs.spec import PAPER_MIX, ClassSpec, RunSpec
+from artifact.runs.spec import PAPER_MIX, ClassSpec, RunSpec, every
 
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -54,19 +54,10 @@ class Throughput(Strict):
 
     def specs(self, latency: str) -> list[RunSpec]:
         """One run per load, seed and system."""
-        return [
-            RunSpec(
-                trace=self.trace,
-                system=system,
-                load_qps=float(load),
-                requests=self.requests,
-                seed=seed,
-                latency=latency,
-            )
-            for load in self.loads_qps
-            for seed in range(self.seeds)
-            for system in self.systems
-        ]
+        first = self.loads_qps[0]
+        one = RunSpec(trace=self.trace, system=self.systems[0], load_qps=first, requests=self.requests, latency=latency)
+        specs = every(one, self.systems, self.loads_qps, self.seeds)
+        return sorted(specs, key=lambda spec: (self.loads_qps.index(spec.load_qps), spec.seed))
 
 
 class Fleets(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,12 @@ class RunSpec(Strict):
                 "low_importance_share": float(self.low_importance_share),
             }
         )
+
+
+def every(spec: RunSpec, systems: Iterable[str], loads_qps: Iterable[float], seeds: int) -> list[RunSpec]:
+    """The run of every system, at every load, with every seed from 0 on: the seed changes first, then the load."""
+    of_load = [{**dict(spec), "system": system, "load_qps": float(load)} for system in systems for load in loads_qps]
+    return [RunSpec(**{**fields, "seed": seed}) for fields in of_load for seed in range(seeds)]
 
 
 def load_classes(path: Path) -> tuple[ClassSpec, ...]:
