@@ -6,7 +6,6 @@ import re
 import shlex
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from artifact.__main__ import main
@@ -20,7 +19,6 @@ README = (ROOT / "README.md").read_text()
 MOST_LINES = 110
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(path.read_text() for path in PAGES)
-TABLES_PAGE = (ROOT / "docs" / "TABLES.md").read_text()
 COMMANDS = sorted({line.split("  #")[0].strip() for line in re.findall(r"python -m artifact (\w[^`\n]*)", TEXT)})
 PATHS = sorted(set(re.findall(r"`((?:\w[\w.-]*/)+[\w.-]*\w/?)`", TEXT)))
 
@@ -108,12 +106,6 @@ def test_every_law_is_listed():
     }
 
 
-def test_every_table_and_column_is_described():
-    described = set(re.findall(r"`([^`]+)`", TABLES_PAGE))
-    tables = {path.stem: path for path in REFERENCE.glob("tables/*.parquet")}
-    tables |= {path.stem: path for path in REFERENCE.glob("servers/*.parquet")}
-    assert not tables.keys() - described
-    columns = {column for path in tables.values() for column in pq.read_schema(path).names}
-    assert not columns - described
-    rows = re.findall(r"^\| (`[^|]+) \|[^|]+\|$", TABLES_PAGE, re.MULTILINE)
-    assert not {name for row in rows for name in row.split("`")[1::2]} - columns, "columns that no table has"
+def test_the_page_of_tables_is_what_the_command_writes_today(tmp_path):
+    assert main(["tables", "--page", str(tmp_path / "TABLES.md")]) == 0
+    assert (tmp_path / "TABLES.md").read_text() == (ROOT / "docs" / "TABLES.md").read_text()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 #: Makes the parser of a command, of its name and of the function that runs it.
 Verb = Callable[[str, Callable[[argparse.Namespace], int | None]], argparse.ArgumentParser]
@@ -35,6 +36,7 @@ COMMANDS = {
     "artifact.report.cli": {
         "figure": "Draw one figure from the tables.",
         "figures": "List the figures, and what each is drawn from.",
+        "tables": "List the results tables, with unit, type and meaning of each column.",
         "report": "Write the HTML report of figures that are drawn.",
         "timings": "Say how long each part of the pipeline took.",
     },
@@ -93,7 +95,7 @@ def modules_of(command: str | None) -> list[str]:
     return [module for module, texts in COMMANDS.items() if command in texts]
 
 
-def _verb(verbs, texts: dict[str, str], name: str, run: Callable) -> argparse.ArgumentParser:
+def _verb(verbs: Any, texts: dict[str, str], name: str, run: Callable[..., int | None]) -> argparse.ArgumentParser:
     made = verbs.add_parser(name, help=texts[name], description=texts[name])
     made.set_defaults(run=run, command=name)
     made.register("type", Path, _path)

@@ -1,4 +1,4 @@
-"""Figures, the report and the pipeline's timings as commands."""
+"""Figures, the report, the page of tables and the pipeline's timings as commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from artifact.workflow.timings import timings_text
 
 
 def add_commands(verb: Verb) -> None:
-    """Add all four to the command line."""
+    """Add all five to the command line."""
     one = verb("figure", figure)
     one.add_argument("name")
     one.add_argument("--results", type=Path, default=Path("results"))
@@ -25,6 +25,8 @@ def add_commands(verb: Verb) -> None:
     page.add_argument("--stamp", type=Path, help="file that says that the report is complete")
     page.add_argument("--figures", nargs="+", help="figures that it holds (default: those of the default target)")
     page.add_argument("--name", default="report", help="its file's name (default report)")
+    every = verb("tables", list_tables)
+    every.add_argument("--page", type=Path, help="file to write it to: docs/TABLES.md")
     spent = verb("timings", timings)
     spent.add_argument("results", type=Path)
 
@@ -55,6 +57,16 @@ def report(options: argparse.Namespace) -> None:
     print(write_report(options.results, options.figures, servers=options.servers, name=options.name, missing=missing))
     if options.stamp is not None:
         tables.write_text(options.stamp, "complete\n")
+
+
+def list_tables(options: argparse.Namespace) -> None:
+    """Every results table with its columns, as Markdown."""
+    from artifact.results.schema_page import page
+
+    if options.page is None:
+        print(page(), end="")
+    else:
+        tables.write_text(options.page, page())
 
 
 def timings(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifact.results.digest import content_sha256
+from artifact.results.schema import check_table
 from artifact.errors import CommandError
 
 SCHEMA_VERSION = 1
@@ -27,9 +28,11 @@ class ResultError(CommandError):
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]] | pa.Table, **provenance: Any) -> None:
     """Write rows to `path` atomically. `provenance` (JSON values) joins the schema version in the metadata.
 
-    Nothing in it changes from run to run: the same inputs give the same bytes.
+    Nothing in it changes from run to run: the same inputs give the same bytes. SchemaError, and nothing written, when
+    it has columns other than docs/TABLES.md lists for it.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(row) for row in rows])
+    check_table(path, table)
     about = json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, sort_keys=True).encode()
     table = table.replace_schema_metadata({KEY: about, DIGEST: content_sha256(table, about).encode()})
     with _whole(path) as part:
@@ -78,5 +81,5 @@ def joined(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def provenance(table: pa.Table) -> dict[str, Any]:
-    """What `write_table` was told about the table."""
+    """The provenance that `write_table` stored in the table."""
     return json.loads((table.schema.metadata or {}).get(KEY, b"{}"))

@@ -51,7 +51,7 @@ def test_parts_of_different_vllm_are_not_joined(tmp_path, capsys):
         paths.append(str(tmp_path / f"{version}.parquet"))
         about = {"backend": "vllm-virtual", "latency_model": {}, "vllm": version, "trace": {"trace": "t"}}
         write_table(tmp_path / f"{version}.parquet", [{"seed": 0}], **about)
-    command = ["server-table", "--out", str(tmp_path / "engine.parquet")]
+    command = ["server-table", "--out", str(tmp_path / "joined.parquet")]
     assert main([*command, *paths]) == 2
     said = capsys.readouterr().err
     assert 'vllm of the parts is "vllm 0.31.0", "vllm 0.32.0"; delete them' in said and said.count("\n") == 1

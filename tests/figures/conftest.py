@@ -12,6 +12,7 @@ from artifact.results.tables import write_table
 from tests.helpers.figure_tables import CLASSES, CODE, CODE_TWIN, capacity_rows, cluster_rows, named_rows, summary_rows
 from tests.helpers.panel_tables import panel_rows
 from tests.helpers.scenario_tables import scenario_rows
+from tests.helpers.whole_tables import whole
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def results(rows, tmp_path) -> Path:
         CODE_TWIN: {"trace": CODE_TWIN, "source": "synthetic", "rows": 50000, "notes": ["fidelity good"]},
     }
     for name, table in rows.items():
-        write_table(tmp_path / "tables" / f"{name}.parquet", table, backend="sim", traces=traces)
+        write_table(tmp_path / "tables" / f"{name}.parquet", whole(name, table), backend="sim", traces=traces)
     folder = tmp_path / "tables"
     write_manifest(tmp_path, folder / "manifest.json", folder.glob("*.parquet"))
     return tmp_path

@@ -10,6 +10,7 @@ from artifact.results.tables import write_table
 from figures import fig_engine, style
 from figures.frames import FigureError, Variant
 from tests.helpers.figure_tables import CODE, LINEAR, metrics
+from tests.helpers.whole_tables import whole
 
 SYSTEMS = {"vllm-fcfs": 1, "vllm-priority": 1, "silo": 2, "niyama": 1}
 ABOUT = {
@@ -99,7 +100,7 @@ def test_the_report_shows_it_or_says_why_not(results, monkeypatch, found, why):
     render("fig11", results)
     page = write_report(results).read_text()
     assert f"Not made: {why}" in page and 'id="fig_engine-' not in page and fig_engine.TITLE.split("'")[0] in page
-    write_table(results / "tables" / "engine.parquet", rows(), **ABOUT)
+    write_table(results / "tables" / "engine.parquet", whole("engine", rows()), **ABOUT)
     render("fig_engine", results)
     monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_engine",))
     page = write_report(results, servers=True).read_text()
@@ -110,7 +111,7 @@ def test_after_a_failed_run_its_box_says_why_and_the_old_picture_is_not_shown(re
     monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
     monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_engine",))
-    write_table(results / "tables" / "engine.parquet", rows(), **ABOUT)
+    write_table(results / "tables" / "engine.parquet", whole("engine", rows()), **ABOUT)
     for name in ("fig11", "fig_engine"):
         render(name, results)
     assert ">engine</td>" in write_report(results, servers=True).read_text(), "its code is listed"

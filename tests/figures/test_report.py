@@ -73,8 +73,9 @@ def draw(results: Path, *names: str) -> list[Path]:
     return [path for name in names for path in render(name, results) if path.suffix == ".png"]
 
 
-def test_a_column_that_is_gone_is_one_clear_error(results):
+def test_a_column_that_is_gone_is_one_clear_error(results, monkeypatch):
     path = results / "tables" / "capacity.parquet"
+    monkeypatch.setattr("artifact.results.tables.check_table", lambda path, table: None)  # by an older version
     write_table(path, read_table(path).drop_columns(["fluid_bound_qps"]))
     with pytest.raises(ValueError, match="table 'capacity' has no column 'fluid_bound_qps'"):
         write_report(results)

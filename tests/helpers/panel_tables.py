@@ -14,6 +14,11 @@ def run_of(trace, system, load_qps, seed=0) -> dict[str, object]:
     return {**who, "load_qps": load_qps, "requests": 5000, "seed": seed, "replicas": 1}
 
 
+def of_seeds(row: dict[str, object]) -> dict[str, object]:
+    """The same for a row about several runs of any size."""
+    return {"seeds": 3, **{name: value for name, value in row.items() if name not in ("seed", "replicas")}}
+
+
 def chunk_curve_rows() -> list[dict]:
     """10 ms and 0.1 ms a token: 400 tokens (390 beside 10 decodes) take 50 ms; at most 2,000 tokens."""
     rows = []
@@ -99,7 +104,7 @@ def polyserve_rows() -> dict[str, list[dict]]:
     classes = capacities(CONV_TWIN, alone, "TBT 50 ms") + capacities(CONV_TWIN, alone, "TBT 100 ms", 1.25)
     mixes = [row for label in ("10", "90") for row in capacities(CONV_TWIN, {"niyama": 6.31}, label)]
     fleets = [
-        {**run_of(CONV_TWIN, system, 50.0), "seeds": 3, "share": share, "fleet": fleet, "gpus": gpus}
+        {**of_seeds(run_of(CONV_TWIN, system, 50.0)), "share": share, "fleet": fleet, "gpus": gpus}
         for share in (0.1, 0.9)
         for system, fleet, gpus in (("polyserve", "4-6", 10), ("niyama", "9", 9))
     ]
