@@ -56,6 +56,7 @@ test: $(STAMP)
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check --quiet .
 	@$(RUN) lint-imports --no-logo
+	@$(RUN) mypy
 	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)
 
 # In a random order as well: SHUFFLE=1, another number for another order.
@@ -106,4 +107,4 @@ lock:
 
 clean:
 	rm -rf .venv $(RESULTS) logs build dist scheduler/*.egg-info $(SETUP)/vllm/build $(SETUP)/vllm/*.egg-info
-	rm -rf .snakemake .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf .snakemake .pytest_cache .hypothesis .ruff_cache .import_linter_cache .mypy_cache

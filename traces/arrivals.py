@@ -140,8 +140,8 @@ def _replay(trace_s: np.ndarray | None, n: int, load_qps: float) -> np.ndarray:
 def hourly_requests(service: Literal["code", "conv"]) -> np.ndarray:
     """float64[168], read-only: requests per hour of the Azure 2024 week, from Monday 00:00 UTC."""
     name = find_entry("azure-2024-hourly").embedded
-    with (resources.files("traces") / str(name)).open(encoding="utf-8", newline="") as stream:
-        rows = sorted(csv.DictReader(stream), key=lambda row: int(row["utc_hour_of_week"]))
+    lines = (resources.files("traces") / str(name)).read_text(encoding="utf-8").splitlines()
+    rows = sorted(csv.DictReader(lines), key=lambda row: int(row["utc_hour_of_week"]))
     counts = np.array([float(row[f"requests_{service}"]) for row in rows])
     if counts.shape != (HOURS_PER_WEEK,) or counts.min() <= 0:
         raise TraceError(f"{name}: needs {HOURS_PER_WEEK} positive counts, has {counts.size}; reinstall the package")

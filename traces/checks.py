@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from traces.errors import TraceError
 
@@ -102,7 +103,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def json_cell(
     path: Path, line: int, row: Mapping[str, object], column: str, passes: Callable[[object], bool], fix: str
-) -> object:
+) -> Any:
     """`row[column]`, if present and valid. Raises TraceError otherwise."""
     if column not in row:
         raise TraceError(f"{path}, line {line}: {column} is missing; {fix}")

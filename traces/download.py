@@ -162,8 +162,8 @@ def _meter(entry: Entry, progress: bool) -> Iterator[_Meter]:
     from rich import progress as bars  # a fifth of a second, which only a download is worth
     from rich.console import Console
 
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn())
-    columns += (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+    sizes = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn())
+    times = (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*sizes, *times, console=Console(stderr=True)) as bar:
         task = bar.add_task(entry.name, total=entry.bytes)
         yield lambda done_bytes, total_bytes: bar.update(task, completed=done_bytes, total=total_bytes or entry.bytes)

@@ -113,7 +113,7 @@ def _pairs(turns: Sequence[Mapping[str, str]], count_tokens: CountTokens) -> Ite
 
 
 def _filtered(path: Path, pairs: np.ndarray, max_total_tokens: int | None) -> Lengths:
-    usable = (pairs >= 1).all(axis=1)
+    usable = np.asarray((pairs >= 1).all(axis=1))
     fits = usable if max_total_tokens is None else usable & (pairs.sum(axis=1) <= max_total_tokens)
     notes = []
     if not usable.all():

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -100,8 +100,8 @@ def load_trace(
     bad row, and for a data set that holds no lengths; DownloadError if the data set cannot be had and has no
     twin.
     """
-    if (lengths := FIXED_LENGTHS.fullmatch(name)) is not None:
-        return fixed_trace(*(int(tokens) for tokens in lengths.groups()))
+    if (fixed := FIXED_LENGTHS.fullmatch(name)) is not None:
+        return fixed_trace(*(int(tokens) for tokens in fixed.groups()))
     if name.endswith(SYNTHETIC_SUFFIX):
         return synthetic_trace(find_entry(name.removesuffix(SYNTHETIC_SUFFIX)))
     entry = find_entry(name)
@@ -179,7 +179,7 @@ def fixed_trace(prompt_tokens: int, output_tokens: int) -> Trace:
     )
 
 
-def describe(trace: Trace) -> dict[str, object]:
+def describe(trace: Trace) -> dict[str, Any]:
     """Rows, source, and mean, p50, p90 and p99 (tokens) of prompt and output, as plain Python values."""
     return {
         "name": trace.name,

@@ -25,7 +25,7 @@ def announce_compilation() -> None:
     """Have the first compilation of the scheduler in this process said; one that is in the cache says nothing."""
     from numba.core import event
 
-    class Listener(event.Listener):
+    class Listener(event.Listener):  # type: ignore[misc]  # numba has no types
         """Prints one line, for code of the package only."""
 
         def on_start(self, occurred: Any) -> None:

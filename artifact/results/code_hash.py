@@ -65,7 +65,7 @@ def modules_of(command: str) -> Code:
         if module not in found:
             found.add(module)
             waiting += _imported(module)
-    return {module: module_hash(module) for module in sorted(found)}
+    return {module: own for module in sorted(found) if (own := module_hash(module)) is not None}
 
 
 def code_digest(command: str, *names: str, settings: Any = None) -> str:
@@ -134,7 +134,9 @@ def _path(module: str) -> Path | None:
 @cache
 def _imported(module: str) -> set[str]:
     """Our modules that a module imports anywhere in its text but for types alone, or starts; and their packages."""
-    parts = (name.split(".") for name in _read(_path(module).read_text(encoding="utf-8"))[1])
+    path = _path(module)
+    assert path is not None, module
+    parts = (name.split(".") for name in _read(path.read_text(encoding="utf-8"))[1])
     every = {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
     return {name for name in every - NO_CODE if _path(name)}
 
@@ -154,7 +156,8 @@ def _read(text: str) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.List):
-            started = [b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant)]
+            values = (b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant))
+            started = [name for name in values if isinstance(name, str)]
             names |= {*started, *(f"{name}.__main__" for name in started)}
     return hashlib.sha256(json.dumps(_shape(tree)).encode()).hexdigest()[:12], frozenset(names)
 

@@ -21,7 +21,14 @@ from pydantic import BaseModel
 from niyama.latency import is_card_file
 from traces.catalog import SYNTHETIC_SUFFIX
 
-PACKAGES = {name: Path(str(find_spec(name).origin)).parent for name in ("artifact", "benchmarks", "figures", "niyama", "traces")}
+
+def _folder(package: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None, f"package {package} is not on the path"
+    return Path(spec.origin).parent
+
+
+PACKAGES = {name: _folder(name) for name in ("artifact", "benchmarks", "figures", "niyama", "traces")}
 Code = dict[str, str]  # module or data -> hash
 
 CARDS, CATALOG, SKETCHES = "niyama/latency/cards", "traces/catalog.yaml", "traces/sketches.json"

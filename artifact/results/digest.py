@@ -1,8 +1,9 @@
-"""The digest of a table's content, which travels in the file: whoever edits a value has to mean to."""
+"""The digest of a table's content, stored in the file: a value that is edited by accident is noticed."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ def content_sha256(table: pa.Table, about: bytes) -> str:
     return digest.hexdigest()
 
 
-def _add(digest, array: pa.Array) -> None:
+def _add(digest: Any, array: pa.Array) -> None:
     """Feed one array: its length, which values are null, then the values, lists from the outside in."""
     digest.update(f"{len(array)} ".encode())
     digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())

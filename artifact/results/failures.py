@@ -110,7 +110,8 @@ def incomplete(dag: Any, results: Path) -> Incomplete:
             return {job: None}
         return {cause: None for other in before if other not in seen for cause in causes(other, seen)}
 
-    outputs, failures = {}, {}
+    outputs: dict[str, tuple[Failure, ...]] = {}
+    failures: dict[Failure, None] = {}
     for job in waiting:
         own = sorted((_failure(cause, results / "failures") for cause in causes(job, set())), key=_part)
         failures |= dict.fromkeys(own)

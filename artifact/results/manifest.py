@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from artifact.results.code_hash import Code, changed_since, mixed
+from artifact.results.code_hash import changed_since, mixed
+from artifact.results.data_hash import Code
 from artifact.results.tables import ResultError, provenance, read_table, write_text
 
 PATTERN = "tables/manifest*.json"
@@ -32,7 +33,8 @@ def write_manifest(results: Path, out: Path, tables: Iterable[Path]) -> None:
 
 def read_manifests(results: Path) -> dict[str, dict[str, object]]:
     """The entries by table name. ResultError when there is no manifest or one is damaged."""
-    entries, files = {}, sorted(results.glob(PATTERN))
+    entries: dict[str, dict[str, object]] = {}
+    files = sorted(results.glob(PATTERN))
     if not files:
         raise ResultError(f"{results / PATTERN}: is missing; {AGAIN}")
     for path in files:

@@ -22,7 +22,15 @@ ROUNDING_S = 1e-9
 
 
 @compiled_apart
-def _token_pass(token_start, token_s, first_deadline_s, tbt_s, late, over, max_gap):
+def _token_pass(
+    token_start: np.ndarray,
+    token_s: np.ndarray,
+    first_deadline_s: np.ndarray,
+    tbt_s: np.ndarray,
+    late: np.ndarray,
+    over: np.ndarray,
+    max_gap: np.ndarray,
+) -> None:
     """Per request: tokens after their Eq 2 deadline, gaps longer than the TBT, longest gap."""
     for r in range(len(late)):
         a, b = token_start[r], token_start[r + 1]
@@ -65,10 +73,11 @@ def violation_rates(requests: Requests, columns: dict[str, np.ndarray]) -> tuple
     """Share of violated requests per class, with and without token deadlines; nan for a class nobody was in."""
     counts = np.bincount(requests.class_index, minlength=len(requests.classes))
     with np.errstate(invalid="ignore"):
-        return tuple(
+        with_tbt, without_tbt = (
             np.bincount(requests.class_index, columns[name], len(requests.classes)) / counts
             for name in ("violated", "missed_first_or_last")
         )
+    return with_tbt, without_tbt
 
 
 def groups(requests: Requests) -> Iterator[tuple[str, np.ndarray]]:

@@ -13,7 +13,7 @@ from artifact.results import metrics
 from artifact.runs.options import about, add_run_options, spec_of
 from artifact.runs.raw_times import write_run
 from artifact.runs.rows import identity, summary_rows
-from artifact.runs.run import run, warm_up_like
+from artifact.runs.run import Result, run, warm_up_like
 from artifact.runs.text import print_point
 
 
@@ -46,7 +46,7 @@ def simulate(options: argparse.Namespace) -> None:
         print_point(answer)
 
 
-def point(done, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def point(done: Result, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer of `simulate`: the run, its metrics, and each group's."""
     by_group = {row["group"]: row for row in rows}
     shared = {**identity(done), **metrics.run_metrics(done.requests, done.run)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,11 @@ def add_run_options(parser: argparse.ArgumentParser, requests: int) -> None:
 def spec_of(options: argparse.Namespace, **more: Any) -> RunSpec:
     """The RunSpec of the command line; what is not given there is as RunSpec has it."""
     given = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
-    read = {"classes": load_classes, "replicas": partial(integers, "--replicas"), "policy": partial(_json, "--policy")}
+    read: dict[str, Callable[[Any], Any]] = {
+        "classes": load_classes,
+        "replicas": partial(integers, "--replicas"),
+        "policy": partial(_json, "--policy"),
+    }
     if given.get("arrivals", "").startswith("{"):
         read["arrivals"] = partial(_json, "--arrivals")
     values = {name: read[name](value) if name in read else value for name, value in given.items()}

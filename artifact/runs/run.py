@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from artifact.runs.sources import trace as trace
 from artifact.runs.spec import ClassSpec, RunSpec
@@ -75,7 +76,7 @@ def run(
     executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
     requests = arrivals_of(spec)
-    options = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}
+    options: dict[str, Any] = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}
     options |= {"overlapped": spec.overlapped, "started_first": started_first}
     start = time.perf_counter()
     if decision_log is None:

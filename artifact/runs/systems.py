@@ -54,7 +54,7 @@ def build_system(
         loaded = _load(name)
         if isinstance(loaded, System):
             return replace(loaded, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in loaded.pools))
-        return shared(changed(loaded, changes), *_sizes(name, replicas, 1), routing)
+        return shared(changed(loaded, changes), _sizes(name, replicas, 1)[0], routing)
     if name == SILO:
         sizes = _sizes(name, replicas, len(classes))
         return System(SILO, tuple(silo_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), routing)
@@ -63,7 +63,7 @@ def build_system(
         return System(name, tuple(polyserve_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), PACKED)
     if name not in SYSTEMS:
         raise ConfigError(unknown_name("system", name, SYSTEMS, ", or FILE.py:NAME"))
-    return shared(changed(BUILT_IN[name], changes), *_sizes(name, replicas, 1), routing)
+    return shared(changed(BUILT_IN[name], changes), _sizes(name, replicas, 1)[0], routing)
 
 
 def silo_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:

@@ -53,8 +53,8 @@ class Bounds(NamedTuple):
         return None
 
 
-def _number(default: float, *bounds: float, **more: Any) -> Any:
-    return field(default=default, metadata={"bounds": Bounds(*bounds, **more)})
+def _number(default: float, least: float = 0, most: float = MOST, **more: Any) -> Any:
+    return field(default=default, metadata={"bounds": Bounds(least, most, **more)})
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class Policy:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if f.type is not Callable:
-                kind = Real if f.type in (int, float) else f.type
-                wanted = {str: "a string", bool: "True or False"}.get(f.type, "a number")
-                self._require(f.name, isinstance(getattr(self, f.name), kind), wanted)
+            of: Any = f.type
+            if of is not Callable:
+                wanted = {str: "a string", bool: "True or False"}.get(of, "a number")
+                self._require(f.name, isinstance(getattr(self, f.name), Real if of in (int, float) else of), wanted)
         for rule in Rules._fields:
             problem = why_no_rule(getattr(self, rule), rule)
             if problem is not None:
@@ -132,7 +132,7 @@ class Policy:
 
     def with_numbers(self, numbers: Mapping[str, Any]) -> "Policy":
         """The same rules with other numbers, as somebody wrote them. Raises ValueError naming number, value and fix."""
-        kinds = {f.name: f.type for f in fields(self) if f.type is not Callable and f.name != "name"}
+        kinds: dict[str, Any] = {f.name: f.type for f in fields(self) if f.type is not Callable and f.name != "name"}
         for name, value in numbers.items():
             if name not in kinds:
                 raise ValueError(unknown_name("policy number", name, kinds))
@@ -155,7 +155,7 @@ class Policy:
 Params = NamedTuple(
     "Params",
     [
-        *((f.name, f.type) for f in fields(Policy) if f.type in (int, float, bool)),
+        *((f.name, f.type) for f in fields(Policy) if f.type in (int, float, bool)),  # type: ignore[misc]
         ("estimator", int),
         ("relegates", bool),
     ],

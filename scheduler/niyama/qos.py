@@ -42,7 +42,9 @@ class QoSClass:
     @property
     def deadline_slo_s(self) -> float:
         """Seconds from arrival to the deadline that ranks a request: first token (Eq 1) or last token (Eq 3)."""
-        return self.ttft_s if self.ttft_s is not None else self.ttlt_s
+        slo_s = self.ttft_s if self.ttft_s is not None else self.ttlt_s
+        assert slo_s is not None  # __post_init__ refuses a class without
+        return slo_s
 
 
 #: More than each can mean, in seconds, but for whole days, which nobody writes in milliseconds: a batch class may have
@@ -76,6 +78,6 @@ PAPER_CLASSES = (
 
 def token_deadline_s(arrival_s: float, qos: QoSClass, position: int) -> float:
     """Deadline of output token `position` (1-based): Eq 1 and 2; a batch class has only Eq 3, whatever the token."""
-    if qos.interactive:
+    if qos.ttft_s is not None and qos.tbt_s is not None:
         return arrival_s + qos.ttft_s + (position - 1) * qos.tbt_s
-    return arrival_s + qos.ttlt_s
+    return arrival_s + qos.deadline_slo_s

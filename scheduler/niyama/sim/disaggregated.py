@@ -144,7 +144,7 @@ def _prompts(requests: Requests, system: Disaggregated) -> Requests:
 
 def _earlier(qos: QoSClass, allowance_s: float) -> QoSClass:
     """A batch class whose deadline leaves `allowance_s` for what comes after the first token."""
-    return qos if qos.interactive else replace(qos, ttlt_s=qos.ttlt_s - allowance_s)
+    return qos if qos.interactive else replace(qos, ttlt_s=qos.deadline_slo_s - allowance_s)
 
 
 def _handed_over(requests: Requests, decoded: np.ndarray, arrived_s: np.ndarray) -> Requests:
