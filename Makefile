@@ -1,6 +1,6 @@
 # Two commands do everything, on a machine with nothing but Python 3.11-3.13 and make:
 #   make reproduce    every experiment and figure, and the report
-#   make test         the checks and the tests
+#   make test         the checks and the tests (make quick: the cheap ones; make test-all: what runs every night, too)
 # And a third one where there is a GPU:
 #   make gpu          its step times, and the sweep over vLLM servers on it
 # All first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
@@ -11,6 +11,7 @@ ENGINE := auto
 CORES ?= all
 JOBS ?= 2
 PYTEST_ARGS ?=
+QUICK := tests/niyama tests/laws tests/traces -m "not slow and not engine"
 RESULTS := results
 REPORT := $(RESULTS)/report.html
 # Of each kind of GPU in a folder of its own: times of two do not mix.
@@ -33,11 +34,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 RUN := PATH="$(abspath $(VENV)/bin):$$PATH"
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test test-busy vllm-suite gpu setup lock clean FORCE
+.PHONY: help reproduce lint quick test test-all test-busy vllm-suite gpu setup lock clean FORCE
 
 help:
 	@echo "make reproduce   run every experiment and write $(REPORT)"
+	@echo "make quick       run the linters and the cheap tests, in less than 90 s"
 	@echo "make test        run the linters and the tests"
+	@echo "make test-all    the same with what runs every night: 20 times the examples, at random, and the slowest tests"
 	@echo "make test-busy   the same beside eight busy loops: no test may depend on how fast the machine is"
 	@echo "make vllm-suite  run vLLM's own scheduler tests against Niyama's classes (UPDATE=1 rewrites the list)"
 	@echo "make gpu         measure this machine's GPU, its step times and servers on it, into $(RESULTS)/gpu"
@@ -52,12 +55,20 @@ reproduce: $(STAMP)
 	@echo "Report: $(CURDIR)/$(REPORT)"
 	@$(PY) -m artifact timings $(RESULTS)
 
-test: $(STAMP)
+lint: $(STAMP)
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check --quiet .
 	@$(RUN) lint-imports --no-logo
 	@$(RUN) mypy
+
+quick: lint
+	@$(RUN) pytest -n $(JOBS) $(QUICK) $(PYTEST_ARGS)
+
+test: lint
 	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)
+
+test-all: lint
+	@$(RUN) pytest -n $(JOBS) --nbmake --nightly --examples 20 $(PYTEST_ARGS)
 
 # In a random order as well: SHUFFLE=1, another number for another order.
 test-busy: $(STAMP)

@@ -1,4 +1,8 @@
-"""What all tests share: hypothesis draws the same examples everywhere, without a clock; engines run one by one."""
+"""What all tests share.
+
+Hypothesis draws the same examples everywhere, without a clock; engines run one by one; the kernel is compiled once,
+before processes start; tests marked `nightly` run with --nightly, or where a file that they depend on has changed.
+"""
 
 import random
 from functools import cache
@@ -8,21 +12,43 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.helpers.compile_kernel import compile_all
+from tests.helpers.nightly import draw_more, waits
+
 UNTIMED = [HealthCheck.too_slow]  # a busy machine is no fault of a test
 settings.register_profile("niyama", deadline=None, derandomize=True, database=None, suppress_health_check=UNTIMED)
 settings.load_profile("niyama")
+A_NOTEBOOK = "capacity"  # runs with every other test; all of them show figures in the same way
 
 
 def pytest_addoption(parser):
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
+    parser.addoption("--nightly", action="store_true", help="run the tests marked `nightly` as well")
+    parser.addoption("--examples", type=int, metavar="N", help="N times the examples of every property, at random")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Files in a random order, and the tests of each: a file's servers still start once."""
+    """Left out: what waits for the night. --shuffle: files in a random order, and the tests of each in another."""
+    for item in items:
+        if item.path.suffix == ".ipynb" and item.path.stem != A_NOTEBOOK:
+            item.add_marker(pytest.mark.nightly("figures"))
+    if not config.getoption("--nightly"):
+        named = frozenset((config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args)
+        waiting = [item for item in items if waits(item, named)]
+        config.hook.pytest_deselected(items=waiting)
+        items[:] = [item for item in items if item not in waiting]
+    if (times := config.getoption("--examples")) is not None:
+        draw_more(items, times)
     if (seed := config.getoption("--shuffle")) is not None:
         draw = random.Random(seed)
         place = {path: draw.random() for path in dict.fromkeys(item.path for item in items)}
         items.sort(key=lambda item: (place[item.path], draw.random()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config, specs):
+    """In the process that starts the others."""
+    compile_all()
 
 
 @cache
@@ -31,15 +57,24 @@ def runs_the_engine(path: Path) -> bool:
     return "pytest.mark.engine" in path.read_text()
 
 
-class OneEngine(LoadScopeScheduling):
-    """Gives the files that run the engine to one process, first; every other test goes to whichever is free.
+@cache
+def shares_fixtures(path: Path) -> bool:
+    """Whether tests of a file share what takes long to make."""
+    return 'scope="module"' in path.read_text()
 
-    An engine takes gigabytes and all cores. (xdist's own groups do not work with pytest 9.2.)
+
+class OneEngine(LoadScopeScheduling):
+    """Gives the files that run the engine to one process, first; all other tests go to whichever is free.
+
+    An engine takes gigabytes and all cores. A file whose tests share a fixture stays together, so that it is made once.
+    (xdist's own groups do not work with pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = self.config.rootpath / nodeid.split("::")[0]
-        return "engine" if path.suffix == ".py" and runs_the_engine(path) else nodeid
+        if path.suffix != ".py":
+            return nodeid
+        return "engine" if runs_the_engine(path) else str(path) if shares_fixtures(path) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
