@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from copy import copy
 from typing import Any
 
-import numba
 import numpy as np
+from numba import types
 
 from artifact.runs.spec import LATENCY
 from niyama import PAPER_CLASSES, Policy, load_card
 from niyama.commit import commit_chunk, commit_decode, count_decodes, observe_step
-from niyama.jit import compiled
+from niyama.jit import compiled, compiled_apart
 from niyama.kernel import Kernel
 from niyama.plan import plan
 from niyama.queues import IMPORTANT, pop
@@ -27,19 +26,19 @@ KV_TOKENS = 10 * load_card(LATENCY).kv_tokens
 #: seconds after a burst of arrivals: nobody doomed yet; the first TTFTs missed, all in one decision; after that one
 SITUATIONS = {"burst": 0.0, "mass-relegation": 30.0, "after-relegation": 30.0}
 
-_clock = ctypes.CDLL(None).clock_gettime  # compiled code can call it; it cannot call Python's clocks
-_clock.argtypes, _clock.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_int
+# Compiled code can call it, but not Python's clocks. By its name: code with an address in it cannot be cached.
+_clock = types.ExternalFunction("clock_gettime", types.intc(types.intc, types.uintp))
 _MONOTONIC = int(time.CLOCK_MONOTONIC)
 
 
-@numba.njit
+@compiled_apart
 def _timed_plan(k, now_s, stamps):
     _clock(_MONOTONIC, stamps.ctypes.data)
     plan(k, now_s)
     _clock(_MONOTONIC, stamps.ctypes.data + 16)
 
 
-@numba.njit
+@compiled_apart
 def _timed_step(k, now_s, stamps):
     """A plan, and the commit of all of it: every decode its token, every chunk as planned."""
     s, t = k.state, k.table

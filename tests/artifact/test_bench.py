@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import Snapshot, bench, decision_state, decisions, dynosim, print_bench
+from benchmarks import Snapshot, bench, decision_state, decisions, dynosim, print_bench, startup
 from niyama import BUILT_IN
 from niyama.plan import plan
 
@@ -30,8 +30,13 @@ WANTED = {
 
 @pytest.fixture(scope="module")
 def found():
+    """All of it but the first runs of new processes, which compile the kernel: the last test has those."""
     loads_qps = {"azure-code-2023-synth": 3.0}
-    return bench(requests=30, repeats=1, dynosim="off", loads_qps=loads_qps, queued=(10, 1_000), waiting=None, http=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(startup, "_first_run", lambda folder: np.array([0.5, 1.0, 2.0]))
+        return bench(
+            requests=30, repeats=1, dynosim="off", loads_qps=loads_qps, queued=(10, 1_000), waiting=None, http=0
+        )
 
 
 def test_everything_is_there_and_is_json(found):
@@ -45,6 +50,11 @@ def test_everything_is_there_and_is_json(found):
     assert {(r["system"], r["queued"]) for r in found["decision"]} == {
         (s, n) for s in ("niyama", "sarathi-fcfs") for n in (10, 1_000)
     }
+
+
+def test_start_up_is_import_and_first_simulation(found):
+    wanted = {"import_numba_s": 0.5, "import_niyama_s": 1.0, "compile_cold_s": 3.0, "compile_warm_s": 3.0}
+    assert found["start_up"] == wanted
 
 
 def test_times_and_rates_are_finite_and_positive(found):
@@ -117,3 +127,10 @@ def test_it_can_be_read(found, capsys):
 def test_nothing_to_measure_is_refused(field):
     with pytest.raises(ValueError, match=field):
         bench(**{field: 0})
+
+
+@pytest.mark.nightly
+def test_a_first_run_compiles_and_the_next_one_need_not():
+    found = startup.start_up(1)
+    assert all(math.isfinite(seconds) and seconds > 0 for seconds in found.values())
+    assert found["compile_warm_s"] < found["compile_cold_s"]
