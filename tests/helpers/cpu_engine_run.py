@@ -121,7 +121,7 @@ if __name__ == "__main__":
         engine(
             sys.argv[1],
             SCARCE_BLOCKS,
-            scheduler_cls="niyama.vllm.NiyamaScheduler",
+            scheduler_cls="tests.helpers.stepped_clock.SteppedScheduler",
             additional_config={"niyama": CONFIG},
         ),
         ABORTED,

@@ -51,6 +51,11 @@ def outputs(model_dir: Path, **niyama: Any) -> list:
     return with_tokens(TRAFFIC, CARD, EngineSettings(model_dir, ASYNC, niyama))[1]
 
 
+@pytest.fixture(scope="module")
+def without_log(model_dir: Path) -> list:
+    return outputs(model_dir)
+
+
 def test_what_an_engine_logs_replays(model_dir: Path, tmp_path: Path, ends: dict[str, list]) -> None:
     path = tmp_path / "decisions.jsonl"
     outputs(model_dir, decision_log=str(path))
@@ -60,8 +65,8 @@ def test_what_an_engine_logs_replays(model_dir: Path, tmp_path: Path, ends: dict
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_ends_the_log_and_nothing_else(model_dir: Path, ends: dict[str, list]) -> None:
-    assert outputs(model_dir, decision_log="/dev/full") == outputs(model_dir)
+def test_a_full_disk_ends_the_log_and_nothing_else(model_dir: Path, without_log: list, ends: dict[str, list]) -> None:
+    assert outputs(model_dir, decision_log="/dev/full") == without_log
     assert ends["logs"] == [0] and not ends["fallbacks"]
     (warning,) = ends["warnings"]
     assert "/dev/full cannot be written" in warning and "scheduling goes on" in warning
@@ -69,13 +74,18 @@ def test_a_full_disk_ends_the_log_and_nothing_else(model_dir: Path, ends: dict[s
 
 @pytest.mark.parametrize("method", ["write", "close", "__init__"])
 def test_whatever_goes_wrong_in_the_log_stays_there(
-    model_dir: Path, tmp_path: Path, method: str, ends: dict[str, list], monkeypatch: pytest.MonkeyPatch
+    model_dir: Path,
+    without_log: list,
+    tmp_path: Path,
+    method: str,
+    ends: dict[str, list],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def failing(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(DecisionLog, method, failing)
-    assert outputs(model_dir, decision_log=str(tmp_path / "log")) == outputs(model_dir)
+    assert outputs(model_dir, decision_log=str(tmp_path / "log")) == without_log
     assert ends["logs"] == [0] and not ends["fallbacks"] and "No space left" in ends["warnings"][0]
 
 
