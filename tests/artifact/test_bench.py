@@ -6,6 +6,7 @@ import sys
 from copy import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import Snapshot, bench, decision_state, decisions, dynosim, print_bench, startup

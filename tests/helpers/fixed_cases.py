@@ -6,7 +6,7 @@ from dataclasses import astuple, fields, replace
 import numpy as np
 
 from niyama.sim import Run
-from tests.helpers.workloads import LINEAR, POLICIES, ROOFLINE, Case, kv_for, random_requests
+from tests.helpers.workloads import EVERY_POLICY, LINEAR, ROOFLINE, Case, kv_for, random_requests
 
 CASES = (  # classes, prompts, outputs, gaps, spare KV, noise, numbers in place of the policy's own
     ("paper", "typical", "mixed", "bursts", 400_000, 0.1, {}),
@@ -29,7 +29,7 @@ def case(number: int) -> Case:
 def main(out: str) -> None:
     results = {}
     for number in range(len(CASES)):
-        for name in POLICIES:
+        for name in EVERY_POLICY:
             run = case(number).run(case(number).policy(name))
             for field, value in zip(fields(Run), astuple(run), strict=True):
                 results[f"case {number} {name} {field.name}"] = np.asarray(value)

@@ -37,7 +37,12 @@ def short_of_a_second(outlook):
 OWN = Policy(
     "own", longest_prompt_first, doomed=short_of_a_second, max_chunk_tokens=300, min_chunk_tokens=1, kv_reserve=0.0
 )
-POLICIES = {**BUILT_IN, OWN.name: OWN}
+EVERY_POLICY = {**BUILT_IN, OWN.name: OWN}
+#: By rules: policies that differ in numbers only. A law holds for each kind, and each drawn case draws a member.
+KINDS: dict[tuple, list[Policy]] = {}
+for _policy in EVERY_POLICY.values():
+    KINDS.setdefault((_policy.rank, _policy.prefill_budget, _policy.doomed, _policy.make_room), []).append(_policy)
+POLICIES = {kind[0].name: kind[0] for kind in KINDS.values()}
 RELEGATING = tuple(name for name, policy in POLICIES.items() if policy.doomed is predicted_miss)
 DYNAMIC = tuple(name for name, policy in POLICIES.items() if policy.prefill_budget is BUILT_IN["niyama"].prefill_budget)
 
@@ -77,10 +82,13 @@ class Case:
     noise: float
     seed: int
     overrides: tuple[tuple[str, object], ...]
+    member: int = 0
 
     def policy(self, name: str) -> Policy:
-        """The policy with this case's small numbers in place of its own."""
-        return replace(POLICIES[name], **dict(self.overrides))
+        """The policy, or one `member` further in its kind, with this case's small numbers in place of its own."""
+        kind = next(kind for kind in KINDS.values() if EVERY_POLICY[name] in kind)
+        member = kind.index(EVERY_POLICY[name]) + self.member
+        return replace(kind[member % len(kind)], **dict(self.overrides))
 
     def run(self, policy: Policy, *, log: bool = True) -> Run:
         return simulate(
@@ -180,6 +188,7 @@ def cases(draw: st.DrawFn, most: int = 60, classes: tuple[str, ...] = tuple(CLAS
         draw(st.sampled_from((0.0, 0.2))),
         draw(st.integers(0, 3)),
         tuple(overrides.items()),
+        draw(st.integers(0, 3)),
     )
 
 

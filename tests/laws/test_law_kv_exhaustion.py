@@ -9,10 +9,10 @@ from niyama import rules
 from niyama.requests import QUEUED
 from niyama.sim import Requests
 from tests.helpers.stepping import plans
-from tests.helpers.workloads import CLASSES, POLICIES, ROOFLINE, Case, steps
+from tests.helpers.workloads import CLASSES, EVERY_POLICY, ROOFLINE, Case, steps
 from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved
 
-every_policy = pytest.mark.parametrize("name", POLICIES)
+every_policy = pytest.mark.parametrize("name", EVERY_POLICY)
 GREEDY = (("kv_reserve", 0.0), ("estimator", "constant"), ("estimator_value", 1.0))  # admits as many as fit now
 
 
