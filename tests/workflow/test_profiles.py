@@ -75,7 +75,9 @@ def test_slurm_takes_every_job_with_memory_and_time(tmp_path):
     assert f"mem_mb={wanted['mem_mb']}" in cluster and f"runtime={wanted['runtime']}" in cluster
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize(
+    "name", [pytest.param("slurm", marks=pytest.mark.nightly("profiles", "workflows")), "kubernetes"]
+)
 def test_its_jobs_run_to_the_end_by_the_local_executor(name, tmp_path):
     table = tmp_path / "results" / "tables" / "steps.parquet"
     done = snakemake(name, tmp_path / "results", "--executor", "local", "--cores", "2", str(table))
