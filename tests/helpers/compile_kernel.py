@@ -18,7 +18,7 @@ def compile_all() -> None:
     """
     from numba.core.config import DISABLE_JIT
 
-    from niyama.kernel_cache import cache_folder
+    from niyama.jit.cache import cache_folder
 
     folder = cache_folder()
     if DISABLE_JIT or folder is None or (folder / "compiled-for-tests").exists():
@@ -39,11 +39,11 @@ def _steps() -> None:
     """An engine's step, and what the laws call one by one: plan and commit."""
     from artifact.__main__ import main
     from tests.helpers.fixed_cases import case
-    from tests.helpers.stepping import host
+    from tests.helpers.stepping import plans
 
     with tempfile.TemporaryDirectory() as folder:
         status = main([*POINT, "--decision-log", str(Path(folder) / "log.jsonl")])
-    for _ in host(case(0), case(0).policy("niyama")):
+    for _ in plans(case(0), case(0).policy("niyama")):
         pass
     sys.exit(status)
 
