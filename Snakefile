@@ -65,7 +65,7 @@ onstart:
         workflow,
         Path(RESULTS),
         EXPERIMENTS == "workflows/config/paper.yaml",
-        SERVER_LIFE_S,
+        SERVER_CYCLE_S,
     )
 
 
@@ -75,6 +75,6 @@ onerror:
 
 
 onsuccess:
-    # a life of real servers that failed has noted it, and the tables hold the others: the run fails all the same
+    # a run cycle of real servers that failed has noted it, and the tables hold the others: the run fails all the same
     if not endings.end(workflow, Path(RESULTS), PAPER, SHOWS_SERVERS):
         sys.exit(1)

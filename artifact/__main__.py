@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from artifact.commands.table import modules_of, parser
+from artifact.commands.table import RENAMED, modules_of, parser
 from artifact.errors import CommandError
 
 
@@ -17,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # what a command prints is its answer
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given and given[0] in RENAMED:
+        print(f"error: {given[0]} is called {RENAMED[given[0]]} now", file=sys.stderr)
+        return 2
     options = parser(modules_of(given[0] if given else None)).parse_args(given)
     return _run(given, options)
 

@@ -1,4 +1,4 @@
-"""Rows of capacity tables: which one a figure shows, its numbers, and in words why there is none."""
+"""Rows of capacity tables: which one a figure shows, its numbers, and why there is none."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def panel(ax: Axes, rows: pd.DataFrame, systems: list[str], ticks: str, printed:
 
 
 def _lane(ax: Axes, lane: int, system: str, row: pd.Series, ticks: str, printed: PrintedFor) -> None:
-    """Bar, interval, hollow diamond, tick and star of one system; words stand for a missing bar."""
+    """Bar, interval, hollow diamond, tick and star of one system; text stands for a missing bar."""
     if math.isnan(row["capacity_qps"]):
         shown = row[["capacity_with_tbt_qps", ticks, "paper_qps"]].max()
         marks.say(ax, row["remark"], 0 if math.isnan(shown) else shown, lane)

@@ -51,7 +51,7 @@ class Lanes:
         return table(self.frame(tables), self.printed)
 
     def text_table(self, tables: Tables) -> pd.DataFrame:
-        """The table for people."""
+        """The table as formatted text."""
         return text_table(self.table(tables))
 
     def draw(self, tables: Tables, variant: Variant) -> Figure:
@@ -95,7 +95,7 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def text_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A table of `table` for people."""
+    """`table` as formatted text."""
     text = {
         "latency": rows["latency"],
         "trace": rows["trace"].map(style.trace_label),

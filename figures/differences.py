@@ -87,7 +87,7 @@ def level(capacities: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def ratios(rows: pd.DataFrame) -> tuple[str, str] | None:
-    """Niyama's ratios over the baselines beside the paper's labels."""
+    """Niyama's ratios over the baselines, compared with the paper's labels."""
     if rows.empty:
         return None
     own = rows[(rows["numerator"] == "niyama") & (rows["criterion"] == CRITERION_PAPER)]

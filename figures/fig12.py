@@ -50,7 +50,7 @@ def caption(tables: Tables, variant: Variant) -> str:
     """What the figure shows."""
     frame = variant.rows(require(tables, "overload", COLUMNS))
     return (
-        f"Fig 12: {waves.words(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
+        f"Fig 12: {waves.describe_load(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
         "Left: requests that missed their TTFT or TTLT, by group. Right: latency "
         "(TTFT of interactive classes, else TTLT) of the requests that a system relegated, of all where none is: "
         "dot, bar and cross are median, 99th percentile and the longest, means over seeds. Every relegated request was "
@@ -106,7 +106,7 @@ def _titles(shown: list[Class]) -> dict[str, str]:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people: per cent violated, the paper's in brackets, and what became of the relegated."""
+    """The table as formatted text: per cent violated, the paper's in brackets, and what became of the relegated."""
     rows, shown = table(tables), _titles(classes(require(tables, "overload", COLUMNS)))
     text = pd.DataFrame(
         {

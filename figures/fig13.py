@@ -28,7 +28,7 @@ def caption(tables: Tables, variant: Variant) -> str:
     frame = variant.rows(require(tables, "overload_windows", COLUMNS))
     window_s, requests = frame["window_s"].iloc[0], frame["group_requests"].median()
     return (
-        f"Fig 13: {waves.words(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
+        f"Fig 13: {waves.describe_load(frame)}; {style.trace_label(variant.trace)}, latency model {variant.latency}. "
         "Lines: 99th percentile of the latency (TTFT of interactive classes, else TTLT) "
         f"of the requests that arrive within {window_s:g} s (half the windows have fewer than {requests:g} of a class, "
         "so this is near the longest), relegated ones included; median over seeds, bands from the least to the most. "

@@ -110,7 +110,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
+    """The table as formatted text."""
     rows, names = table(tables), {CRITERION_ALL: "token deadlines too", CRITERION_PAPER: "TTFT only"}
     numbers = rows[["capacity_qps", "interval_low_qps", "interval_high_qps"]].astype(float).to_numpy()
     return pd.DataFrame(

@@ -1,6 +1,6 @@
 """Fig 15b: GPUs for one load of two interactive classes against their mix: silo, PolyServe and Niyama shared.
 
-GPUs follow from goodput per replica, as in the paper; planned fleets, run as they are, stand beside.
+GPUs follow from goodput per replica, as in the paper; planned fleets, run as they are, for comparison.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _from_goodput(
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
+    """The table as formatted text."""
     rows = table(tables)
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Fig 1 and Table 4: GPUs that each scheme needs for 35 requests/s, and how fleets of given sizes do, beside the paper.
+"""Fig 1 and Table 4: GPUs that each scheme needs for 35 requests/s, and how fleets of given sizes do; with the paper.
 
 A fleet is planned as the fewest replicas whose worst class, averaged over seeds, has at most 1 % violations.
 """
@@ -88,7 +88,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people: mean and interval, and the paper's number, in one row per fleet."""
+    """The table as formatted text: mean and interval, and the paper's number, in one row per fleet."""
     rows = table(tables)
     text = pd.DataFrame(
         {

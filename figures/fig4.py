@@ -88,7 +88,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
+    """The table as formatted text."""
     rows = table(tables)
     whole = {
         "chunk_tokens": f"chunk at {_tbt_s() * 1e3:.0f} ms (tokens)",
@@ -135,7 +135,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
 
 
 def _mark(rate: Axes, time: Axes, mark: pd.Series, colour: str, line: int) -> None:
-    """The chunk at the SLO as a dot in both panels, over the star where they meet, and in words."""
+    """The chunk at the SLO as a dot in both panels, over the star where they meet, and the numbers as text."""
     if math.isnan(mark["chunk_tokens"]):
         return
     dot = {"color": colour, "marker": "o", "ms": 4, "mec": "white", "mew": 0.6, "zorder": 7}
@@ -145,10 +145,10 @@ def _mark(rate: Axes, time: Axes, mark: pd.Series, colour: str, line: int) -> No
 
 
 def _say(ax: Axes, line: int, who: str, chunk: float, rate: float, below: float, colour: str) -> None:
-    """The numbers at the SLO in words, below the curves."""
-    words = f"{who}{chunk:,.0f} tokens, {rate:,.0f}/s, {100 * below:.0f} % lower"
+    """Write the numbers at the SLO below the curves."""
+    text = f"{who}{chunk:,.0f} tokens, {rate:,.0f}/s, {100 * below:.0f} % lower"
     where = {"transform": ax.transAxes, "ha": "right", "fontsize": style.SMALL_PT}
-    ax.text(0.98, 0.3 - 0.09 * line, words, color=colour, **where)
+    ax.text(0.98, 0.3 - 0.09 * line, text, color=colour, **where)
 
 
 def _axes(rate: Axes, time: Axes, most: float) -> None:

@@ -32,7 +32,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
+    """The table as formatted text."""
     return goodput.text_table(table(tables))
 
 

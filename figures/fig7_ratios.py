@@ -1,4 +1,4 @@
-"""Fig 7's ratios: how much more load Niyama holds than Sarathi-FCFS and -EDF, seed by seed, beside the paper's."""
+"""Fig 7's ratios: how much more load Niyama holds than Sarathi-FCFS and -EDF, seed by seed, and the paper's."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def paper_ratio(trace: str, baseline: str, latency: str) -> float:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people: one row per trace and baseline, measured and printed side by side."""
+    """The table as formatted text: one row per trace and baseline, measured and printed side by side."""
     rows = table(tables)
     if rows.empty:
         return rows
@@ -156,8 +156,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, traces: list[str], baseline: str) -> No
     strict = rows[rows["criterion"] == CRITERION_ALL].set_index(["trace", "numerator"])["ratio"]
     for row in rows.itertuples():
         lane = traces.index(row.trace) + 0.36 * (NUMERATORS.index(row.numerator) - 0.5)
-        beside = pd.Series([1.0, row.paper_ratio, strict.get((row.trace, row.numerator))], dtype=float).max()
-        _point(ax, lane, row, beside)
+        text_from = pd.Series([1.0, row.paper_ratio, strict.get((row.trace, row.numerator))], dtype=float).max()
+        _point(ax, lane, row, text_from)
     for lane, trace in enumerate(traces):
         printed = rows.loc[rows["trace"] == trace, "paper_ratio"].dropna()
         if len(printed):
@@ -168,13 +168,13 @@ def _panel(ax: Axes, rows: pd.DataFrame, traces: list[str], baseline: str) -> No
     style.tidy(ax, grid="x")
 
 
-def _point(ax: Axes, lane: float, row, beside: float) -> None:
-    """One ratio with its interval; where a seed saw no crossing, words to the right of `beside`."""
+def _point(ax: Axes, lane: float, row, text_from: float) -> None:
+    """One ratio with its interval; where a seed saw no crossing, text to the right of `text_from`."""
     counts_tokens = row.criterion == CRITERION_ALL
     colour = style.look(row.numerator).colour
     if math.isnan(row.ratio):
         if not counts_tokens:
-            marks.say(ax, "no crossing", beside, lane, colour)
+            marks.say(ax, "no crossing", text_from, lane, colour)
         return
     if not math.isnan(row.interval_low):
         ax.plot([row.interval_low, row.interval_high], [lane, lane], color=colour, lw=1.0, zorder=3)

@@ -70,7 +70,7 @@ def _row(here: pd.DataFrame, latency: str, trace: str, system: str) -> dict[str,
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people: requests/s per prefill node, mean and interval, and how busy the decode nodes were."""
+    """The table as text: requests/s per prefill node, mean and interval, and how busy the decode nodes were."""
     rows = table(tables)
     return pd.DataFrame(
         {

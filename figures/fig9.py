@@ -102,7 +102,7 @@ def _values(tables: Tables, variant: Variant, system: str) -> dict[str, tuple[np
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people, in percent."""
+    """The table as formatted text, in percent."""
     rows = table(tables)
     gains = rows[["gain", "gain_low", "gain_high"]].to_numpy() * 100
     return pd.DataFrame(

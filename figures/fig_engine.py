@@ -120,7 +120,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The classes' rows for people."""
+    """The classes' rows as formatted text."""
     rows = table(tables)
     rows = rows[rows["group"].isin(["all", *names(rows)])]
     return pd.DataFrame(

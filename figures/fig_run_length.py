@@ -45,7 +45,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
+    """The table as formatted text."""
     return capacity_dots.text_table(table(tables)).drop(columns="case")
 
 

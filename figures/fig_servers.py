@@ -74,7 +74,7 @@ def caption(tables: Tables, variant: Variant) -> str:
         f"{about.get('form', 'unknown')} form, arrivals over {about.get('seconds', float('nan')):g} s at each load; "
         f"{_behind(frame)}. Violated: of all requests that arrived, TTFT, TTLT and token "
         f"deadlines counted, from the intended send time (client lag, p99: at most {_lag_ms(frame):.1f} ms). "
-        f"{_busy_words(frame)}{_failed_words(about)}"
+        f"{_busy_text(frame)}{_failed_text(about)}"
         f"SLOs are scaled to the run's length: {about.get('scaling', 'not recorded')}. Runs this short reach no steady "
         "state: compare systems."
     )
@@ -88,7 +88,7 @@ def _behind(frame: pd.DataFrame) -> str:
     return f"thin dashed: {' and '.join(names)} on the same requests"
 
 
-def _busy_words(frame: pd.DataFrame) -> str:
+def _busy_text(frame: pd.DataFrame) -> str:
     """Which points a busy machine spoilt, and how much."""
     late, all_points = (rows[rows["group"] == "all"] for rows in (busy(frame), measured(frame)))
     if len(late) == 0:
@@ -101,7 +101,7 @@ def _busy_words(frame: pd.DataFrame) -> str:
     )
 
 
-def _failed_words(about: Mapping[str, Any]) -> str:
+def _failed_text(about: Mapping[str, Any]) -> str:
     """What is not in the figure because it failed."""
     failed = [failure["part"] for failure in about.get("failures", ())]
     return f"Failed, so not or not wholly shown: {'; '.join(failed)}. " if failed else ""
@@ -212,7 +212,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The classes' rows for people: measured, with the simulator's value in brackets; of a check, what came out."""
+    """The classes' rows as text: measured, with the simulator's value in brackets; of a check, what came out."""
     real = measured(tables["servers"])
     if server_check.is_check(real):
         return server_check.outcomes(real)

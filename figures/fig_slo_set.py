@@ -1,4 +1,4 @@
-"""The other SLO set of section 4, two interactive classes and a batch class, beside Table 3's."""
+"""The other SLO set of section 4, two interactive classes and a batch class, compared with Table 3's."""
 
 from __future__ import annotations
 

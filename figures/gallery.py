@@ -36,7 +36,7 @@ class Place:
 
 
 ELSEWHERE = Place("beyond", "beyond")
-#: By the first words of a module's name: `fig7` stands for fig7, fig7_ratios and whatever else belongs to Fig 7.
+#: By the start of a module's name: `fig7` stands for fig7, fig7_ratios and whatever else belongs to Fig 7.
 PLACES = {
     "fig1": Place("capacity", "capacity"),
     "fig2": Place("motivation", "load_sweeps"),
@@ -67,7 +67,7 @@ PLACES = {
 
 def place(figure: str) -> Place:
     """Where a figure belongs."""
-    return next((found for words, found in PLACES.items() if f"{figure}_".startswith(f"{words}_")), ELSEWHERE)
+    return next((found for start, found in PLACES.items() if f"{figure}_".startswith(f"{start}_")), ELSEWHERE)
 
 
 def group_figures(group: str) -> list[str]:

@@ -69,7 +69,7 @@ def _row(here: pd.DataFrame, latency: str, trace: str, system: str) -> dict[str,
 
 
 def text_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A table of `table` for people, requests/s per replica: mean and interval, and the paper's number."""
+    """`table` as formatted text, requests/s per replica: mean and interval, and the paper's number."""
     return pd.DataFrame(
         {
             "latency": rows["latency"],

@@ -1,4 +1,4 @@
-"""The summary of the report: goodput, ratios and GPUs, measured beside printed, in small tables."""
+"""The summary of the report: goodput, ratios and GPUs, measured and printed, in small tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mark means in every figure: the paper's star, hollow diamonds, dashes, and words where there is none."""
+"""What a mark means in every figure: the paper's star, hollow diamonds, dashes, and text where there is none."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def interval(ax: Axes, lane: float, low: float, high: float) -> None:
 
 
 def say(ax: Axes, text: str, x: float, y: float, colour: str = style.FAINT) -> None:
-    """Words in place of a mark, just right of a data point."""
+    """Text in place of a mark, just right of a data point."""
     patch = {"fc": "white", "ec": "none", "pad": 0.3}
     where = {"xytext": (7 if x > 0 else 2, 0), "textcoords": "offset points", "va": "center"}
     ax.annotate(text, (x, y), **where, fontsize=style.SMALL_PT, color=colour, bbox=patch, zorder=2.6)

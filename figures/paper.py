@@ -36,7 +36,7 @@ def scheme(system: str) -> str | None:
 
 
 def data_set(trace: str) -> str | None:
-    """The paper's data set that a trace, or its synthetic twin, is compared with."""
+    """The paper's data set that a trace, or its synthetic one, is compared with."""
     base = trace.removesuffix(SYNTHETIC)
     return next((name for name, traces in values()["traces"].items() if base in traces), None)
 

@@ -125,7 +125,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """For people: errors of steps by region, of chunks by slack, in %; the margin is that of the predictor."""
+    """As formatted text: errors of steps by region, of chunks by slack, in %; the margin is that of the predictor."""
     rows = table(tables)
     percent = {column: rows[column].map(lambda v: style.number_text(100 * v, 1)) for column in PERCENT}
     return pd.DataFrame(

@@ -90,7 +90,7 @@ def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def trace_label(trace: str) -> str:
-    """A trace's name for people; a synthetic one always says so."""
+    """The label of a trace; a synthetic one always says so."""
     base = trace.removesuffix(SYNTHETIC)
     return TRACES.get(base, base) + (" (synthetic)" if trace.endswith(SYNTHETIC) else "")
 
@@ -186,13 +186,13 @@ def footer(figure: Figure, rows: pd.DataFrame, seeds: Iterable[int], intervals: 
         f"Predictor: {predictors}. Traces: {', '.join(in_order(rows['trace'], TRACES))}. "
         f"N = {counted(rows['requests'])} requests per run, seeds: {several}; {intervals}."
     )
-    for words in ("N = ", "95 %", "Student's t"):
-        text = text.replace(words, words.replace(" ", "\N{NO-BREAK SPACE}"))
+    for unbroken in ("N = ", "95 %", "Student's t"):
+        text = text.replace(unbroken, unbroken.replace(" ", "\N{NO-BREAK SPACE}"))
     footnote(figure, text)
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Small words under the whole figure."""
+    """Small text under the whole figure."""
     width = int(figure.get_figwidth() * 19)
     lines = "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
     figure.supxlabel(lines, x=0.01, ha="left", fontsize=SMALL_PT, color=FAINT, linespacing=1.25)

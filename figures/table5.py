@@ -84,7 +84,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 
 def text_table(tables: Tables) -> pd.DataFrame:
-    """The table for people."""
+    """The table as formatted text."""
     rows = table(tables)
     text = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The load of Fig 12 and 13, which toggles: what a table says of it, and the same in words."""
+"""The square wave of load of Fig 12 and 13: its columns, and a line that describes it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pandas as pd
 COLUMNS = ("low_qps", "high_qps", "dwell_s", "low_importance_share")
 
 
-def words(frame: pd.DataFrame) -> str:
-    """The load that all rows of `frame` have, in words."""
+def describe_load(frame: pd.DataFrame) -> str:
+    """One line describing the square wave, which is the same in all rows of `frame`."""
     wave = frame.iloc[0]
     return (
         f"{wave['low_qps']:g} and {wave['high_qps']:g} QPS in turn, {wave['dwell_s'] / 60:g} min each, "

@@ -71,14 +71,14 @@ def _local_dir(options: argparse.Namespace) -> Path | None:
 def _list(options: argparse.Namespace) -> None:
     local_dir = _local_dir(options)
     table = Table(box=None, pad_edge=False)
-    for header in ("name", "MB", "rows", "where", "twin"):
+    for header in ("name", "MB", "rows", "where", "synthetic"):
         table.add_column(header, no_wrap=True)
     table.add_column("licence", overflow="fold")
     for entry in load_catalog().values():
         size = "?" if entry.bytes is None else f"{entry.bytes / 1e6:.1f}"
-        twin = "no" if entry.synthetic_name is None else "yes"
+        synthetic = "no" if entry.synthetic_name is None else "yes"
         where = _where(entry, local_dir, options.cache)
-        table.add_row(entry.name, size, f"{entry.rows:,}", where, twin, entry.licence)
+        table.add_row(entry.name, size, f"{entry.rows:,}", where, synthetic, entry.licence)
     Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS).print(table)
 
 

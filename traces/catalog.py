@@ -39,7 +39,7 @@ class Entry(BaseModel):
     licence: str
     citation: str
     reader: Reader
-    sketch: Name | None = Field(description="the sketch that a synthetic twin is drawn from")
+    sketch: Name | None = Field(description="the sketch that a synthetic trace is drawn from")
     embedded: str | None = Field(description="file of this package that holds the bytes, if they ship with it")
     note: str
 
@@ -55,7 +55,7 @@ class Entry(BaseModel):
 
     @property
     def synthetic_name(self) -> str | None:
-        """Name of the synthetic twin, or None if the data set has no sketch."""
+        """Name of the synthetic trace, or None if the data set has no sketch."""
         return None if self.sketch is None else self.name + SYNTHETIC_SUFFIX
 
     @model_validator(mode="after")

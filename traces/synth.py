@@ -1,4 +1,4 @@
-"""Synthetic twins: token lengths drawn from quantile sketches, for when the real bytes cannot be had."""
+"""Synthetic traces: token lengths drawn from quantile sketches, for when the real bytes cannot be had."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from traces.errors import TraceError
 
-TWIN_ROWS = 100_000  # a twin has a size and a seed of its own, so that it behaves like a trace
-TWIN_SEED = 20240510  # the first day of the Azure week
+SYNTHETIC_ROWS = 100_000  # it has a size and a seed of its own, so that it behaves like a trace
+SYNTHETIC_SEED = 20240510  # the first day of the Azure week
 _EIGHTHS = 8
 
 

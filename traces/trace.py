@@ -19,7 +19,7 @@ from traces.errors import DownloadError, TraceError
 from traces.files import sha256_of
 from traces.parsed import read_through_cache
 from traces.readers import Lengths, require_lengths
-from traces.synth import TWIN_ROWS, TWIN_SEED, load_sketches, sample
+from traces.synth import SYNTHETIC_ROWS, SYNTHETIC_SEED, load_sketches, sample
 
 log = logging.getLogger(__name__)
 
@@ -92,13 +92,13 @@ def load_trace(
 ) -> Trace:
     """The trace called `name`, from the first place that has it.
 
-    Places, in order: `local_dir`, `cache_dir`, the network (if `download`), and last the synthetic twin, with
-    a warning and under its own name `<name>-synth`. A name in -synth asks for the twin directly;
-    `fixed-PxO-synth`, which is nobody's twin, is a trace whose requests all have P prompt and O output tokens.
+    Places, in order: `local_dir`, `cache_dir`, the network (if `download`), and last the synthetic trace, with
+    a warning and under its own name `<name>-synth`. A name in -synth asks for the synthetic one directly;
+    `fixed-PxO-synth`, which stands for no other, is a trace whose requests all have P prompt and O output tokens.
 
     Raises TraceError for an unknown name, for a file on disk whose SHA-256 differs from the catalog's, for a
     bad row, and for a data set that holds no lengths; DownloadError if the data set cannot be had and has no
-    twin.
+    synthetic trace.
     """
     if (fixed := FIXED_LENGTHS.fullmatch(name)) is not None:
         return fixed_trace(*(int(tokens) for tokens in fixed.groups()))
@@ -142,11 +142,11 @@ def find_on_disk(
 
 
 def synthetic_trace(entry: Entry) -> Trace:
-    """The synthetic twin of `entry`: 100,000 rows, always the same. Raises TraceError if it has no sketch."""
+    """The synthetic trace of `entry`: 100,000 rows, always the same. Raises TraceError if it has no sketch."""
     if entry.sketch is None:
         raise TraceError(f"{entry.name} has no sketch, so there is no {entry.name}{SYNTHETIC_SUFFIX}")
     sketch = load_sketches()[entry.sketch]
-    prompt_tokens, output_tokens = sample(sketch, TWIN_ROWS, TWIN_SEED)
+    prompt_tokens, output_tokens = sample(sketch, SYNTHETIC_ROWS, SYNTHETIC_SEED)
     return Trace(
         entry.name + SYNTHETIC_SUFFIX,
         prompt_tokens,

@@ -123,7 +123,7 @@ class Workload:
 
 
 def build(spec: WorkloadSpec, trace: Trace) -> Workload:
-    """The workload that `spec` describes, with lengths from `trace` (the one it names, or that one's twin).
+    """The workload that `spec` describes, with lengths from `trace` (the one it names, or the synthetic one for it).
 
     Lengths, arrivals, classes and importance each have a random stream of their own, a function of seed and
     axis only: workloads of one seed agree request by request across loads and systems, and a longer one

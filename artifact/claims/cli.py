@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from artifact.claims import results_page
-from artifact.claims import text as words
+from artifact.claims import results_page, text
 from artifact.claims.model import CLAIMS, load_claims
 from artifact.claims.verify import verify
 from artifact.commands.table import Verb
@@ -38,12 +37,12 @@ def check_claims(options: argparse.Namespace) -> int:
     """Print the table and write it; 1 when a claim fails that is not expected to, 2 when results are broken."""
     verdicts, broken = verify(options.results, load_claims(options.claims))
     if options.json is not None:
-        write_text(options.json, words.json_text(verdicts, broken))
+        write_text(options.json, text.json_text(verdicts, broken))
     if options.markdown is not None:
-        write_text(options.markdown, words.markdown_text(verdicts, broken))
+        write_text(options.markdown, text.markdown_text(verdicts, broken))
     if options.results_page is not None:
         write_text(options.results_page, results_page.page(verdicts, options.results))
-    print("\n".join(words.lines(verdicts, broken, made_elsewhere(options.results))))
+    print("\n".join(text.lines(verdicts, broken, made_elsewhere(options.results))))
     if broken or any(v.status == "BROKEN" for v in verdicts):
         return RESULTS_BROKEN
     return FAILED if any(v.counts_against for v in verdicts) and not options.report_only else 0

@@ -19,7 +19,7 @@ from figures import paper
 CLAIMS = Path(__file__).parent
 Scalar = str | int | float | bool
 Filters = dict[str, Scalar | list[Scalar]]
-#: Units of numbers that belong to one machine: they say something only beside the same model on the same GPUs.
+#: Units of numbers that belong to one machine: they can be compared on the same model and GPUs only.
 ABSOLUTE_UNITS = ("QPS", "s", "ms", "tokens/s", "tokens", "GPUs")
 
 
@@ -28,7 +28,7 @@ class Measure(Strict):
 
     table: Text = Field(description="NAME of tables/NAME.parquet")
     where: Filters = Field(
-        default={}, description="rows of both: column -> value, or a list; `trace` is met by its synthetic twin too"
+        default={}, description="rows of both: column -> value, or a list; `trace` is met by its synthetic one too"
     )
     column: Text = Field(description="column; a list in it holds a value per seed")
     of: Filters = Field(default={}, description="further filters of the first")
@@ -150,7 +150,7 @@ class Claim(Strict):
     same_hardware_as: Text | None = Field(
         default=None, description="the paper's configuration (its Table 1) that the latency model has to be of"
     )
-    also: dict[str, Filters] = Field(default={}, description="other cases to show beside it: title -> filters replaced")
+    also: dict[str, Filters] = Field(default={}, description="other cases to show with it: title -> filters replaced")
     xfail: Text | None = Field(default=None, description="expected to fail, for this likely reason")
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Verdicts for people and for programs: the terminal's lines, Markdown, a table for the report, and JSON."""
+"""Verdicts as text: the terminal's lines, Markdown, a table for the report, and JSON."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Case:
-    """The same claim on other rows, shown beside it: `measured` is None where there is none, `why` says why."""
+    """The same claim on other rows, shown with it: `measured` is None if the rows are missing; `why` explains."""
 
     title: str
     measured: Measured | None

@@ -40,7 +40,7 @@ def announce_compilation() -> None:
     event.register("numba:compile", Listener())
 
 
-def in_words(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """`45 s`, `12 min` or `1 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -64,8 +64,8 @@ class Line:
         """`text`, with what is left when the share `done` (0 to 1) has been done; at 1 the line ends."""
         now_s = self._clock()
         spent_s, ended = now_s - self._start_s, done >= 1.0
-        left = f", about {in_words(spent_s * (1.0 - done) / done)} left" if 0.0 < done < 1.0 else ""
-        line = f"{text}, {in_words(spent_s)}{left}"
+        left = f", about {duration_text(spent_s * (1.0 - done) / done)} left" if 0.0 < done < 1.0 else ""
+        line = f"{text}, {duration_text(spent_s)}{left}"
         if self._terminal:
             print(f"\r{line:{WIDTH}s}", end="\n" if ended else "\r", file=sys.stderr, flush=True)
         elif now_s - self._said_s >= LOG_EVERY_S:

@@ -51,7 +51,7 @@ COMMANDS = {
     },
     "artifact.servers.sweep_cli": {
         "server-sweep": "Measure one system of the server sweep: one start of its servers, all loads.",
-        "server-twins": "Simulate what the server sweep measures.",
+        "server-simulated": "Simulate what the server sweep measures.",
         "server-table": "Join measured and simulated parts.",
     },
     "artifact.engine.sweep": {
@@ -73,6 +73,10 @@ COMMANDS = {
     },
     "artifact.vllm_suite.cli": {"vllm-suite": "Run vLLM's own scheduler tests against Niyama's scheduler classes."},
 }
+
+
+#: Commands' names of earlier versions, and of today.
+RENAMED = {"server-twins": "server-simulated"}
 
 
 def parser(modules: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:

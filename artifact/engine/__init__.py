@@ -1,1 +1,1 @@
-"""vLLM's own engine in this process and in virtual time: beside the simulator, and in the server sweep."""
+"""vLLM's own engine in this process and in virtual time: compared with the simulator, and in the server sweep."""

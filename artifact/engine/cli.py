@@ -1,4 +1,4 @@
-"""`replay` and `fidelity`: a decision log through the kernel again; the simulator beside vLLM's engine."""
+"""`replay` and `fidelity`: a decision log through the kernel again; the simulator compared with vLLM's engine."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def replay(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"log": str(options.log), "agrees": found.divergence is None, **vars(found)}, indent=1))
     else:
-        print(f"{options.log}: {_in_words(found)}")
+        print(f"{options.log}: {_describe(found)}")
     return AGREES if found.divergence is None else DIVERGED
 
 
-def _in_words(found: Replay) -> str:
+def _describe(found: Replay) -> str:
     if found.divergence is not None:
         return f"diverges at {found.divergence}"
     text = f"all {found.steps:,} steps and {found.chunks:,} chunks are decided alike"
@@ -116,7 +116,7 @@ HEAD = (
 
 
 def _line(row: dict[str, Any]) -> str:
-    """A row for people: worst violation rate of vLLM's classes and its difference, and the other differences."""
+    """A row as a line of text: worst violation rate of vLLM's classes and its difference, and the other differences."""
     violated = f"{100 * max(row['violation_rate_vllm']):.1f} +-{row['violation_difference_points']:.2f}"
     steps = f"{row['iterations_sim']:,} / {row['iterations_vllm']:,}"
     return (
@@ -137,16 +137,16 @@ def add_commands(verb: Verb) -> None:
     again.add_argument("log", type=Path, help="written by `simulate --decision-log` or by vLLM (decision_log)")
     again.add_argument("--system", help="FILE.py:NAME of the policy, when its rules are not built in")
     again.add_argument("--json", action="store_true", help="print JSON")
-    beside = verb("fidelity", fidelity)
-    beside.add_argument("--trace", default="azure-code-2023", help="trace, or several with commas")
-    beside.add_argument("--system", default="niyama", help="built-in policy (default niyama)")
-    beside.add_argument("--latency", default=LATENCY, help=f"latency model, or several (default {LATENCY})")
-    beside.add_argument("--slos", default="paper", help="paper, tight (seconds, not minutes), or paper,tight")
-    beside.add_argument("--loads", default="0.7,1.0,1.3", help="shares of capacity (default 0.7,1.0,1.3)")
-    beside.add_argument("--capacity", type=float, help="requests/s of load 1 (default: the reference capacity)")
-    beside.add_argument("--requests", type=int, default=1000, help="requests a point (default 1000)")
-    beside.add_argument("--seed", type=int, default=0, help="seed of the workload")
-    beside.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")
-    beside.add_argument("--scheduler", choices=(*fidelities.SCHEDULERS, "both"), default="both", help="vLLM's class")
-    beside.add_argument("--json", action="store_true", help="print JSON")
-    beside.add_argument("--out", type=Path, help="table of the points (Parquet)")
+    compared = verb("fidelity", fidelity)
+    compared.add_argument("--trace", default="azure-code-2023", help="trace, or several with commas")
+    compared.add_argument("--system", default="niyama", help="built-in policy (default niyama)")
+    compared.add_argument("--latency", default=LATENCY, help=f"latency model, or several (default {LATENCY})")
+    compared.add_argument("--slos", default="paper", help="paper, tight (seconds, not minutes), or paper,tight")
+    compared.add_argument("--loads", default="0.7,1.0,1.3", help="shares of capacity (default 0.7,1.0,1.3)")
+    compared.add_argument("--capacity", type=float, help="requests/s of load 1 (default: the reference capacity)")
+    compared.add_argument("--requests", type=int, default=1000, help="requests a point (default 1000)")
+    compared.add_argument("--seed", type=int, default=0, help="seed of the workload")
+    compared.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")
+    compared.add_argument("--scheduler", choices=(*fidelities.SCHEDULERS, "both"), default="both", help="vLLM's class")
+    compared.add_argument("--json", action="store_true", help="print JSON")
+    compared.add_argument("--out", type=Path, help="table of the points (Parquet)")

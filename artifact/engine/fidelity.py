@@ -1,7 +1,7 @@
-"""The simulator beside vLLM's real engine on an emulated GPU, on the same requests: how far apart are they?
+"""Compare the simulator with vLLM's real engine on an emulated GPU, on the same requests.
 
-vLLM's engine core, scheduler and KV cache run in this process in virtual time, with Niyama's scheduler class. Beside
-the synchronous class stands the plain simulator, beside the asynchronous one the overlapped simulator, both told to run
+vLLM's engine core, scheduler and KV cache run in this process in virtual time, with Niyama's scheduler class.
+The synchronous class is compared with the plain simulator, the asynchronous one with the overlapped simulator. Both run
 prompts in KV before new ones: vLLM does so whatever the plan's order, and the authors' linear model cares which chunk
 is first. Latency model and predictor are the same on both sides, without noise: what differs is the schedulers' doing.
 Known to differ: a request that lost its KV, with a last chunk of one token, is a decode to the device and a prompt to

@@ -1,7 +1,7 @@
 """The server sweep in virtual time: vLLM's own engine on an emulated GPU, in this process, without servers.
 
 Systems, workloads and settings are those of the servers of `artifact.servers`; what is left out is HTTP, the client and
-the host's own time. A run is a function of its arguments, so it gives the same bytes on every machine, however busy.
+the machine's own time. A run is a function of its arguments, so it gives the same bytes on every machine, however busy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from artifact.servers.config import ServerExperiment, load_server_experiment, sc
 from artifact.servers.measured import check_fits
 from artifact.servers.model_files import model_folder
 from artifact.servers.run_cycle import vllm_release
-from artifact.servers.simulated import run_twin
+from artifact.servers.simulated import run_simulated
 from artifact.servers.split_run import join_runs, part_of
 from artifact.servers.sweep import NO_PREDICTOR
 from artifact.servers.sweep_cli import described, trace_name
@@ -61,7 +61,7 @@ def sweep_rows(
         who |= {"predictor": spec.predictor_label if system.is_niyama else NO_PREDICTOR}
         engine = group_rows(who, requests, run_engines(spec, system, requests, models))
         # the engine does not tell how often a request was relegated and taken back
-        yield spec, [*({**row, "un_relegations": None} for row in engine), *summary_rows(run_twin(spec))]
+        yield spec, [*({**row, "un_relegations": None} for row in engine), *summary_rows(run_simulated(spec))]
 
 
 def run_engines(spec: RunSpec, system: ServerSystem, requests: Requests, models: Path) -> Run:
@@ -102,7 +102,7 @@ def sweep_engines(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for spec, found in sweep_rows(experiment, options.system, options.seed, name, Path(folder)):
             rows += found
-            announce(_in_words(spec, found))
+            announce(_describe_point(spec, found))
     about = {
         "backend": BACKEND,
         "code": code_of(options.command, experiment.latency, name),
@@ -115,7 +115,7 @@ def sweep_engines(options: argparse.Namespace) -> None:
     tables.write_table(options.out, rows, **about, trace=described(options))
 
 
-def _in_words(spec: RunSpec, rows: list[dict[str, Any]]) -> str:
+def _describe_point(spec: RunSpec, rows: list[dict[str, Any]]) -> str:
     engine, simulated = (row for row in rows if row["group"] == "all")
     return (
         f"{spec.system}, seed {spec.seed}, {spec.load_qps:g} QPS: {spec.requests} requests, "

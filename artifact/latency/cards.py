@@ -1,4 +1,4 @@
-"""From a fit to a card: its error in words and at p95, its numbers to seven digits, its file."""
+"""From a fit to a card: its error as text and at p95, its numbers to seven digits, its file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ DIGITS = 7
 def make_card(name: str, kind: str, profile: Profile, **about: Any) -> tuple[ModelCard, HeldOut]:
     """The family `kind` fitted to the whole profile, with the error of its cross-validation.
 
-    about: hardware, model, engine, kv_tokens, source, and optionally error, which is put before our own words.
+    about: hardware, model, engine, kv_tokens, source, and optionally error, which is put before our own text.
     """
     found = held_out(kind, profile)
     coefficients = tuple(float(f"{c:.{DIGITS}g}") for c in FAMILIES[kind](profile.batches, profile.seconds))
-    error = " ".join(text for text in (about.pop("error", ""), error_words(found, profile)) if text)
+    error = " ".join(text for text in (about.pop("error", ""), describe_error(found, profile)) if text)
     margin = float(f"{found.margin:.4g}")
     return ModelCard(name=name, kind=kind, error=error, error_p95=margin, coefficients=coefficients, **about), found
 
 
-def error_words(found: HeldOut, profile: Profile) -> str:
+def describe_error(found: HeldOut, profile: Profile) -> str:
     """The cross-validated error by region, for the card."""
     parts = [
         f"{name} {row['mean_abs']:.1%} (bias {row['bias']:+.1%}, p90 {row['p90_abs']:.1%}, {row['steps']} steps)"

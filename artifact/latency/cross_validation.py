@@ -97,12 +97,12 @@ def chunk_errors(kind: str, profile: Profile, margin: float = 1.0) -> list[Mappi
             if len(chunks) < LEAST_CHUNKS:
                 continue
             batch = profile.batch(own[0])
-            beside, prefix = batch._replace(prefill_tokens=0, prefill_work=0.0, top_prefix=0), batch.top_prefix
+            decodes, prefix = batch._replace(prefill_tokens=0, prefill_work=0.0, top_prefix=0), batch.top_prefix
             for slack_s in SLACKS_S:
                 if times[0] < slack_s < times[-1]:
                     true = float(np.interp(slack_s, times, chunks))
-                    fits = fit_tokens(model, beside, prefix, slack_s / margin, int(chunks[-1]))
-                    rows.append({"slack_s": slack_s, "decodes": beside.decodes, "true": true, "ratio": fits / true})
+                    fits = fit_tokens(model, decodes, prefix, slack_s / margin, int(chunks[-1]))
+                    rows.append({"slack_s": slack_s, "decodes": decodes.decodes, "true": true, "ratio": fits / true})
     return rows
 
 

@@ -53,7 +53,7 @@ def fit_monotone(batches: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 
 
 def _least_squares(columns: np.ndarray, target: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Bounded least squares, on columns of equal size: tokens squared stand beside a constant."""
+    """Bounded least squares, on columns of equal size: as one is tokens squared and another a constant."""
     size = np.abs(columns).max(axis=0)
     size[size == 0] = 1.0
     found = lsq_linear(columns / size, target, (low * size, np.inf), method="bvls", max_iter=1000)

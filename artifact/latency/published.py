@@ -59,7 +59,7 @@ VIDUR_CHUNKS = ((704, 0, 0.1208), (672, 1024, 0.1944), (672, 2048, 0.2762), (672
 
 
 def chunk_comparisons() -> list[dict[str, float]]:
-    """Our attention of a chunk, as 32 heads of Llama-3-8B have it, beside VIDUR_CHUNKS; ms of one layer."""
+    """Our attention of a chunk, with the 32 heads of Llama-3-8B, to compare with VIDUR_CHUNKS; ms of one layer."""
     kernels, rows = Kernels(LLAMA3_8B), []
     for tokens, prefix, theirs_ms in VIDUR_CHUNKS:
         ours_ms = 1e3 * kernels.chunk_attention(tokens, prefix)
@@ -77,7 +77,7 @@ def engine_map(profile: Profile) -> tuple[float, float, np.ndarray]:
 
 
 def comparisons() -> list[dict[str, Any]]:
-    """Our kernel times beside OTHERS, in ms."""
+    """Our kernel times for comparison with OTHERS, in ms."""
     kernels = {name: Kernels(shape) for name, shape in NAMES.items()}
     rows = []
     for name, decodes, context, prefill, theirs_ms, source in OTHERS:

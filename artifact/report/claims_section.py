@@ -1,4 +1,4 @@
-"""The claims on the report's page: folded by part of the paper with counts, each beside the figure that shows it."""
+"""The claims on the report's page: folded by part of the paper with counts, each next to the figure that shows it."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ def text(value: object) -> Markup:
     return Markup(escape(str(value).replace("https://", "").replace("http://", "")))
 
 
-def paragraph(words: str) -> Markup:
+def paragraph(content: str) -> Markup:
     """Small print."""
-    return Markup(f'<p class="about">{text(words)}</p>\n')
+    return Markup(f'<p class="about">{text(content)}</p>\n')
 
 
 def box(title: str, failures: Iterable[Failure], again: str) -> Markup:

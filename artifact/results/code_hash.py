@@ -2,7 +2,7 @@
 
 `code_of("grid", ...)` goes into the table's metadata and, as `code_digest("grid", ...)`, into the rule that makes it:
 an edit of one of those modules makes the table stale, an edit of another does not. Comments, docstrings, layout are no
-edits. Beside the modules stands the data that they read (`artifact.results.data_hash`): cards, traces, measured kernels.
+edits. The data that they read is hashed too (`artifact.results.data_hash`): cards, traces, measured kernels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MADE_BY: dict[str, tuple[str, ...]] = {
     "polyserve_fleets": ("artifact.experiments.polyserve",),
     "predictor-accuracy": ("artifact.latency.accuracy",),
     "server-sweep": ("artifact.servers.sweep", PLUG_IN),
-    "server-twins": ("artifact.servers.simulated",),
+    "server-simulated": ("artifact.servers.simulated",),
     "engine-sweep": ("artifact.engine.sweep", PLUG_IN),
     "fidelity": ("artifact.engine.fidelity", PLUG_IN),
     "overhead": ("benchmarks.vllm_steps", PLUG_IN),
@@ -156,14 +156,13 @@ def _read(text: str) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.List):
-            values = (b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant))
-            started = [name for name in values if isinstance(name, str)]
-            names |= {*started, *(f"{name}.__main__" for name in started)}
+            started = (b.value for a, b in pairwise(node.elts) if _is(a, "-m") and isinstance(b, ast.Constant))
+            names |= {f"{name}{end}" for name in started if isinstance(name, str) for end in ("", ".__main__")}
     return hashlib.sha256(json.dumps(_shape(tree)).encode()).hexdigest()[:12], frozenset(names)
 
 
 def _shape(node: Any) -> Any:
-    """A tree without places and docstrings, in the same words under every Python."""
+    """A tree without places and docstrings, written alike under every Python."""
     if isinstance(node, list):
         return [_shape(item) for item in node]
     if not isinstance(node, ast.AST):

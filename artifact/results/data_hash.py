@@ -1,4 +1,4 @@
-"""Which data a table was made from: hashes of the files that its makers read, beside those of the code (`table_code`).
+"""Which data a table was made from: hashes of the files that its makers read, in addition to those of the code (`code_hash`).
 
 A card counts by itself, and so do an entry of the catalog of traces and a sketch: an edit of one makes no table of
 another stale. What a module reads whatever it is asked for stands in READ_BY. A card or a policy of one's own counts by
@@ -81,7 +81,7 @@ def _place(data: str) -> Path:
 
 
 def _called(name: str) -> Iterator[str]:
-    """The data that a name stands for: a latency model's card, a trace's entry, a twin's sketch, one's own file."""
+    """The data that a name stands for: a latency model's card, a trace's entry, a synthetic trace's sketch, one's own file."""
     trace = name.removesuffix(SYNTHETIC_SUFFIX)
     if is_card_file(name):
         yield name
@@ -96,7 +96,7 @@ def _called(name: str) -> Iterator[str]:
 
 
 def _named_in(settings: Any) -> Iterator[str]:
-    """Names in an experiment's settings of what it reads beside its trace and its latency model."""
+    """Names in an experiment's settings of what it reads in addition to its trace and its latency model."""
     if isinstance(settings, BaseModel):
         yield from _named_in(settings.model_dump())
     elif isinstance(settings, Mapping):

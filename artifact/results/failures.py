@@ -139,7 +139,7 @@ def _noted(path: Path) -> dict[str, str] | None:
     return None
 
 
-def last_words(found: Incomplete, report: Path | None, troubles: Sequence[str] = ()) -> str:
+def closing_text(found: Incomplete, report: Path | None, troubles: Sequence[str] = ()) -> str:
     """What to print when a run has failed. troubles: what failed while this was found out."""
     count = len(found.failures)
     head = f"{count} part{'s' * (count != 1)} failed" if count else "The run failed"

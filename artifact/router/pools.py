@@ -85,7 +85,7 @@ def pool_of(pools: Sequence[Pool], header: str | None, body: bytes) -> Pool:
 
 
 def class_in(body: bytes) -> str | None:
-    """The class that a JSON body names; None when it names none or is no JSON, which the server will judge."""
+    """The class that a JSON body names; None when it names none or is no JSON, which the server will refuse."""
     if CLASS_KEY.encode() not in body:
         return None
     if body.count(b"[") + body.count(b"{") > MOST_CONTAINERS:

@@ -11,7 +11,7 @@ from traces import Trace, describe, load_trace, local_dir_from_env
 
 @cache
 def trace(name: str, cache_dir: Path = Path("data")) -> Trace:
-    """A trace by name: local folder of NIYAMA_TRACES, cache, download, or its synthetic twin."""
+    """A trace by name: local folder of NIYAMA_TRACES, cache, download, or its synthetic trace."""
     return load_trace(name, local_dir=local_dir_from_env(), cache_dir=cache_dir)
 
 

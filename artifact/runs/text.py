@@ -1,4 +1,4 @@
-"""Answers of the daily commands as text for people."""
+"""Plain-text output of `simulate` and `capacity`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from artifact.results import metrics
 
 
 def print_point(answer: dict[str, Any]) -> None:
-    """For people."""
+    """Print what `simulate` found."""
     print(
         f"{answer['system']} on {answer['trace']} at {answer['load_qps']:g} QPS: {answer['requests']} requests, "
         f"{answer['duration_s'] / 3600:.2f} h, seed {answer['seed']}\n"
@@ -34,7 +34,7 @@ def print_point(answer: dict[str, Any]) -> None:
 
 
 def describe_capacity(row: dict[str, Any]) -> str:
-    """One capacity in words."""
+    """One line describing a capacity and its bracket."""
     bracket = f"holds at {row['passes_qps']}, fails at {row['fails_qps']} QPS"
     if row["capacity_qps"] is None:
         return f"no crossing of {metrics.THRESHOLD:.0%} seen in every seed ({bracket})"

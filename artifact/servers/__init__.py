@@ -1,8 +1,9 @@
 """Real vLLM servers: which ones make up a system, how they are started, watched and stopped, and what they take.
 
 Reading order: systems (what a system is), command_line (how one server is started), gpus (what there is to run on),
-process (one server's life), fleet (a whole system behind one URL); then client and measured (one run at a URL), config,
-life and sweep (every run of `snakemake servers`), twins (the same runs simulated), steps and commands (what is typed).
+process (one server from start to stop), fleet (a whole system behind one URL); then client and measured (one run at a
+URL), config, run_cycle and sweep (every run of `snakemake servers`), simulated (the same runs in the simulator),
+sweep_cli and cli (commands).
 `guard` is the small program that every server runs under. Nothing here imports vLLM.
 """
 

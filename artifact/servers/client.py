@@ -131,7 +131,7 @@ async def _send(session: aiohttp.ClientSession, url: str, shot: Shot, answer: An
                 ended = event == DONE
                 if not ended:
                     _take(json.loads(event), now() - start_s, answer)
-            _judge(answer, shot, ended)
+            _check_answer(answer, shot, ended)
     except TimeoutError:
         answer.error = "timed out"
     except aiohttp.ClientError as error:
@@ -165,7 +165,7 @@ def _take(chunk: dict[str, Any], now_s: float, answer: Answer) -> None:
     answer.token_s += [now_s] * (usage["completion_tokens"] - len(answer.token_s))
 
 
-def _judge(answer: Answer, shot: Shot, ended: bool) -> None:
+def _check_answer(answer: Answer, shot: Shot, ended: bool) -> None:
     """Write an error into an answer that is not whole."""
     tokens = len(answer.token_s)
     if not ended:

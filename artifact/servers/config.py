@@ -104,7 +104,7 @@ def loads_qps(experiment: ServerExperiment, form: EngineForm, trace_name: str) -
 def server_specs(
     experiment: ServerExperiment, form: EngineForm, system: ServerSystem, seed: int, trace_name: str
 ) -> list[RunSpec]:
-    """The run of each load, in order; `trace_name` is the trace, or its synthetic twin."""
+    """The run of each load, in order; `trace_name` is the trace, or its synthetic one."""
     return [
         RunSpec(
             trace=trace_name,
@@ -137,7 +137,7 @@ def servers_form(wanted: str, experiment: ServerExperiment) -> str:
 
 
 def scaling(classes: Sequence[ClassSpec]) -> str:
-    """The SLOs in words, each beside the paper's where that is another."""
+    """The SLOs as text, each with the paper's where that is another."""
     paper, parts = {c.name: c for c in PAPER_CLASSES}, []
     for own in classes:
         known = paper.get(own.name)
@@ -145,6 +145,6 @@ def scaling(classes: Sequence[ClassSpec]) -> str:
             value = getattr(own, field)
             if value is not None:
                 papers = getattr(known, field, None)
-                beside = "" if papers == value else f" (paper: {papers:g} s)" if papers else " (not in the paper)"
-                parts.append(f"{own.name} {field[:-2].upper()} {value:g} s{beside}")
+                papers_own = "" if papers == value else f" (paper: {papers:g} s)" if papers else " (not in the paper)"
+                parts.append(f"{own.name} {field[:-2].upper()} {value:g} s{papers_own}")
     return ", ".join(parts)

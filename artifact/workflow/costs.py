@@ -14,30 +14,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from artifact.commands.progress import LOG_EVERY_S, in_words
+from artifact.commands.progress import LOG_EVERY_S, duration_text
 from artifact.servers.config import ServerExperiment, ServerForm
 
 STEP_S = 4.0  # a step that only starts Python, reads and writes
-SERVER_START_S, SERVER_DRAIN_S = 60.0, 20.0  # of a server's life, and of each load after its last arrival
+SERVER_START_S, SERVER_DRAIN_S = 60.0, 20.0  # to start servers, and of each load after its last arrival
 SERVER_RULE = "server_sweep"
 BEFORE_ALL = ("kernel", "trace")  # rules that no table pays for
 SURE_SHARE = 0.15  # done; before that what was planned is the better estimate
 BAR_WIDTH = 24
 
 
-def life_s(experiment: ServerExperiment, form: ServerForm) -> float:
-    """What one system's life of a form takes, with a server for each pool at once."""
+def run_cycle_s(experiment: ServerExperiment, form: ServerForm) -> float:
+    """What one system's run cycle of a form takes, with a server for each pool at once."""
     loads = form.loads_qps_per_gpu or form.loads_of_fluid_bound or ()
     return SERVER_START_S + len(loads) * (form.seconds + SERVER_DRAIN_S)
 
 
-def planned_s(dag: Any, minutes: Mapping[str, float], server_life_s: float) -> dict[int, float]:
+def planned_s(dag: Any, minutes: Mapping[str, float], server_cycle_s: float) -> dict[int, float]:
     """Seconds of each step that is to run, by job id. minutes: of tables, by name."""
     jobs = {job for job in dag.jobs if dag.needrun(job)}
     seconds = dict.fromkeys(jobs, STEP_S)
     for job in jobs:
         if job.rule.name == SERVER_RULE:
-            seconds[job] = server_life_s
+            seconds[job] = server_cycle_s
         for name in {Path(output).stem for output in map(str, job.output) if "/tables/" in output}:
             parts = [part for part in dag.dependencies[job] if part in jobs and part.rule.name not in BEFORE_ALL]
             for part in parts or [job]:
@@ -75,9 +75,9 @@ class Steps(logging.Handler):
         done = self._steps - len(self._left)
         filled = round(BAR_WIDTH * share)
         bar = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] "
-        text = f"{bar * sys.stderr.isatty()}{done} of {self._steps} steps, {in_words(spent_s)}"
+        text = f"{bar * sys.stderr.isatty()}{done} of {self._steps} steps, {duration_text(spent_s)}"
         if not self._left:
             return text
         if share >= SURE_SHARE:
-            return f"{text}, about {in_words(spent_s * (1.0 - share) / share)} left"
-        return f"{text}, about {in_words(left)} left" if self._whole else text
+            return f"{text}, about {duration_text(spent_s * (1.0 - share) / share)} left"
+        return f"{text}, about {duration_text(left)} left" if self._whole else text

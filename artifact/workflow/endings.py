@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from artifact.commands.progress import in_words
+from artifact.commands.progress import duration_text
 from artifact.results import failures
-from artifact.results.failures import Failure, Incomplete, again, incomplete, last_words
+from artifact.results.failures import Failure, Incomplete, again, closing_text, incomplete
 from artifact.results.manifest import write_manifest
 from artifact.results.tables import ResultError, provenance, read_table
 from artifact.workflow import costs
@@ -23,10 +23,10 @@ REPORTS = {"report": "report", "paper_report": "paper"}
 INCOMPLETE_MANIFEST = "tables/manifest-incomplete.json"
 
 
-def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float) -> None:
+def begin(workflow: Any, results: Path, costs_known: bool, server_cycle_s: float) -> None:
     """Forget what this run is to make again; say how long it takes, and then how far it is.
 
-    costs_known: whether the minutes in artifact/claims/common.yaml are of this configuration. server_life_s: what a
+    costs_known: whether the minutes in artifact/claims/common.yaml are of this configuration. server_cycle_s: what a
     system of real servers takes.
     """
     from snakemake.logging import logger
@@ -38,15 +38,15 @@ def begin(workflow: Any, results: Path, costs_known: bool, server_life_s: float)
     minutes = table_minutes() if costs_known else {}
     failures.forget(workflow.dag, results / "failures")
     _remove_stale(workflow.dag, results)
-    seconds = costs.planned_s(workflow.dag, minutes, server_life_s)
-    takes = f"about {in_words(sum(seconds.values()))} on two cores that do nothing else" if minutes else ""
+    seconds = costs.planned_s(workflow.dag, minutes, server_cycle_s)
+    takes = f"about {duration_text(sum(seconds.values()))} on two cores that do nothing else" if minutes else ""
     takes = takes or "how long is not known for this configuration (the paper's is: see artifact/claims/common.yaml)"
     print(f"{len(seconds)} steps: {takes}; interrupted, it goes on where it stopped", file=sys.stderr, flush=True)
     logger.addHandler(costs.Steps(seconds, whole=bool(minutes)))
 
 
 def _remove_stale(dag: Any, results: Path) -> None:
-    """Remove tables, manifests and claims that are to be made again, so that none stands beside newer ones when this
+    """Remove tables, manifests and claims that are to be made again, so that none is left with newer ones when this
     run fails or is killed. What took long are their parts, which stay until their own jobs start."""
     (results / INCOMPLETE_MANIFEST).unlink(missing_ok=True)
     for path in _outputs(job for job in dag.jobs if dag.needrun(job)):
@@ -72,7 +72,7 @@ def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> 
     with _told("what failed cannot be found", troubles):
         found = incomplete(dag, results)
     with _told("what servers noted cannot be read", troubles):
-        found = found.also(_failed_lives(workflow))
+        found = found.also(_failed_run_cycles(workflow))
     if not found.failures and not troubles:
         return True
     with _told("the tables that were made cannot be listed", troubles):
@@ -81,7 +81,7 @@ def end(workflow: Any, results: Path, figures: Sequence[str], servers: bool) -> 
         if job.rule.name in REPORTS:
             with _told(f"no report {REPORTS[job.rule.name]}", troubles):
                 path = _report(found, results, REPORTS[job.rule.name], figures, servers) or path
-    _say_last(last_words(found, path, troubles))
+    _say_last(closing_text(found, path, troubles))
     return False
 
 
@@ -94,8 +94,8 @@ def _told(what: str, troubles: list[str]) -> Iterator[None]:
         troubles.append(f"{what} ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
-def _failed_lives(workflow: Any) -> list[Failure]:
-    """Lives of real servers that failed and only noted it. Their parts count as incomplete: the next run makes them
+def _failed_run_cycles(workflow: Any) -> list[Failure]:
+    """Cycles of real servers that failed and only noted it. Their parts count as incomplete: the next run makes them
     again, also where what is made of them is there."""
     found = []
     for job in workflow.dag.jobs:

@@ -197,3 +197,8 @@ def test_prompt_larger_than_kv_is_refused_before_anything_runs(capsys, monkeypat
     monkeypatch.setattr(runs, "load_card", small)
     status, _, err = run(capsys, "simulate", *POINT, "--system", "niyama", "--load", 3)
     assert status == 2 and "more than the KV cache holds (4096 tokens)" in err
+
+
+def test_an_earlier_name_of_a_command_names_todays(capsys):
+    assert main(["server-twins", "--config", "x"]) == 2
+    assert capsys.readouterr().err == "error: server-twins is called server-simulated now\n"

@@ -9,7 +9,7 @@ import pytest
 from artifact.__main__ import main
 from artifact.engine import cli as host_commands
 from artifact.results import failures
-from artifact.results.failures import Failure, Incomplete, incomplete, last_words
+from artifact.results.failures import Failure, Incomplete, closing_text, incomplete
 
 
 @dataclass(eq=False)
@@ -131,9 +131,9 @@ def test_only_the_notes_on_what_is_to_run_are_forgotten(tmp_path, monkeypatch, c
 def test_the_last_words_say_what_why_and_how_to_go_on(tmp_path, monkeypatch):
     found = Incomplete((Failure("r/tables/x.parquet", "no\nroom" + "!" * 300, "python -m artifact x"),), {})
     monkeypatch.setenv(failures.AGAIN, "make reproduce")
-    first, what, by_hand, report, again = last_words(found, tmp_path / "report.html").splitlines()
+    first, what, by_hand, report, again = closing_text(found, tmp_path / "report.html").splitlines()
     assert first == "1 part failed; everything else was made." and what.startswith("  r/tables/x.parquet: no room!!")
     assert len(what) < 300 and by_hand == "    by hand: python -m artifact x" and report.endswith("report.html")
     assert again == "To go on (what is finished stays): make reproduce"
     monkeypatch.delenv(failures.AGAIN)
-    assert last_words(found, None).splitlines()[-1].endswith("snakemake --cores all")
+    assert closing_text(found, None).splitlines()[-1].endswith("snakemake --cores all")

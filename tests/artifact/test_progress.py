@@ -15,8 +15,8 @@ from artifact.workflow import costs
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(4.4, "4 s"), (89, "89 s"), (600, "10 min"), (4800, "1 h 20 min")])
-def test_durations_in_words(seconds, words):
-    assert progress.in_words(seconds) == words
+def test_durations_as_text(seconds, words):
+    assert progress.duration_text(seconds) == words
 
 
 def spec(seed, system="niyama"):
@@ -113,7 +113,7 @@ def test_a_tables_minutes_are_shared_by_its_parts():
     found = costs.planned_s(dag(kernel, *parts, table, alone, server), {"capacity": 5, "predictor_accuracy": 2}, 90.0)
     step = costs.STEP_S
     assert found == {0: step, 1: step + 150, 2: step + 150, 3: step, 4: step + 120, 5: 90.0}
-    assert costs.life_s(None, ServerForm(loads_qps_per_gpu=[1.0, 2.0], seconds=10)) == 60 + 2 * 30
+    assert costs.run_cycle_s(None, ServerForm(loads_qps_per_gpu=[1.0, 2.0], seconds=10)) == 60 + 2 * 30
 
 
 def test_steps_tell_what_was_planned_and_then_what_is_left(capsys):

@@ -16,9 +16,9 @@ from artifact.servers import sweep as server_sweep
 from artifact.servers.config import load_server_experiment, scaling, server_specs, servers_form
 from artifact.servers.crosscheck import Medians, bench_medians, compare, our_medians, write_timed_trace
 from artifact.servers.measured import ClientLagged, Measured, RunFailed, seen_run
-from artifact.servers.run_cycle import plan_life
-from artifact.servers.simulated import has_twin, run_twin, twin
-from artifact.servers.sweep import measure_life
+from artifact.servers.run_cycle import plan_run_cycle
+from artifact.servers.simulated import can_be_simulated, run_simulated, simulated_system
+from artifact.servers.sweep import measure_run_cycle
 from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
 from tests.helpers.fake_engine import FakeEngine, listening
@@ -44,7 +44,7 @@ def config(tmp_path) -> Path:
     return path
 
 
-class Lives:
+class Cycles:
     """Stands in for `running`: counts how often servers were started, and serves from a fake engine."""
 
     def __init__(self, engine: FakeEngine) -> None:
@@ -59,7 +59,7 @@ class Lives:
 
 
 class Server:
-    """A process that lives."""
+    """A process that is alive."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -70,22 +70,24 @@ class Server:
 
 
 @pytest.fixture
-def lives(monkeypatch) -> Lives:
-    lives = Lives(FakeEngine())
-    monkeypatch.setattr(server_sweep, "running", lives.running)
-    return lives
+def cycles(monkeypatch) -> Cycles:
+    cycles = Cycles(FakeEngine())
+    monkeypatch.setattr(server_sweep, "running", cycles.running)
+    return cycles
 
 
-def life(config, system="vllm-fcfs", devices=None):
+def cycle(config, system="vllm-fcfs", devices=None):
     experiment = load_server_experiment(config)
     folder = config.parent / "raw"
-    return plan_life(experiment, experiment.form("short"), system, 0, experiment.trace, "emulated", folder, devices)
+    return plan_run_cycle(
+        experiment, experiment.form("short"), system, 0, experiment.trace, "emulated", folder, devices
+    )
 
 
-def test_one_server_life_serves_all_loads_and_leaves_a_file_for_each(config, lives):
-    own = life(config)
-    rows = measure_life(own, QUIET)
-    assert lives.started == 1
+def test_one_server_life_serves_all_loads_and_leaves_a_file_for_each(config, cycles):
+    own = cycle(config)
+    rows = measure_run_cycle(own, QUIET)
+    assert cycles.started == 1
     assert sorted(p.name for p in own.folder.iterdir()) == ["requests-20qps.parquet", "requests-40qps.parquet"]
     all_rows = [row for row in rows if row["group"] == "all"]
     assert [(row["load_qps"], row["requests"], row["backend"]) for row in all_rows] == [
@@ -98,57 +100,57 @@ def test_one_server_life_serves_all_loads_and_leaves_a_file_for_each(config, liv
     assert {"Q1", "Q2"} <= {row["group"] for row in rows}
 
 
-def test_a_run_that_outlived_a_server_is_no_measurement(config, lives, monkeypatch):
+def test_a_run_that_outlived_a_server_is_no_measurement(config, cycles, monkeypatch):
     """The router may have had another replica do the dead one's work."""
     whole = server_sweep.measure
 
     def kills(client, requests):
         measured = whole(client, requests)
-        lives.server.url = None
+        cycles.server.url = None
         return measured
 
     monkeypatch.setattr(server_sweep, "measure", kills)
-    own = life(config)
+    own = cycle(config)
     with pytest.raises(ServerError, match="dead"):
-        measure_life(own, QUIET)
+        measure_run_cycle(own, QUIET)
     assert not own.path(own.specs[0]).exists()
 
 
-def test_a_second_run_measures_only_what_is_missing(config, lives):
-    own = life(config)
-    first = measure_life(own, QUIET)
-    assert measure_life(own, QUIET) == first and lives.started == 1  # all there: no server is started
+def test_a_second_run_measures_only_what_is_missing(config, cycles):
+    own = cycle(config)
+    first = measure_run_cycle(own, QUIET)
+    assert measure_run_cycle(own, QUIET) == first and cycles.started == 1  # all there: no server is started
     kept = own.path(own.specs[0])
     before = kept.read_bytes()
     own.path(own.specs[1]).unlink()
-    measure_life(own, QUIET)
-    assert lives.started == 2 and kept.read_bytes() == before
+    measure_run_cycle(own, QUIET)
+    assert cycles.started == 2 and kept.read_bytes() == before
 
 
-def test_a_file_of_another_run_is_measured_again(config, lives):
-    own = life(config)
-    measure_life(own, QUIET)
+def test_a_file_of_another_run_is_measured_again(config, cycles):
+    own = cycle(config)
+    measure_run_cycle(own, QUIET)
     config.write_text(CONFIG.replace("ttft_s: 2.0", "ttft_s: 3.0"))
-    assert not life(config).done(life(config).specs[0])
+    assert not cycle(config).done(cycle(config).specs[0])
     config.write_text(CONFIG.replace("name: Q1", "name: chat"))
-    assert not life(config).done(life(config).specs[0])
+    assert not cycle(config).done(cycle(config).specs[0])
     table = read_table(own.path(own.specs[0]))
     write_table(own.path(own.specs[0]), table, **{**provenance(table), "vllm": "vllm 0.1"})
     assert not own.done(own.specs[0]) and own.done(own.specs[1])
 
 
-def test_a_failed_load_leaves_no_file_and_keeps_the_finished_one(config, lives):
-    own = life(config)
+def test_a_failed_load_leaves_no_file_and_keeps_the_finished_one(config, cycles):
+    own = cycle(config)
     measure = server_sweep.measure
 
     def failing(client, requests):
-        lives.engine.fault = "http" if len(requests) == 8 else None
+        cycles.engine.fault = "http" if len(requests) == 8 else None
         return measure(client, requests)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server_sweep, "measure", failing)
         with pytest.raises(RunFailed, match="8 of 8 requests failed"):
-            measure_life(own, QUIET)
+            measure_run_cycle(own, QUIET)
     assert [own.done(spec) for spec in own.specs] == [True, False]
     assert not own.path(own.specs[1]).exists()
 
@@ -167,15 +169,15 @@ def lagging_by(lags_s, measure):
     return late
 
 
-def test_a_lagging_client_gets_another_attempt_and_a_busy_machine_is_written_down(config, lives, monkeypatch):
+def test_a_lagging_client_gets_another_attempt_and_a_busy_machine_is_written_down(config, cycles, monkeypatch):
     """The limit is 500 ms; the second load is never sent in time, and its least late attempt is what counts."""
-    own, said = life(config), []
+    own, said = cycle(config), []
     monkeypatch.setattr(server_sweep, "measure", lagging_by([0.9, 0.01, 0.7, 0.8], server_sweep.measure))
-    rows = [row for row in measure_life(own, said.append) if row["group"] == "all"]
+    rows = [row for row in measure_run_cycle(own, said.append) if row["group"] == "all"]
     assert any("attempt 1 of 2: late" in text for text in said)
     assert [(row["attempts"], row["busy"]) for row in rows] == [(2, False), (2, True)]
     assert [row["lag_p99_s"] for row in rows] == pytest.approx([0.01, 0.7])
-    assert measure_life(own, QUIET) and lives.started == 1, "a busy point is a measured one"
+    assert measure_run_cycle(own, QUIET) and cycles.started == 1, "a busy point is a measured one"
 
 
 def run_command(tmp_path, config, command, *options, **files):
@@ -185,7 +187,7 @@ def run_command(tmp_path, config, command, *options, **files):
     return main([command, *common, *options, *(part for k, v in files.items() for part in (f"--{k}", str(v)))])
 
 
-def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table(config, lives, tmp_path, monkeypatch):
+def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table(config, cycles, tmp_path, monkeypatch):
     """vllm-fcfs is measured while busy, niyama fails at its second load: one table."""
     measure, parts = server_sweep.measure, {name: tmp_path / f"{name}.parquet" for name in ("vllm-fcfs", "niyama")}
 
@@ -197,12 +199,12 @@ def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table(config, 
     assert sweep("vllm-fcfs") == 0
 
     def failing(client, requests):
-        lives.engine.fault = "http" if len(requests) == 8 else None
+        cycles.engine.fault = "http" if len(requests) == 8 else None
         return measure(client, requests)
 
     monkeypatch.setattr(server_sweep, "measure", failing)
     assert sweep("niyama") == 0
-    assert run_command(tmp_path, config, "server-twins", out=tmp_path / "sim.parquet") == 0
+    assert run_command(tmp_path, config, "server-simulated", out=tmp_path / "sim.parquet") == 0
     everything = [str(path) for path in (*parts.values(), tmp_path / "sim.parquet")]
     joined = tmp_path / "tables" / "servers.parquet"
     assert main(["server-table", *everything, "--out", str(joined)]) == 0
@@ -215,15 +217,15 @@ def test_a_busy_machine_is_no_failure_and_a_failed_life_is_in_the_table(config, 
     assert failure["part"] == "niyama, seed 0" and "8 of 8 requests failed" in failure["reason"]
 
 
-def test_niyamas_word_on_relegation_reaches_the_table(config, lives):
-    lives.engine.served = {"class": "Q1", "relegated": True}
-    rows = measure_life(life(config, "niyama"), QUIET)
+def test_niyamas_word_on_relegation_reaches_the_table(config, cycles):
+    cycles.engine.served = {"class": "Q1", "relegated": True}
+    rows = measure_run_cycle(cycle(config, "niyama"), QUIET)
     assert {row["relegated_share"] for row in rows} == {1.0}
     assert rows[0]["predictor"] == "a100-llama3-8b-linear (oracle)"
-    lives.engine.served = None
+    cycles.engine.served = None
     for path in (config.parent / "raw").iterdir():
         path.unlink()
-    assert {row["relegated_share"] for row in measure_life(life(config, "niyama"), QUIET)} == {None}
+    assert {row["relegated_share"] for row in measure_run_cycle(cycle(config, "niyama"), QUIET)} == {None}
 
 
 def test_the_silo_gets_twice_the_load_for_its_two_gpus(config):
@@ -232,14 +234,14 @@ def test_the_silo_gets_twice_the_load_for_its_two_gpus(config):
     assert [(spec.load_qps, spec.requests, spec.replicas) for spec in specs] == [(40.0, 8, (1, 1)), (80.0, 16, (1, 1))]
 
 
-def test_commands_write_tables_with_provenance(config, lives, tmp_path, capsys):
+def test_commands_write_tables_with_provenance(config, cycles, tmp_path, capsys):
     described = tmp_path / "trace.json"
     assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
     common = ["--config", str(config), "--form", "short", "--described", str(described)]
     for system in ("vllm-fcfs", "silo"):
         out = ["--folder", str(tmp_path / system), "--out", str(tmp_path / f"{system}.parquet")]
         assert main(["server-sweep", *common, "--system", system, "--backend", "emulated", *out]) == 0
-    assert main(["server-twins", *common, "--out", str(tmp_path / "sim.parquet")]) == 0
+    assert main(["server-simulated", *common, "--out", str(tmp_path / "sim.parquet")]) == 0
     parts = [str(tmp_path / f"{name}.parquet") for name in ("vllm-fcfs", "silo", "sim")]
     assert main(["server-table", *parts, "--out", str(tmp_path / "servers.parquet")]) == 0
     table = read_table(tmp_path / "servers.parquet")
@@ -305,12 +307,12 @@ def test_scaling_says_what_is_not_the_papers(config):
     assert text == "Q1 TTFT 2 s (paper: 6 s), Q1 TBT 0.05 s, Q2 TTLT 20 s (paper: 600 s)"
 
 
-def test_twins_are_the_servers_systems(config):
+def test_the_simulated_systems_are_the_servers_systems(config):
     experiment = load_server_experiment(config)
-    silo = twin("silo", experiment.classes, (1, 1), "A100")
+    silo = simulated_system("silo", experiment.classes, (1, 1), "A100")
     assert [(pool.policy.max_chunk_tokens, pool.classes) for pool in silo.pools] == [(256, ("Q1",)), (2048, ("Q2",))]
     for hardware, tokens in (("A100-80GB SXM, TP1", 2048), ("NVIDIA H100 80GB HBM3", 8192), ("NVIDIA L4", 2048)):
-        stock = twin("vllm-fcfs", experiment.classes, (1,), hardware).pools[0].policy
+        stock = simulated_system("vllm-fcfs", experiment.classes, (1,), hardware).pools[0].policy
         assert stock.max_chunk_tokens == tokens, "vLLM's own default there"
 
 
@@ -320,7 +322,7 @@ def test_the_priority_twin_serves_urgent_classes_first(config):
     waits = {}
     for name in ("vllm-fcfs", "vllm-priority"):
         spec = server_specs(experiment, experiment.form("short"), build_server_system(name, experiment.classes), 0, "t")
-        done = run_twin(spec[1].model_copy(update={"trace": experiment.trace, "requests": 200}))
+        done = run_simulated(spec[1].model_copy(update={"trace": experiment.trace, "requests": 200}))
         first = done.run.token_s[done.run.token_start[:-1]] - done.requests.arrival_s
         waits[name] = [float(np.median(first[done.requests.class_index == c])) for c in (0, 1)]
     assert waits["vllm-priority"][0] < 0.7 * waits["vllm-fcfs"][0]
@@ -333,7 +335,7 @@ def test_a_twin_plans_ahead_as_the_servers_do_and_niyamas_leaves_time_for_delive
     for name in experiment.systems:
         system = build_server_system(name, experiment.classes)
         spec = server_specs(experiment, experiment.form("short"), system, 0, experiment.trace)[0]
-        done = run_twin(spec)
+        done = run_simulated(spec)
         assert done.backend == "sim-overlapped"
         assert [c.deadline_slo_s for c in done.requests.classes] == [2.0, 20.0], "judged by the promise itself"
 
@@ -347,8 +349,8 @@ def test_a_twin_plans_ahead_as_the_servers_do_and_niyamas_leaves_time_for_delive
         ("gpu", "results/gpu/card.json", True),
     ],
 )
-def test_only_a_latency_model_of_the_machine_has_twins(backend, latency, has):
-    assert has_twin(backend, latency) is has
+def test_only_a_latency_model_of_the_machine_can_be_simulated(backend, latency, has):
+    assert can_be_simulated(backend, latency) is has
 
 
 def card_file(tmp_path, name="own-gpu", times=1.0):
@@ -373,7 +375,7 @@ def test_loads_follow_the_gpu(config, tmp_path):
     assert loads[0.5] == pytest.approx([2 * load for load in loads[1.0]], rel=0.01), "twice as fast, twice the load"
 
 
-def test_on_a_gpu_twins_are_left_out_without_a_card_of_its_own(config, lives, tmp_path, monkeypatch):
+def test_on_a_gpu_twins_are_left_out_without_a_card_of_its_own(config, cycles, tmp_path, monkeypatch):
     monkeypatch.setattr("artifact.servers.run_cycle.gpu_names", lambda environment: ("Own GPU",))
     described = tmp_path / "trace.json"
     assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
@@ -382,7 +384,7 @@ def test_on_a_gpu_twins_are_left_out_without_a_card_of_its_own(config, lives, tm
         real, sim, out = (str(tmp_path / f"{part}-{kind}.parquet") for kind in ("real", "sim", "out"))
         folder = ["--folder", str(tmp_path / part)]
         assert main(["server-sweep", *common, *latency, "--system", "silo", *folder, "--out", real]) == 0
-        assert main(["server-twins", *common, *latency, "--out", sim]) == 0
+        assert main(["server-simulated", *common, *latency, "--out", sim]) == 0
         assert main(["server-table", real, sim, "--out", out]) == 0
         table = read_table(Path(out))
         about, backends = provenance(table), set(table["backend"].to_pylist())

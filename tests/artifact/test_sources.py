@@ -8,7 +8,7 @@ import pytest
 from artifact.__main__ import main
 from artifact.results.tables import write_table
 from artifact.runs import sources
-from artifact.servers import run_cycle as life
+from artifact.servers import run_cycle
 from traces import Trace
 
 LENGTHS = np.array([3, 4, 5], np.int32)
@@ -40,9 +40,9 @@ def test_builds_of_a_release_are_told_apart_by_what_they_measure_alone(monkeypat
             raise PackageNotFoundError(package)
         return installed[package]
 
-    monkeypatch.setattr(life, "version", version)
-    assert life.vllm_release() == release
-    assert all(number in life.vllm_version() for number in list(installed.values())[:1])
+    monkeypatch.setattr(run_cycle, "version", version)
+    assert run_cycle.vllm_release() == release
+    assert all(number in run_cycle.vllm_version() for number in list(installed.values())[:1])
 
 
 def test_parts_of_different_vllm_are_not_joined(tmp_path, capsys):

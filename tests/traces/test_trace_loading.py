@@ -28,7 +28,7 @@ from traces import (
 )
 from traces.catalog import embedded_path
 from traces.files import sha256_of
-from traces.synth import TWIN_ROWS, quantile_probs
+from traces.synth import SYNTHETIC_ROWS, quantile_probs
 
 REAL = ["azure-code-2023", "azure-conv-2023", "sharegpt-8k", "mooncake-conv"]
 
@@ -72,7 +72,7 @@ def test_the_twin_is_the_last_resort_and_says_so(tiny, tmp_path, server, caplog)
     server.paths["/tiny"].status = 503
     with caplog.at_level(logging.WARNING):
         twin = load_trace("tiny", cache_dir=tmp_path)
-    assert (twin.name, twin.source, twin.sha256, len(twin)) == ("tiny-synth", "synthetic", None, TWIN_ROWS)
+    assert (twin.name, twin.source, twin.sha256, len(twin)) == ("tiny-synth", "synthetic", None, SYNTHETIC_ROWS)
     assert "SYNTHETIC tiny-synth instead of tiny" in caplog.text and "503" in caplog.text
     caplog.clear()
     assert load_trace("tiny-synth", cache_dir=tmp_path).name == "tiny-synth"

@@ -42,7 +42,7 @@ rule table:
     output: "results/tables/{name}.parquet"
     shell: "cp {input} {output}"
 
-rule server_sweep: # a life that fails only notes it
+rule server_sweep: # a run cycle that fails only notes it
     output: "results/parts/server.parquet"
     shell: "cp server.parquet {output}"
 
@@ -98,7 +98,7 @@ def test_a_damaged_table_is_in_no_manifest(tmp_path):
     assert set(read_manifests(tmp_path)) == {"b"}
 
 
-@pytest.mark.parametrize("broken", ["incomplete", "_failed_lives", "_list_made", "_report"])
+@pytest.mark.parametrize("broken", ["incomplete", "_failed_run_cycles", "_list_made", "_report"])
 def test_the_last_words_are_said_whatever_fails_on_the_way(broken, monkeypatch, tmp_path):
     """Such as on a full disk."""
     job = SimpleNamespace(rule=SimpleNamespace(name="report"), output=[str(tmp_path / "r.html")], shellcmd="make it")

@@ -1,4 +1,4 @@
-"""The rules of the server sweep: one life per system and seed, alone on the machine, and lines that parse."""
+"""The rules of the server sweep: one start per system and seed, alone on the machine, in lines that parse."""
 
 import os
 import re
@@ -26,9 +26,9 @@ def dry_run(results: Path, *arguments: str) -> str:
 
 def test_the_full_form_is_a_life_per_system_and_its_lines_parse(tmp_path):
     said = dry_run(tmp_path, "servers", "--config", f"results={tmp_path}")
-    lives = re.findall(r"rule server_sweep:(?:\n .*)+", said)
-    assert len(lives) == len(SERVERS.systems) * SERVERS.form("full").seeds
-    assert all("threads: 3" in life for life in lives), "other jobs would run beside a server"
+    cycles = re.findall(r"rule server_sweep:(?:\n .*)+", said)
+    assert len(cycles) == len(SERVERS.systems) * SERVERS.form("full").seeds
+    assert all("threads: 3" in cycle for cycle in cycles), "other jobs would run beside a server"
     lines = [shlex.split(line) for line in re.findall(r"python -m artifact (.*)", said)]
     names = set()
     for line in lines:
@@ -37,7 +37,7 @@ def test_the_full_form_is_a_life_per_system_and_its_lines_parse(tmp_path):
         if line[0] == "server-sweep":
             assert options.form == "full" and options.backend == "auto" and options.system in SERVERS.systems
             assert options.out.with_suffix("").name == options.folder.name
-    assert {"server-sweep", "server-twins", "server-table", "figure"} <= names
+    assert {"server-sweep", "server-simulated", "server-table", "figure"} <= names
 
 
 def test_without_servers_no_job_is_about_them(tmp_path):

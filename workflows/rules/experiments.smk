@@ -1,6 +1,6 @@
 # One job per experiment, trace and latency model; each writes one table. What a job depends on is its own part of the
 # configuration (`settings`), not the whole file, and the modules and cards that make its rows (`code`). The trace's
-# description says which trace it is after all: its synthetic twin, when it could not be had.
+# description says which trace it is after all: the synthetic one, when it could not be had.
 TRACE = f"{RESULTS}/traces/{{trace}}.json"
 
 

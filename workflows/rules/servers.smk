@@ -1,9 +1,9 @@
-# Real vLLM servers against the simulator. One job is one server life: start, warm up, every load, stop, all in one
-# process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left. A life that fails
+# Real vLLM servers against the simulator. One job is one run cycle: start, warm up, every load, stop, all in one
+# process tree. Each load's raw times stay in raw/, so a killed job goes on with the loads that are left. A cycle that fails
 # notes it, so that tables and figures hold the others; it makes the whole run fail when that ends (artifact/workflow/endings.py).
 from shlex import quote
 
-from artifact.workflow.costs import life_s
+from artifact.workflow.costs import run_cycle_s
 from artifact.report.figure_sources import figure_code
 from artifact.servers.config import load_server_experiment, servers_form
 
@@ -16,7 +16,7 @@ with one_line():
     SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
 LATENCY_OPTION = f" --latency {quote(SERVERS_LATENCY)}" if SERVERS_LATENCY else ""
-SERVER_LIFE_S = life_s(
+SERVER_CYCLE_S = run_cycle_s(
     SERVERS, SERVERS.forms.get(SERVERS_FORM) or next(iter(SERVERS.forms.values()))
 )
 SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
@@ -48,7 +48,7 @@ rule server_sweep:
         " --folder {params.raw:q} --note-failure --out {output:q}{LATENCY_OPTION}"
 
 
-rule server_twins:
+rule server_simulated:
     input:
         KERNEL,
         SERVERS_CONFIG,
@@ -57,16 +57,16 @@ rule server_twins:
     output:
         f"{RESULTS}/servers/{{form}}/simulated.parquet",
     benchmark:
-        f"{RESULTS}/benchmarks/server_twins/{{form}}.tsv"
+        f"{RESULTS}/benchmarks/server_simulated/{{form}}.tsv"
     params:
-        code=code_digest("server-twins", SERVERS.latency),
+        code=code_digest("server-simulated", SERVERS.latency),
     shell:
-        "python -m artifact server-twins --config {SERVERS_CONFIG:q} --form {wildcards.form:q} --described {input.trace:q}"
+        "python -m artifact server-simulated --config {SERVERS_CONFIG:q} --form {wildcards.form:q} --described {input.trace:q}"
         " --out {output:q}{LATENCY_OPTION}"
 
 
 def server_parts(w):
-    """What each server life of a form leaves."""
+    """What each run cycle of a form leaves."""
     return expand(
         f"{RESULTS}/servers/{w.form}/{{system}}-{{seed}}.parquet",
         system=SERVERS.systems,
@@ -77,7 +77,7 @@ def server_parts(w):
 rule server_table:
     input:
         server_parts,
-        rules.server_twins.output,
+        rules.server_simulated.output,
     output:
         f"{RESULTS}/servers/{{form}}/tables/servers.parquet",
     shell:

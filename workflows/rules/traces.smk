@@ -26,7 +26,7 @@ rule trace:
     benchmark:
         f"{RESULTS}/benchmarks/trace/{{trace}}.tsv"
     params:
-        # the trace, or the twin that stands for it; what takes the description is made again after it
+        # the trace, or the synthetic one that stands for it; what takes the description is made again after it
         code=lambda w: code_digest("trace", w.trace, f"{w.trace}-synth"),
     shell:
         "python -m artifact trace {wildcards.trace:q} --out {output:q}"
