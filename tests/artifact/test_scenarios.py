@@ -187,7 +187,7 @@ def test_a_senseless_section_is_one_clear_error(tmp_path, old, new, words):
 
 def test_commands_write_the_tables_and_say_when_a_section_is_missing(tmp_path, capsys):
     options = ["--config", str(SMOKE), "--trace", "azure-code-2023-synth", "--latency", LINEAR]
-    out, windows = tmp_path / "summary.parquet", tmp_path / "windows.parquet"
+    out, windows = tmp_path / "overload.parquet", tmp_path / "overload_windows.parquet"
     assert main(["overload", *options, "--out", str(out), "--windows", str(windows)]) == 0
     assert {"low_qps", "group", "ttlt_max_s"} <= set(read_table(out).column_names)
     assert {"low_qps", "start_s", "latency_p99_s"} <= set(read_table(windows).column_names)
