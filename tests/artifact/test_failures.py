@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from artifact.__main__ import main
-from artifact.engine import cli as host_commands
 from artifact.results import failures
 from artifact.results.failures import Failure, Incomplete, closing_text, incomplete
 
@@ -79,7 +78,7 @@ def test_a_mistake_of_ours_is_noted_with_its_kind_and_raised(tmp_path, monkeypat
     def broken(*_):
         raise KeyError("x")
 
-    monkeypatch.setattr(host_commands.vllm_steps, "steps", broken)
+    monkeypatch.setattr("benchmarks.vllm_steps.steps", broken)
     with pytest.raises(KeyError):
         main(["overhead", "--out", str(out)])
     (found,) = incomplete(dag_of(Job("overhead", [str(out)])), tmp_path).failures
@@ -88,7 +87,7 @@ def test_a_mistake_of_ours_is_noted_with_its_kind_and_raised(tmp_path, monkeypat
 
 def test_a_missing_figure_is_the_fault_of_the_first_that_failed_before_it(tmp_path):
     trace = Job("trace", ["r/traces/a.json"], finished=True)
-    sweep = Job("sweep", ["r/sweep/a.parquet"], [trace], shellcmd="python -m artifact sweep")
+    sweep = Job("sweep", ["r/sweep/a.parquet"], [trace], shellcmd="python -m artifact grid")
     cluster = Job("cluster", ["r/cluster/a.parquet"], [trace], finished=True)
     summary = Job("summary_table", ["r/tables/summary.parquet"], [sweep])
     own = Job("figure", ["r/figures/fig1.txt"], [cluster])
@@ -101,7 +100,7 @@ def test_a_missing_figure_is_the_fault_of_the_first_that_failed_before_it(tmp_pa
     missing = {"figures/fig1.txt", "figures/fig11.txt", "figures/fig11.html", "tables/summary.parquet"}
     assert set(found.outputs) == missing | {"sweep/a.parquet", "report.html"}
     (why,) = found.outputs["figures/fig11.txt"]
-    assert why == Failure("r/sweep/a.parquet", failures.SILENT, "python -m artifact sweep")
+    assert why == Failure("r/sweep/a.parquet", failures.SILENT, "python -m artifact grid")
     assert found.outputs["tables/summary.parquet"] == (why,)
     found.write(tmp_path / "i.json")
     assert Incomplete.read(tmp_path / "i.json") == found

@@ -32,7 +32,7 @@ def never(monkeypatch):
     def ran(*_, **__):
         raise AssertionError("it ran")
 
-    for module, name in ((commands, "run"), (commands, "warm_up_like"), (steps.pipeline, "warm_up")):
+    for module, name in ((commands, "run"), (commands, "warm_up_like"), (steps.runs, "warm_up")):
         monkeypatch.setattr(module, name, ran)
     monkeypatch.setattr(steps, "describe_trace", ran)
 
@@ -94,7 +94,7 @@ def test_what_the_operating_system_refuses_is_one_line(error, told, one_line, mo
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(steps.pipeline, "warm_up", fails)
+    monkeypatch.setattr(steps.runs, "warm_up", fails)
     assert one_line("compile", "--out", tmp_path / "x").startswith(told)
 
 

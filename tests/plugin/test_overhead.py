@@ -37,7 +37,7 @@ def test_every_number_is_there_and_can_be_read(
 
 def test_the_command_writes_a_row_per_queue_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr("benchmarks.vllm_steps.STEPS", 5)
-    monkeypatch.setattr("artifact.engine.cli.vllm_steps.steps", lambda n, folder: steps(n, folder, (0, 30)))
+    monkeypatch.setattr("benchmarks.vllm_steps.steps", lambda n, folder: steps(n, folder, (0, 30)))
     out = tmp_path / "overhead.parquet"
     assert main(["overhead", "--repeats", "1", "--out", str(out)]) == 0
     table = read_table(out)
