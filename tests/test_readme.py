@@ -74,7 +74,7 @@ def test_simulate_prints_what_the_readme_shows(capsys):
 
 
 def test_it_counts_the_claims_as_verify_does(tmp_path):
-    (counts,) = re.findall(r"of (\d+) claims (\d+) come out, (\d+) do not,", README)
+    (counts,) = re.findall(r"of (\d+) claims (\d+) pass, (\d+) fail,", README)
     assert main(["verify", "--results", str(REFERENCE), "--json", str(tmp_path / "claims.json")]) == 0
     statuses = [row["status"] for row in json.loads((tmp_path / "claims.json").read_text())["claims"]]
     passed, skipped = statuses.count("PASS"), statuses.count("SKIPPED")
