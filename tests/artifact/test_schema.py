@@ -35,9 +35,10 @@ def test_the_schema_names_no_table_and_no_column_in_vain():
 
 
 def test_grids_and_searches_of_the_paper_are_listed():
+    """But for those of the default target, whose tables stand in the schema by their own names."""
     config, kinds = yaml.safe_load((ROOT / "workflows/config/paper.yaml").read_text()), load_schema().kinds
-    assert set(kinds["grid"].names) == config["grids"].keys()
-    assert set(kinds["search"].names) == config["searches"].keys()
+    assert set(kinds["grid"].names) == config["grids"].keys() - {"summary"}
+    assert set(kinds["search"].names) == config["searches"].keys() - {"capacity", "long_capacity"}
 
 
 def write(tmp_path, source: Path, name: str, change) -> Path:

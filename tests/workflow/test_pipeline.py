@@ -119,6 +119,7 @@ def test_paper_makes_all_that_the_default_target_does(tmp_path):
     assert len(default) > len(TABLES) and default < made("paper")
 
 
+@pytest.mark.nightly("Snakefile", "workflows", "artifact/experiments")
 def test_named_experiments_are_jobs_and_tables_of_their_own(results, tmp_path):
     """Beside what the default target made; a lost part is run again alone, to the same bytes."""
     results, config = shutil.copytree(results, tmp_path / "results"), tmp_path / "c.yaml"

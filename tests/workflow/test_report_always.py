@@ -25,9 +25,9 @@ if {"cluster", "a100-llama3-8b-roofline"} <= set(sys.orig_argv):
 def one_latency(folder: Path) -> Path:
     """The smoke configuration, as far as the default target needs it, with one latency model and one seed."""
     config = yaml.safe_load((ROOT / "workflows/config/smoke.yaml").read_text())
-    config = {name: config[name] for name in ("capacity", "long_capacity", "sweep", "cluster")}
-    for experiment in config.values():
-        experiment["seeds"] = 1
+    searches = {name: {**config["searches"][name], "seeds": 1} for name in ("capacity", "long_capacity")}
+    grids, cluster = {"summary": {**config["grids"]["summary"], "seeds": 1}}, {**config["cluster"], "seeds": 1}
+    config = {"grids": grids, "searches": searches, "cluster": cluster}
     path = folder / "one.yaml"
     if not path.exists():
         path.write_text(yaml.safe_dump({"latencies": ["a100-llama3-8b-roofline"], **config}))
