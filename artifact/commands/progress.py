@@ -30,7 +30,7 @@ def announce_compilation() -> None:
 
         def on_start(self, occurred: Any) -> None:
             function = occurred.data["dispatcher"].py_func
-            if not said and function.__module__.partition(".")[0] == "niyama":
+            if not said and (function.__module__ or "").partition(".")[0] == "niyama":
                 said.append(COMPILING)
                 announce(COMPILING)
 

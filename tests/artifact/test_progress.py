@@ -61,6 +61,7 @@ def test_the_first_compilation_is_said_once_and_only_that_of_the_scheduler(capsy
             pass
 
     compiles("somebody.else")
+    compiles(None)  # of a function that was made by `exec`
     assert capsys.readouterr().err == ""
     compiles("niyama.sim.replica")
     compiles("niyama.plan")
