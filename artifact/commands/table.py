@@ -76,7 +76,7 @@ COMMANDS = {
 
 
 #: Commands' names of earlier versions, and of today.
-RENAMED = {"server-twins": "server-simulated"}
+RENAMED = {"server-twins": "server-simulated", "sweep": "grid summary", "capacities": "search capacity"}
 
 
 def parser(modules: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:

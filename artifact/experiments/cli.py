@@ -179,7 +179,7 @@ def _section(options: argparse.Namespace, name: str) -> Any:
 
 
 def actual_trace(options: argparse.Namespace) -> str:
-    """The trace's name, or that of its synthetic twin where the description says so: asked for once, not per job."""
+    """The trace's name, or that of its synthetic one where the description says so: asked for once, not per job."""
     return read_description(options.described)["trace"] if options.described else options.trace
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from artifact.config import ConfigError, Count, Names, Positive, Strict, parse, read_yaml
+from artifact.config import ConfigError, Count, Names, Positive, Strict, parse
+from artifact.experiments.like import read_values
 from artifact.experiments.panel_config import Panels
 from artifact.experiments.scenario_config import DisaggregatedExperiment, OverloadExperiment
 from artifact.runs.spec import RunSpec, every
@@ -20,15 +21,20 @@ from niyama import load_card
 AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
 SCENARIOS = ("disaggregated", "overload", "overload_windows")
 #: Tables with rules of their own.
-TAKEN = ("cluster", "servers", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
+TAKEN = ("cluster", "engine", "servers", "fidelity", "overhead", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
 #: Entries that the figures of the default target are drawn from, by section.
 NEEDED = {"grids": "summary", "searches": "capacity"}
 #: Sections of earlier files: the entry that each is now, and what that adds.
 FORMER = {
-    "capacity": "searches.capacity, with label_column: run_length, variants: {paper: {}}",
-    "long_capacity": "searches.long_capacity, with continues: capacity, label_column: run_length, variants: {long: {}}",
+    "capacity": "searches.capacity, with label_column: run_length, variants: {paper: {}}, "
+    "step_qps: 0.05 if it had none",
+    "long_capacity": "searches.long_capacity, with continues: capacity, label_column: run_length, "
+    "variants: {long: {}}, step_qps: 0.05 if it had none",
     "sweep": "grids.summary, with label_column: null",
 }
+#: Which column the figures and docs/TABLES.md expect the labels in; elsewhere it is `variant`.
+LABEL_COLUMNS: dict[str, str | None] = {"summary": None, "capacity": "run_length"}
+RUN_LENGTHS = {"paper", "long"}
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -169,32 +175,9 @@ class Experiments(Strict):
         return experiment.latencies or self.latencies
 
 
-class MoreSeeds(Strict):
-    """A configuration file that is another one with as many seeds everywhere."""
-
-    like: Annotated[str, Field(min_length=1)] = Field(description="the other file, relative to this one")
-    seeds: Count = Field(description="seeds 0 .. N-1 of every experiment")
-
-
-def _values(path: Path) -> Any:
-    """What a file, or the one that it is like, says. Raises ConfigError."""
-    values = read_yaml(path) or {}
-    if not isinstance(values, dict) or "like" not in values:
-        return values
-    other = parse(MoreSeeds, values, str(path))
-    return _with_seeds(read_yaml(path.parent / other.like) or {}, other.seeds)
-
-
-def _with_seeds(values: Any, seeds: int) -> Any:
-    """The same with every `seeds` replaced; `run` and `variants`, which are RunSpec fields, have none."""
-    if not isinstance(values, dict):
-        return values
-    return {key: seeds if key == "seeds" else _with_seeds(value, seeds) for key, value in values.items()}
-
-
 def load_experiments(path: Path) -> Experiments:
     """The experiments of a configuration file. ConfigError on the first value that makes no sense."""
-    values = _values(path)
+    values = read_values(path)
     for section in FORMER.keys() & values:
         raise ConfigError(f"{path}: {section} is no section any more; write it as {FORMER[section]}")
     found = parse(Experiments, values, str(path))
@@ -215,7 +198,20 @@ def load_experiments(path: Path) -> Experiments:
     for name, search in found.searches.items():
         if search.continues is not None:
             _check(f"{path}: searches.{name}", partial(_check_continues, found, search))
+    for name, experiment in found.named.items():
+        section, table = "grids" if name in found.grids else "searches", getattr(experiment, "continues", None) or name
+        _check(f"{path}: {section}.{name}", partial(_check_labels, table, experiment))
     return found
+
+
+def _check_labels(table: str, experiment: NamedExperiment) -> None:
+    """ValueError when the labels would stand in another column than the table has, or say no run length."""
+    wanted, labels = LABEL_COLUMNS.get(table, "variant"), experiment.variants.keys()
+    if experiment.label_column != wanted:
+        given = experiment.label_column or "null"
+        raise ValueError(f"label_column is {given!r}; for table {table} write label_column: {wanted or 'null'}")
+    if wanted == "run_length" and not labels <= RUN_LENGTHS:
+        raise ValueError(f"variants are {', '.join(map(repr, labels))}; label them {' or '.join(sorted(RUN_LENGTHS))}")
 
 
 def _check_continues(found: Experiments, search: Search) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from artifact.config import ConfigError
 from artifact.experiments.config import ClusterExperiment
 from artifact.experiments.planner import Planner, at_fluid_bound
 from artifact.runs.rows import summary_rows
@@ -52,8 +53,10 @@ class Fleets:
         def rates(sizes: tuple[int, ...], seed: int) -> np.ndarray:
             return np.array([self.worst(spec.model_copy(update={"replicas": sizes}), seed)])
 
+        if len(start := at_fluid_bound(spec)) > 1:
+            raise ConfigError(f"cluster.shared has {spec.system!r} with {len(start)} pools; name systems of one pool")
         planner = Planner(spec, self.seeds, rates, with_tbt=False, near_seed_0=True)
-        return planner.plan(at_fluid_bound(spec))[0]
+        return planner.plan(start)[0]
 
     def report(self, spec: RunSpec, sizing: str) -> list[dict[str, object]]:
         """The summary of a fleet, per seed and group, with its size and how that was found."""

@@ -73,7 +73,7 @@ def kernel_profile(options: argparse.Namespace) -> None:
     """The kernels' times as a profile."""
     shape = published.NAMES[options.name]
     card = published.facts(shape)
-    tables.write_table(options.out, kernel_rows(shape), backend="kernels", card=card)
+    tables.write_table(options.out, kernel_rows(shape), listed=False, backend="kernels", card=card)
     print(f"{card['model']} on {card['hardware']}, {card['engine']}: written to {options.out}")
 
 

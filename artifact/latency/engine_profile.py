@@ -141,7 +141,7 @@ def _measure(
             whole["skipped_shapes"] += found.skipped
             whole["strayed_steps"] += found.strayed
             if rows:
-                tables.write_table(options.out, rows, **whole)
+                tables.write_table(options.out, rows, listed=False, **whole)
     return rows, whole
 
 

@@ -56,10 +56,12 @@ class Schema:
 
     def of(self, name: str, columns: Collection[str]) -> tuple[str, Table] | None:
         """Name and schema of the table or kind that a file of this name with these columns is; None: no known one."""
-        named = {own: item for item in self.kinds.items() for own in item[1].names}
-        named |= {own: (own, table) for own, table in self.tables.items()}
-        kinds = (item for item in self.kinds.items() if set(item[1].known_by) <= set(columns))
-        return named.get(name) or next(kinds, None)
+        if name in self.tables:
+            return name, self.tables[name]
+        # by columns first: a grid of a user may have the name of one of our searches
+        alike = (item for item in self.kinds.items() if set(item[1].known_by) <= set(columns))
+        named = (item for item in self.kinds.items() if name in item[1].names)
+        return next(alike, None) or next(named, None)
 
 
 @cache

@@ -25,14 +25,18 @@ class ResultError(CommandError):
     """A results file is missing or is not what it should be; says which and what to run."""
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]] | pa.Table, **provenance: Any) -> None:
+def write_table(
+    path: Path, rows: Iterable[Mapping[str, Any]] | pa.Table, *, listed: bool = True, **provenance: Any
+) -> None:
     """Write rows to `path` atomically. `provenance` (JSON values) joins the schema version in the metadata.
 
     Nothing in it changes from run to run: the same inputs give the same bytes. SchemaError, and nothing written, when
-    it has columns other than docs/TABLES.md lists for it.
+    it has columns other than docs/TABLES.md lists for it. listed: False for raw times and step times, which the page does
+    not list, whatever their files are called.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(row) for row in rows])
-    check_table(path, table)
+    if listed:
+        check_table(path, table)
     about = json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, sort_keys=True).encode()
     table = table.replace_schema_metadata({KEY: about, DIGEST: content_sha256(table, about).encode()})
     with _whole(path) as part:

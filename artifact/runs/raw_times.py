@@ -42,7 +42,7 @@ def write_run(folder: Path, result: Result) -> None:
     spec, done, columns = result.spec, result.run, raw_columns(result.requests, result.run)
     about = {"spec": spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
     about["code"] = code_of("simulate", spec.latency, spec.predictor_name, result.trace_name, spec.system)
-    write_table(folder / "requests.parquet", pa.table(columns), **about)
+    write_table(folder / "requests.parquet", pa.table(columns), listed=False, **about)
     log = {"replica": done.log[:, 0].astype(np.int32)}
     log |= {name: done.log[:, i + 1] for i, name in enumerate(LOG_COLUMNS)}
-    write_table(folder / "iterations.parquet", pa.table(log), **about)
+    write_table(folder / "iterations.parquet", pa.table(log), listed=False, **about)

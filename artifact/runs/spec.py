@@ -46,7 +46,7 @@ class RunSpec(Strict):
     """One simulated run. Its fields are the columns that identify it in every table."""
 
     trace: Annotated[str, Field(min_length=1)] = Field(
-        description="trace (`python -m traces list`), or its -synth twin"
+        description="trace (`python -m traces list`), or its synthetic one, NAME-synth"
     )
     system: Annotated[str, Field(min_length=1)] = Field(description="built-in name, or FILE.py:NAME of your own policy")
     load_qps: Load = Field(description="requests/s to the whole system")

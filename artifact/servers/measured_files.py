@@ -30,7 +30,7 @@ def write_measured(path: Path, measured: Measured, **about: Any) -> None:
         "actual_send_s": measured.sent_s,
         "http_status": measured.http_status,
     }
-    write_table(path, pa.table(columns), **about)
+    write_table(path, pa.table(columns), listed=False, **about)
 
 
 def read_measured(path: Path, classes: Sequence[QoSClass]) -> tuple[Measured, Mapping[str, Any]]:

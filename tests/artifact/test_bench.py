@@ -130,7 +130,7 @@ def test_nothing_to_measure_is_refused(field):
         bench(**{field: 0})
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly("benchmarks", "scheduler/niyama/jit")
 def test_a_first_run_compiles_and_the_next_one_need_not():
     found = startup.start_up(1)
     assert all(math.isfinite(seconds) and seconds > 0 for seconds in found.values())

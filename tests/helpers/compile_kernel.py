@@ -7,7 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from llvmlite.binding import get_host_cpu_name
+
 ROOT = Path(__file__).parents[2]
+#: numba keeps code by Python and CPU, too.
+MARK = f"compiled-for-tests-{sys.implementation.cache_tag}-{get_host_cpu_name()}"
 POINT = ["simulate", "--trace", "azure-code-2023-synth", "--system", "niyama", "--load", "1", "--requests", "10"]
 
 
@@ -21,12 +25,12 @@ def compile_all() -> None:
     from niyama.jit.cache import cache_folder
 
     folder = cache_folder()
-    if DISABLE_JIT or folder is None or (folder / "compiled-for-tests").exists():
+    if DISABLE_JIT or folder is None or (folder / MARK).exists():
         return
     command = [sys.executable, "-m", "tests.helpers.compile_kernel"]
     parts = [subprocess.Popen([*command, part], cwd=ROOT, stdout=subprocess.DEVNULL) for part in PARTS]
     if not any([part.wait() for part in parts]):
-        (folder / "compiled-for-tests").touch()
+        (folder / MARK).touch()
 
 
 def _simulators() -> None:

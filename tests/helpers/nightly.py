@@ -17,9 +17,10 @@ MAIN = ("origin/main", "main")
 def changed_files() -> frozenset[str]:
     """Paths that differ from the merge base with main, uncommitted and new files included; none outside of git."""
     try:
-        base = next(filter(None, (_git("merge-base", "HEAD", branch) for branch in MAIN)), [""])[0]
+        bases = (*(_git("merge-base", "HEAD", branch) for branch in MAIN), _git("rev-parse", "HEAD"))
+        base = next(filter(None, bases), [""])[0]
         new = _git("ls-files", "-z", "--others", "--exclude-standard")
-        return frozenset([*_git("diff", "-z", "--name-only", base), *new] if base else ())
+        return frozenset([*_git("diff", "-z", "--name-only", "--no-renames", base), *new] if base else ())
     except OSError:  # there is no git
         return frozenset()
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numba.core.config import DISABLE_JIT
@@ -228,3 +233,36 @@ def test_rows_of_their_own_are_never_used_again() -> None:
         scheduler.report(LEFT, number)
         scheduler.step(Timing(0.1 * number, 0.0, 0.0, 0))
     assert nothing_left(scheduler)
+
+
+CAPPED_RUN = """
+from niyama.scheduler import Timing
+from niyama.step import CAPPED, HELD
+from tests.niyama.test_step import batch, chat, grant_all, new_scheduler
+
+scheduler = new_scheduler()
+for i in range(4):
+    scheduler.arrive(chat(0.0, 900 + i))
+    scheduler.arrive(batch(0.0, 2000 + i))
+scheduler.report(CAPPED, 0, 256)
+for i in range(8):
+    if i == 3:
+        scheduler.report(HELD, 0)
+    print(grant_all(scheduler, 0.1 * i))
+totals = scheduler.state.totals
+print([(name, int(totals[name])) for name in ("queued_prefill_tokens", "running_context", "chunk_tokens")])
+"""
+
+
+def test_plain_python_counts_as_compiled_code_does() -> None:
+    """A limit on chunks came as an int32, and so did the ids and tokens that are counted."""
+    root = str(Path(__file__).parents[2])
+    paths = os.pathsep.join([root, str(Path(root) / "scheduler"), os.environ.get("PYTHONPATH", "")])
+    printed = []
+    for disabled in ("0", "1"):
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled, "PYTHONPATH": paths}
+        command = [sys.executable, "-c", CAPPED_RUN]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert printed[0] == printed[1] and "256" in printed[0]

@@ -18,7 +18,7 @@ from artifact.runs.spec import PAPER_MIX
 from artifact.servers import Engine, build_server_system
 from artifact.servers.one_server import starting
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.nightly("scheduler/niyama/vllm")]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.nightly("scheduler/niyama")]
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 24, 6000, 8
 #: What trainers and operators call between two steps, each followed by the call that ends it.
 CALLS = (

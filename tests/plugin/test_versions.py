@@ -33,7 +33,7 @@ def test_this_is_the_version_that_was_asked_for() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("scheduler/niyama/vllm", "tests/helpers/vllm_versions.py")
+@pytest.mark.nightly("scheduler/niyama", "tests/helpers/vllm_versions.py")
 @pytest.mark.skipif(EXPECTED in os.environ, reason="this is the other version")
 @pytest.mark.parametrize("spec", wanted())
 def test_it_works_alike_under(spec: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from artifact.vllm_suite import expected
 from artifact.vllm_suite.cli import CACHE, outcomes
 from artifact.vllm_suite.source import Unavailable, installed_version, unpacked
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.nightly("scheduler/niyama/vllm")]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.nightly("scheduler/niyama")]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

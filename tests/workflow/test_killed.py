@@ -68,7 +68,7 @@ def tables(results: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("Snakefile", "workflows")
+@pytest.mark.nightly("Snakefile", "workflows", "artifact/workflow")
 def test_kills_at_random_moments_cost_no_manual_step_and_no_byte(tmp_path):
     """NIYAMA_KILLS=20 for more. Every other kill leaves the jobs running, as the kernel's out-of-memory killer does."""
     (undisturbed := tmp_path / "undisturbed").mkdir()

@@ -42,7 +42,7 @@ def pipeline(results: Path, broken: Path | None = None):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.nightly("Snakefile", "workflows")
+@pytest.mark.nightly("Snakefile", "workflows", "artifact/report", "artifact/workflow")
 def test_what_fails_is_missing_with_its_reason_and_the_next_run_makes_it(tmp_path):
     results = tmp_path / "results"
     (tmp_path / "sitecustomize.py").write_text(BREAKS)

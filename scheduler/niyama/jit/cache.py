@@ -28,6 +28,7 @@ from numba.core.caching import (
     NullCache,
     UserProvidedCacheLocator,
 )
+from numba.core.sigutils import normalize_signature
 
 PACKAGE = Path(__file__).parents[1]  # niyama
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -171,7 +172,11 @@ class KernelCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """What was kept, or None; also None when it cannot be read, and then it is removed."""
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
+            if found is not None and tuple(found.signature.args) != tuple(normalize_signature(sig)[0]):
+                # two processes wrote at the same moment, each of them one of index and data
+                raise ValueError("its index and its data are not of one piece")
+            return found
         except Exception as error:  # whatever unpickling and linking damaged code raises
             self._cache_file.forget()
             _note(f"compiled code in {cache_folder()} cannot be used and is made anew ({_line(error)})")

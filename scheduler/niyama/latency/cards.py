@@ -136,6 +136,8 @@ def _read(path: Path, name: str) -> ModelCard:
 
 def current_fields(row: dict[str, Any]) -> dict[str, Any]:
     """The fields of a card, where it was written when `error_p95` was called `margin`, by the names they have now."""
+    if "error_p95" in row:
+        return row
     return {"error_p95" if field == "margin" else field: value for field, value in row.items()}
 
 
