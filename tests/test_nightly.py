@@ -40,6 +40,18 @@ def test_changes_are_those_since_main_and_those_not_committed_yet(tmp_path, monk
     (tmp_path / "edited").write_text("2")
     (tmp_path / "neu ä").write_text("1")
     assert changed_files.__wrapped__() == {"committed", "edited", "neu ä"}
+    git(tmp_path, "mv", "same", "moved")
+    assert changed_files.__wrapped__() == {"committed", "edited", "neu ä", "same", "moved"}
+
+
+def test_where_there_is_no_main_what_is_not_committed_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(nightly, "ROOT", tmp_path)
+    (tmp_path / "edited").write_text("1")
+    git(tmp_path, "init", "--initial-branch", "mine")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "a")
+    (tmp_path / "edited").write_text("2")
+    assert changed_files.__wrapped__() == {"edited"}
 
 
 def test_outside_of_git_nothing_has_changed(tmp_path, monkeypatch):

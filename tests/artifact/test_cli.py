@@ -202,3 +202,5 @@ def test_prompt_larger_than_kv_is_refused_before_anything_runs(capsys, monkeypat
 def test_an_earlier_name_of_a_command_names_todays(capsys):
     assert main(["server-twins", "--config", "x"]) == 2
     assert capsys.readouterr().err == "error: server-twins is called server-simulated now\n"
+    assert main(["capacities", "--run-length", "long"]) == 2
+    assert capsys.readouterr().err == "error: capacities is called search capacity now\n"

@@ -41,6 +41,13 @@ def test_the_class_that_cannot_be_met_is_named():
         Fleets(1).plan(spec(easy, CHAT.model_copy(update={"share": 0.5})))
 
 
+@pytest.mark.parametrize("system", ["sarathi-silo", "polyserve"])
+def test_a_shared_fleet_has_one_pool(system):
+    easy = ClassSpec(name="easy", share=0.5, ttft_s=6.0, tbt_s=0.1)
+    with pytest.raises(ConfigError, match=f"cluster.shared has '{system}' with 2 pools; name systems of one pool"):
+        Fleets(1).plan(spec(easy, CHAT.model_copy(update={"share": 0.5}), system=system))
+
+
 def test_a_batch_class_that_cannot_be_met_is_said():
     with pytest.raises(
         ConfigError, match=r"class 'batch' misses .*TTLT of 0\.1 s is less than one request alone takes"

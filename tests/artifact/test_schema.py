@@ -47,7 +47,9 @@ def write(tmp_path, source: Path, name: str, change) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("source", "name"), [(GRID, "mine"), (SEARCH, "azure-x"), (GRID, "alpha")])
+@pytest.mark.parametrize(
+    ("source", "name"), [(GRID, "mine"), (SEARCH, "azure-x"), (GRID, "alpha"), (GRID, "medha"), (SEARCH, "alpha")]
+)
 def test_a_table_that_is_as_its_schema_says_is_written(tmp_path, source, name):
     assert read_table(write(tmp_path, source, name, lambda table: table)).num_rows
 
@@ -87,4 +89,6 @@ def test_nulls_alone_have_any_type_and_a_part_without_rows_has_no_columns(tmp_pa
 
 def test_a_file_without_a_schema_may_hold_anything(tmp_path):
     write_table(tmp_path / "step_times.parquet", [{"seconds": 1.0}])
+    write_table(tmp_path / "engine.parquet", [{"seconds": 1.0}], listed=False)
+    assert read_table(tmp_path / "engine.parquet").column_names == ["seconds"]
     assert read_table(tmp_path / "step_times.parquet").column_names == ["seconds"]

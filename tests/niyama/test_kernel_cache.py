@@ -5,8 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from numba import types
+from numba.core.caching import FunctionCache
 
 import niyama
 from niyama.jit import cache as kernel_cache
@@ -92,6 +95,14 @@ def test_a_kill_between_index_and_data_never_leaves_older_code(cache, tmp_path, 
             compiled(space["answer"])()
         answers.append(compiled(space["answer"])())
     assert answers == [1, 2]
+
+
+def test_code_for_other_arguments_than_the_index_says_is_made_anew(cache, monkeypatch, capsys):
+    """Two processes that write at the same moment may leave the index of one with the data of the other."""
+    other = SimpleNamespace(signature=SimpleNamespace(args=(types.float64,)))
+    monkeypatch.setattr(FunctionCache, "load_overload", lambda *_: other)
+    assert fresh() == (42, 0)
+    assert "not of one piece" in capsys.readouterr().err
 
 
 def test_a_folder_that_others_can_write_is_not_read(cache, capsys, tmp_path):

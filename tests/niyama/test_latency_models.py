@@ -202,6 +202,9 @@ def test_a_card_that_calls_its_error_margin_is_read(tmp_path):
     del values["error_p95"]
     path.write_text(json.dumps(values | {"margin": 1.07}))
     assert load_card(str(path)).error_p95 == 1.07
+    path.write_text(json.dumps(values | {"margin": 1.07, "error_p95": 1.5}))
+    with pytest.raises(ValueError, match="give it exactly the fields"):
+        load_card(str(path))
 
 
 def test_every_card_that_ships_is_named_as_its_file_and_says_where_it_is_from():
