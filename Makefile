@@ -62,7 +62,7 @@ lint: $(STAMP)
 	@$(RUN) mypy
 
 quick: lint
-	@$(RUN) pytest -n $(JOBS) $(QUICK) $(PYTEST_ARGS)
+	@$(RUN) pytest -n $(JOBS) $(QUICK) --examples 0.1 $(PYTEST_ARGS)
 
 test: lint
 	@$(RUN) pytest -n $(JOBS) --nbmake $(PYTEST_ARGS)

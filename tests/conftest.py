@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers.compile_kernel import compile_all
-from tests.helpers.nightly import draw_more, waits
+from tests.helpers.nightly import draw_examples, waits
 
 UNTIMED = [HealthCheck.too_slow]  # a busy machine is no fault of a test
 settings.register_profile("niyama", deadline=None, derandomize=True, database=None, suppress_health_check=UNTIMED)
@@ -24,7 +24,9 @@ A_NOTEBOOK = "capacity"  # runs with every other test; all of them show figures 
 def pytest_addoption(parser):
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
     parser.addoption("--nightly", action="store_true", help="run the tests marked `nightly` as well")
-    parser.addoption("--examples", type=int, metavar="N", help="N times the examples of every property, at random")
+    parser.addoption(
+        "--examples", type=float, metavar="N", help="N times the examples of every property; if more, at random"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=waiting)
         items[:] = [item for item in items if item not in waiting]
     if (times := config.getoption("--examples")) is not None:
-        draw_more(items, times)
+        draw_examples(items, times)
     if (seed := config.getoption("--shuffle")) is not None:
         draw = random.Random(seed)
         place = {path: draw.random() for path in dict.fromkeys(item.path for item in items)}

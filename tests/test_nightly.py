@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import nightly
-from tests.helpers.nightly import ROOT, changed_files, draw_more, waits
+from tests.helpers.nightly import ROOT, changed_files, draw_examples, waits
 
 TEST = ROOT / "tests" / "test_x.py"
 
@@ -88,7 +88,7 @@ def test_more_examples_are_drawn_of_every_property_and_at_random():
     seen = []
     law()
     assert len(seen) == 3
-    draw_more([SimpleNamespace(function=law)] * 2, 20)
+    draw_examples([SimpleNamespace(function=law)] * 2, 20)
     found = []
     for _ in range(2):
         seen.clear()
@@ -96,3 +96,19 @@ def test_more_examples_are_drawn_of_every_property_and_at_random():
         assert len(seen) == 60
         found.append(sorted(seen))
     assert found[0] != found[1]
+
+
+def test_a_quick_run_draws_a_part_of_the_examples_and_the_same_ones_every_time():
+    seen, found = [], []
+
+    @settings(max_examples=12)
+    @given(st.integers())
+    def law(number):
+        seen.append(number)
+
+    draw_examples([SimpleNamespace(function=law)], 0.25)
+    for _ in range(2):
+        seen.clear()
+        law()
+        found.append(list(seen))
+    assert found[0] == found[1] and len(found[0]) == 3

@@ -42,9 +42,10 @@ def waits(item: pytest.Item, named: frozenset[Path]) -> bool:
     return not any(file == path or file.startswith(f"{path}/") for file in changed_files() for path in paths)
 
 
-def draw_more(items: list[pytest.Item], times: int) -> None:
-    """So many times the examples of every property, and other ones every time."""
+def draw_examples(items: list[pytest.Item], times: float) -> None:
+    """So many times the examples of every property, at least one; if that is more, other ones every time."""
     for test in {test for item in items if is_hypothesis_test(test := getattr(item, "function", None))}:
         own = test._hypothesis_internal_use_settings  # hypothesis has no way to change settings that a test states
-        more = settings(own, max_examples=times * own.max_examples, derandomize=False, print_blob=True)
+        count, same = max(1, round(times * own.max_examples)), own.derandomize and times < 1
+        more = settings(own, max_examples=count, derandomize=same, print_blob=True)
         test._hypothesis_internal_use_settings = more
