@@ -38,7 +38,7 @@ def _run(given: Sequence[str], options: argparse.Namespace) -> int:
     try:
         check_numbers(options)
         check_places(options)
-        if (made := getattr(options, "table", options.command)) in MADE_BY:
+        if (made := getattr(options, "table", options.command)) in MADE_BY and options.out is not None:
             code_of(made)  # as it is now: an edit while the command runs is none of its table's
         return options.run(options) or 0
     except (ValueError, CommandError) as error:

@@ -86,7 +86,7 @@ class Catalog(BaseModel):
 def load_catalog() -> Mapping[str, Entry]:
     """Read-only map from data set name to its entry, in the order of catalog.yaml."""
     text = (resources.files("traces") / "catalog.yaml").read_text(encoding="utf-8")
-    catalog = Catalog.model_validate(yaml.safe_load(text))
+    catalog = Catalog.model_validate(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     return MappingProxyType({entry.name: entry for entry in catalog.datasets})
 
 

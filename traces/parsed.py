@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from traces.catalog import Entry
 from traces.files import whole_file
-from traces.readers import Lengths, read
+from traces.lengths import Lengths
+from traces.readers import read
 
 log = logging.getLogger(__name__)
 

@@ -15,21 +15,7 @@ import pyarrow.csv as pacsv
 from traces import checks
 from traces.catalog import Entry
 from traces.errors import TraceError
-
-
-@dataclass(frozen=True, eq=False)
-class Lengths:
-    """Rows of a trace in arrival order. Arrays are read-only and of one length n >= 1."""
-
-    prompt_tokens: np.ndarray  # int32[n], >= 1
-    output_tokens: np.ndarray  # int32[n], >= 1
-    arrival_s: np.ndarray | None  # float64[n], starts at 0, sorted; None if the trace has no times
-    notes: tuple[str, ...] = ()  # what the reader changed: rows dropped, rows sorted
-
-    def __post_init__(self) -> None:
-        for array in (self.prompt_tokens, self.output_tokens, self.arrival_s):
-            if array is not None:
-                array.setflags(write=False)
+from traces.lengths import Lengths, require_lengths
 
 
 @dataclass(frozen=True)
@@ -61,14 +47,6 @@ def read(entry: Entry, path: Path | str) -> Lengths:
     if entry.reader in _CSV_LAYOUTS:
         return _read_csv(Path(path), _CSV_LAYOUTS[entry.reader])
     return _read_mooncake(Path(path))
-
-
-def require_lengths(entry: Entry) -> None:
-    """Raise TraceError, with what to do instead, if the rows of `entry` are not token lengths."""
-    if entry.reader == "azure-hourly":
-        raise TraceError(f"{entry.name} holds hourly counts, not lengths; use the hour-of-week arrivals")
-    if entry.reader == "sharegpt-text":
-        raise TraceError(f"{entry.name} is text and needs a tokenizer; use traces.sharegpt_text.sharegpt_trace")
 
 
 def _read_csv(path: Path, layout: _CsvLayout) -> Lengths:

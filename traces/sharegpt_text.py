@@ -11,7 +11,7 @@ import numpy as np
 from traces.catalog import find_entry
 from traces.errors import TraceError
 from traces.files import sha256_of
-from traces.readers import Lengths
+from traces.lengths import Lengths
 from traces.trace import Trace
 
 CountTokens = Callable[[str], int]

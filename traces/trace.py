@@ -17,8 +17,7 @@ from traces.checks import MAX_TOKENS
 from traces.download import fetch
 from traces.errors import DownloadError, TraceError
 from traces.files import sha256_of
-from traces.parsed import read_through_cache
-from traces.readers import Lengths, require_lengths
+from traces.lengths import Lengths, require_lengths
 from traces.synth import SYNTHETIC_ROWS, SYNTHETIC_SEED, load_sketches, sample
 
 log = logging.getLogger(__name__)
@@ -110,7 +109,7 @@ def load_trace(
     if found is not None:
         path, source = found
         digest = _require_catalog_bytes(entry, path)
-        return Trace.of(entry, read_through_cache(entry, path, digest), source=source, sha256=digest)
+        return Trace.of(entry, _read(entry, path, digest), source=source, sha256=digest)
     try:
         if not download:
             raise DownloadError(f"{name} is on no local disk and downloading is off")
@@ -120,8 +119,13 @@ def load_trace(
             raise
         log.warning("using the SYNTHETIC %s instead of %s: %s", entry.synthetic_name, name, error)
         return synthetic_trace(entry)
-    lengths = read_through_cache(entry, path, entry.sha256)
-    return Trace.of(entry, lengths, source="download", sha256=entry.sha256)
+    return Trace.of(entry, _read(entry, path, entry.sha256), source="download", sha256=entry.sha256)
+
+
+def _read(entry: Entry, path: Path, sha256: str) -> Lengths:
+    from traces.parsed import read_through_cache  # with pyarrow, which a synthetic trace does without
+
+    return read_through_cache(entry, path, sha256)
 
 
 def find_on_disk(

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from traces import checks
 from traces.errors import TraceError
@@ -23,6 +21,9 @@ _FACTS = ("trace_name", "trace_source", "trace_sha256", "trace_rows_dropped")
 
 def write_workload(workload: Workload, path: Path | str) -> None:
     """Write parquet at `path`: one row per request, all else as JSON under the key `niyama.workload`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     about = {name: getattr(workload, name) for name in _FACTS}
     about["format"] = _FORMAT
     about["class_names"] = workload.class_names
@@ -34,6 +35,9 @@ def write_workload(workload: Workload, path: Path | str) -> None:
 
 def read_workload(path: Path | str) -> Workload:
     """The workload that `write_workload` wrote, bit for bit. Raises TraceError for any other file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, FileNotFoundError) as error:

@@ -68,7 +68,8 @@ def contents() -> dict[str, bytes]:
     files = {file for own in READ_BY.values() for file in own}
     files |= {f"{CARDS}/{path.name}" for path in _place(CARDS).glob("*.json")}
     found = {file: _place(file).read_bytes() for file in files if _place(file).is_file()}
-    catalog, sketches = yaml.safe_load(_place(CATALOG).read_bytes()), json.loads(_place(SKETCHES).read_bytes())
+    catalog = yaml.load(_place(CATALOG).read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    sketches = json.loads(_place(SKETCHES).read_bytes())
     entries: dict[str, Any] = {f"{CATALOG}:{row['name']}": row for row in catalog["datasets"]}
     for name, row in sketches["sketches"].items():
         entries[f"{SKETCHES}:{name}"] = [sketches["quantile_probs"], row]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def content_sha256(table: pa.Table, about: bytes) -> str:
@@ -24,6 +25,9 @@ def content_sha256(table: pa.Table, about: bytes) -> str:
 
 def _add(digest: Any, array: pa.Array) -> None:
     """Feed one array: its length, which values are null, then the values, lists from the outside in."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     digest.update(f"{len(array)} ".encode())
     digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
     kind = array.type

@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from artifact.errors import CommandError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA = Path(__file__).with_name("tables.yaml")
 LIST, ANY_CLASS = "list of ", "<class>"
@@ -121,6 +122,8 @@ def _described(name: str, expected: Table) -> str | None:
 
 
 def _is_a(found: pa.DataType, wanted: str) -> bool:
+    import pyarrow as pa
+
     if pa.types.is_list(found) and wanted.startswith(LIST):
         return _is_a(found.value_type, wanted.removeprefix(LIST))
     return pa.types.is_null(found) or found == arrow_type(wanted)
@@ -128,4 +131,6 @@ def _is_a(found: pa.DataType, wanted: str) -> bool:
 
 def arrow_type(text: str) -> pa.DataType:
     """The Arrow type of a column by its name in tables.yaml."""
+    import pyarrow as pa
+
     return pa.list_(arrow_type(text.removeprefix(LIST))) if text.startswith(LIST) else pa.type_for_alias(text)

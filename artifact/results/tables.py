@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from artifact.results.digest import content_sha256
 from artifact.results.schema import check_table
 from artifact.errors import CommandError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # a tenth of a second, which commands without tables do without
 
 SCHEMA_VERSION = 1
 KEY = b"niyama"
@@ -34,6 +34,9 @@ def write_table(
     it has columns other than docs/TABLES.md lists for it. listed: False for raw times and step times, which the page does
     not list, whatever their files are called.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(row) for row in rows])
     if listed:
         check_table(path, table)
@@ -64,6 +67,9 @@ def _whole(path: Path) -> Iterator[Path]:
 
 def read_table(path: Path) -> pa.Table:
     """The table at `path`; ResultError when it is missing, damaged, edited or of another schema version."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -81,6 +87,8 @@ def read_table(path: Path) -> pa.Table:
 
 def joined(parts: Sequence[pa.Table]) -> pa.Table:
     """Tables of one kind, one after the other; a column that a part lacks is null there."""
+    import pyarrow as pa
+
     return pa.concat_tables(parts, promote_options="permissive")
 
 

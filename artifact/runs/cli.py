@@ -11,7 +11,6 @@ from artifact.commands.progress import requests_done
 from artifact.commands.table import Verb
 from artifact.results import metrics
 from artifact.runs.options import about, add_run_options, spec_of
-from artifact.runs.raw_times import write_run
 from artifact.runs.rows import identity, summary_rows
 from artifact.runs.run import Result, run, warm_up_like
 from artifact.runs.text import print_point
@@ -39,6 +38,8 @@ def simulate(options: argparse.Namespace) -> None:
     rows = summary_rows(done)
     answer = point(done, rows)
     if options.out is not None:
+        from artifact.runs.raw_times import write_run  # with pyarrow
+
         write_run(options.out, done)
     if options.json:
         print(json.dumps(answer, indent=1))

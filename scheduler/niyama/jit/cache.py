@@ -28,6 +28,7 @@ from numba.core.caching import (
     NullCache,
     UserProvidedCacheLocator,
 )
+from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
 
 PACKAGE = Path(__file__).parents[1]  # niyama
@@ -170,9 +171,13 @@ class KernelCache(FunctionCache):
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What was kept, or None; also None when it cannot be read, and then it is removed."""
+        """What was kept, or None; also None when it cannot be read, and then it is removed.
+
+        numba's own method first imports all that a compilation needs, scipy included, which takes half a second.
+        """
         try:
-            found = super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)  # what the code is linked with
+            found = self._load_overload(sig, target_context)
             if found is not None and tuple(found.signature.args) != tuple(normalize_signature(sig)[0]):
                 # two processes wrote at the same moment, each of them one of index and data
                 raise ValueError("its index and its data are not of one piece")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numba.experimental.function_type  # numba knows the type of a pointer from here on
 from numba import config
 from numba.core.ccallback import CFunc
 from numba.core.errors import NumbaError
@@ -41,11 +42,28 @@ def compiled_apart(function: Callable) -> Callable:
     return _compiled(function)
 
 
-def function_pointer(signature: object) -> Callable[[Callable], Callable]:
-    """Compile now, for one signature, to a function pointer: a kernel taking it is compiled once for all of them.
+class _AtFirstUse(CFunc):
+    """A pointer that is compiled, or read from disk, when numba or `layout_of` asks for its address: a run needs three
+    of the package's rules, and reading them all was a fifth of the time that a command took to start."""
 
-    Cached on disk when the function is the package's own. One of a user's is compiled in every process, which takes a
-    fraction of a second: it may call functions and read constants of other files, whose edits no cache would notice.
+    def __init__(self, function: Callable, signature: object) -> None:
+        super().__init__(function, normalize_signature(signature), locals={}, options={})  # as numba.cfunc makes it
+        self._cache = cache_of(function)
+        del self._wrapper_name, self._wrapper_address  # None would be taken for an address
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("_library", "_wrapper_name", "_wrapper_address"):
+            raise AttributeError(f"{self!r} has no {name!r}")
+        self.compile()
+        return self.__dict__[name]
+
+
+def function_pointer(signature: object) -> Callable[[Callable], Callable]:
+    """Compile, for one signature, to a function pointer: a kernel taking it is compiled once for all of them.
+
+    Cached on disk when the function is the package's own. One of a user's is compiled now, so that an error names its
+    line, and in every process, which takes a fraction of a second: it may call functions and read constants of other
+    files, whose edits no cache would notice.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -54,10 +72,7 @@ def function_pointer(signature: object) -> Callable[[Callable], Callable]:
             return function
         if PACKAGE not in Path(function.__code__.co_filename).parents:
             return numba.cfunc(signature)(function)
-        pointer = CFunc(function, normalize_signature(signature), locals={}, options={})  # as numba.cfunc makes it
-        pointer._cache = cache_of(function)
-        pointer.compile()
-        return pointer
+        return _AtFirstUse(function, signature)
 
     return decorate
 
