@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
 from artifact.config import ConfigError
 
+RULES = Path(__file__).parents[2] / "workflows" / "rules"
+
 
 def timings(results: Path) -> list[dict[str, Any]]:
-    """Seconds per rule, from the files Snakemake's `benchmark:` keeps under results/benchmarks/RULE/."""
+    """Seconds per rule, from the files Snakemake's `benchmark:` keeps under results/benchmarks/RULE/.
+
+    A folder that no rule writes to any more was left by an earlier version, and is not counted.
+    """
+    written = {name for file in RULES.glob("*.smk") for name in re.findall(r"/benchmarks/(\w+)/", file.read_text())}
     rows = []
-    for folder in sorted((results / "benchmarks").glob("*")):
+    for folder in sorted(results / "benchmarks" / name for name in written):
         jobs = [_seconds(path) for path in sorted(folder.glob("*.tsv"))]
         if jobs:  # none: the first one is still running
             row = {"part": folder.name, "jobs": len(jobs), "seconds": round(sum(jobs), 1), "longest_s": max(jobs)}

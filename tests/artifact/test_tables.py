@@ -7,7 +7,7 @@ import pytest
 from artifact.experiments.merge import merge
 from artifact.results.digest import content_sha256
 from artifact.results.tables import ResultError, provenance, read_table, write_table
-from artifact.workflow.timings import timings_text
+from artifact.workflow.timings import timings, timings_text
 
 ROWS = [{"system": "niyama", "capacity_qps": 4.5}, {"system": "sarathi-edf", "capacity_qps": None}]
 
@@ -106,3 +106,10 @@ def test_merge_keeps_rows_and_sources(tmp_path):
 def test_timings_of_an_empty_folder_name_the_command(tmp_path):
     with pytest.raises(ValueError, match="make reproduce"):
         timings_text(tmp_path)
+
+
+def test_timings_leave_out_what_earlier_versions_left(tmp_path):
+    for folder, seconds in (("grid", 2.5), ("sweep", 40.0)):  # there is no rule `sweep` any more
+        (tmp_path / "benchmarks" / folder).mkdir(parents=True)
+        (tmp_path / "benchmarks" / folder / "a.tsv").write_text(f"s\tmax_rss\n{seconds}\t1\n")
+    assert timings(tmp_path) == [{"part": "grid", "jobs": 1, "seconds": 2.5, "longest_s": 2.5}]
