@@ -35,7 +35,7 @@ def snakemake(name: str, results: Path, *arguments: str):
 def test_resources_are_those_of_rules_that_exist(name):
     rules = set()
     for path in (ROOT / "workflows" / "rules").glob("*.smk"):
-        rules |= set(re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE))
+        rules |= set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:", path.read_text(), re.MULTILINE))
     assert set(profile(name)["set-resources"]) <= rules
 
 

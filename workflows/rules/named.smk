@@ -41,7 +41,6 @@ rule search:
         f"{RESULTS}/searches/{{search}}/{{trace}}/{{latency}}.parquet",
     benchmark:
         f"{RESULTS}/benchmarks/search/{{search}}-{{trace}}-{{latency}}.tsv"
-    priority: 2
     params:
         guesses=lambda w, input: (["--guesses", input.guesses] if input.guesses else []),
         settings=lambda w: CONFIG.searches[w.search].model_dump_json(),
@@ -51,6 +50,31 @@ rule search:
     shell:
         "python -m artifact search {wildcards.search:q} --config {EXPERIMENTS:q} --trace {wildcards.trace:q} --described {input.trace:q}"
         " --latency {wildcards.latency:q} {params.guesses:q} --out {output:q}"
+
+
+# What another search waits for comes first, then what takes longest; profiles give the latter more memory and time.
+AWAITED = [found.continues for found in CONFIG.searches.values() if found.continues]
+LONG_RUN = 100_000  # requests
+LONG = [
+    name
+    for name, found in CONFIG.searches.items()
+    if any(spec.requests > LONG_RUN for _, spec in found.first_cases())
+]
+
+
+use rule search as awaited_search with:
+    wildcard_constraints:
+        search="|".join(AWAITED) or NO_NAME,
+    priority: 2
+
+
+use rule search as long_search with:
+    wildcard_constraints:
+        search="|".join(LONG) or NO_NAME,
+    priority: 1
+
+
+ruleorder: long_search > awaited_search > search
 
 
 rule named_table:
