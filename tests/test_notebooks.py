@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -19,3 +22,10 @@ def test_a_notebook_is_what_a_person_wrote(path):
         assert not re.search(r"^\s*(def|class) ", "".join(cell["source"]), re.MULTILINE)
         if cell["cell_type"] == "code":
             assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+def test_all_of_them_run_where_nothing_else_does():
+    """The options of `conftest.py` are those of the whole repository."""
+    command = [sys.executable, "-m", "pytest", "notebooks", "--nightly", "--nbmake", "--collect-only", "-q"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert all(f"notebooks/{path.name}::" in done.stdout for path in NOTEBOOKS), done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What all tests share.
+"""What all tests share, notebooks included: it lies here so that `pytest notebooks --nightly` knows the options.
 
 Hypothesis draws the same examples everywhere, without a clock; engines run one by one; the kernel is compiled once,
 before processes start; tests marked `nightly` run with --nightly, or where a file that they depend on has changed.
