@@ -92,7 +92,7 @@ class Driven:
         )
 
     def step(self) -> None:
-        """One turn of the engine's loop; as there, nothing when there is nothing to do."""
+        """One step of the engine's loop; as there, nothing when there is nothing to do."""
         if not self.busy:
             return
         self.steps += 1

@@ -16,7 +16,7 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 @every_policy
 @settings(max_examples=12)
 @given(case=cases(most=40))
-def test_a_host_in_python_gives_what_the_compiled_simulator_gives(name, mode, case, tmp_path_factory):
+def test_an_engine_in_python_gives_what_the_compiled_simulator_gives(name, mode, case, tmp_path_factory):
     policy, path = case.policy(name), tmp_path_factory.mktemp("logs") / "decisions.jsonl"
     run = (shared(policy), case.requests, case.executor, case.predictor)
     options = {"noise": case.noise, "seed": case.seed, "log": True, **MODES[mode]}

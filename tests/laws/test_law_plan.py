@@ -43,7 +43,7 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
 @every_policy
 @settings(max_examples=8)
 @given(case=cases(most=12), seed=st.integers(0, 99))
-def test_a_host_that_grants_less_than_planned_breaks_nothing(name, case, seed):
+def test_an_engine_that_grants_less_than_planned_breaks_nothing(name, case, seed):
     """A plan is a proposal: with any part granted, nothing included, KV and counters stay right and all finish."""
     rng = np.random.default_rng(seed)
     for planned in plans(case, case.policy(name), grant=lambda tokens: rng.integers(0, tokens + 1)):

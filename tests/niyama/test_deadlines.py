@@ -33,7 +33,7 @@ def table_of(*classes, estimate=101.0):
 
 
 def token_due_s(table, position):
-    """Deadline of output token `position` (1-based) by the pace set for request 0."""
+    """Deadline of output token `position` (1-based) by the token interval of request 0."""
     return table.tokens_due_from_s[0] + (position - 1) * table.token_interval_s[0]
 
 
@@ -68,7 +68,7 @@ def test_a_batch_request_spreads_its_estimated_output_over_the_time_left():
 
 
 @pytest.mark.parametrize("qos", [CHAT, BATCH])
-def test_a_late_or_relegated_request_has_no_pace_to_protect(qos):
+def test_a_late_or_relegated_request_has_no_token_deadlines_to_protect(qos):
     table = table_of(qos)
     set_token_deadlines(table, EXACT, 0, table.deadline_s[0] + 0.001)
     assert token_due_s(table, 2) == np.inf

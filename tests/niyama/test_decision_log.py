@@ -65,7 +65,7 @@ def changed(log, tmp_path, number, change):
     return path
 
 
-def turn_with(log, kind):
+def step_with(log, kind):
     """Number of a line, past the first steps, that reports an event of this kind; and where in `events` it stands."""
     for number, line in enumerate(log.read_text().splitlines(), 1):
         events = json.loads(line).get("events", [])
@@ -111,7 +111,7 @@ def test_a_planned_request_may_be_passed_over_for_many_steps(passed_over):
 
 @pytest.mark.parametrize("first", [CHUNK, LOST])
 def test_a_plan_is_reported_once(passed_over, tmp_path, first):
-    path = changed(passed_over, tmp_path, 8, lambda turn: turn.update(events=[first, 0, 0, CHUNK, 0, 0]))
+    path = changed(passed_over, tmp_path, 8, lambda step: step.update(events=[first, 0, 0, CHUNK, 0, 0]))
     with pytest.raises(LogError, match="line 8: event 'chunk' cannot happen to request 0 there"):
         replay(path)
 
@@ -146,8 +146,8 @@ def test_built_in_rules_under_another_name_need_no_asking(tmp_path):
 def test_a_changed_chunk_is_found_at_its_line(log, tmp_path):
     number = next(n for n, line in enumerate(log.read_text().splitlines(), 1) if n > 30 and '"chunks":[[' in line)
 
-    def one_token_more(turn):
-        turn["chunks"][0][1] += 1
+    def one_token_more(step):
+        step["chunks"][0][1] += 1
 
     found = replay(changed(log, tmp_path, number, one_token_more))
     assert found.divergence.startswith(f"line {number}, ") and ": chunks is [[" in found.divergence
@@ -156,22 +156,22 @@ def test_a_changed_chunk_is_found_at_its_line(log, tmp_path):
 
 @pytest.mark.parametrize(("event", "fits"), [((SLOTTED, 0, 2**31 - 1), True), ((SLOTTED, 0, 1), False)])
 def test_how_many_may_hold_kv_is_replayed(log, tmp_path, event, fits):
-    path = changed(log, tmp_path, 2, lambda turn: turn["events"].extend(event))
+    path = changed(log, tmp_path, 2, lambda step: step["events"].extend(event))
     assert (replay(path).divergence is None) is fits
 
 
 @pytest.mark.parametrize("event", [(NO_ROOM, 999, 0), (SLOTTED, 1, 3)])
 def test_no_room_is_for_a_request_that_is_there_and_slots_for_none(log, tmp_path, event):
-    path = changed(log, tmp_path, 2, lambda turn: turn["events"].extend(event))
+    path = changed(log, tmp_path, 2, lambda step: step["events"].extend(event))
     with pytest.raises(LogError, match=r"line 2: event .* cannot happen to request"):
         replay(path)
 
 
 def test_a_changed_event_is_found_at_its_line(log, tmp_path):
-    number, at = turn_with(log, CHUNK)
+    number, at = step_with(log, CHUNK)
 
-    def one_token_less(turn):
-        turn["events"][at + 2] -= 1
+    def one_token_less(step):
+        step["events"][at + 2] -= 1
 
     assert replay(changed(log, tmp_path, number, one_token_less)).divergence.startswith(f"line {number}, ")
 
@@ -189,8 +189,8 @@ def test_a_changed_event_is_found_at_its_line(log, tmp_path):
 )
 def test_an_event_that_cannot_have_happened_is_named(log, tmp_path, kind, shift, value, words):
     """The kernel would believe it, and write beyond its arrays."""
-    number, at = turn_with(log, kind)
-    path = changed(log, tmp_path, number, lambda turn: turn["events"].__setitem__(at + shift, value))
+    number, at = step_with(log, kind)
+    path = changed(log, tmp_path, number, lambda step: step["events"].__setitem__(at + shift, value))
     with pytest.raises(LogError, match=f"line {number}: .*{words}"):
         replay(path)
 

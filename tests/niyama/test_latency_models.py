@@ -68,7 +68,7 @@ def test_seconds_follow_the_formula(card, batch, prefix, tokens):
 
 @every_kind
 @given(batch=batches())
-def test_a_host_stretches_a_model_by_what_it_measured(card, batch):
+def test_an_engine_stretches_a_model_by_what_it_measured(card, batch):
     scheduler = Scheduler(BUILT_IN["niyama"], card, kv_tokens=160_000, apps=1)
     for scale in (1.3, 0.8):
         scheduler.step(Timing(0.0, 0.0, 0.0, 0, scale))

@@ -97,7 +97,7 @@ def test_a_faulty_rule_stops_a_simulation(rules, words, line, overlapped, capfd)
 
 
 @faulty
-def test_a_faulty_rule_stops_a_host(rules, words, line):
+def test_a_faulty_rule_stops_an_engine(rules, words, line):
     def act(policy):
         scheduler = Scheduler(policy, ROOFLINE, kv_tokens=10_000, apps=1)
         scheduler.arrive(Arrival(0.0, 3000, 6.0, 0.05, True, True, 0))

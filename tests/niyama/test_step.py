@@ -59,7 +59,7 @@ def test_more_requests_than_rows_keep_their_order() -> None:
     assert scheduler.state.totals["queued"] == 3 * FIRST_ROWS + 1
 
 
-def test_a_row_comes_back_the_turn_after_its_request_is_gone() -> None:
+def test_a_row_comes_back_the_step_after_its_request_is_gone() -> None:
     scheduler = new_scheduler()
     row = scheduler.arrive(chat(0.0, 20))
     grant_all(scheduler, 0.0, 2)
@@ -122,8 +122,8 @@ def test_a_request_that_lost_its_kv_is_prefilled_with_its_output() -> None:
 
 
 @pytest.mark.parametrize(("steps", "unseen"), [(4, 1), (4, 2), (1, 1)])
-def test_output_that_the_host_drops_with_the_kv_is_not_out(steps: int, unseen: int) -> None:
-    """It is made again, at its own deadline; a first token that was dropped sets the pace anew."""
+def test_output_that_the_engine_drops_with_the_kv_is_not_out(steps: int, unseen: int) -> None:
+    """It is made again, at its own deadline; a first token that was dropped sets the token deadlines anew."""
     scheduler = new_scheduler()
     row = scheduler.arrive(chat(0.0, 100))
     grant_all(scheduler, 0.0, steps)
@@ -152,7 +152,7 @@ def test_slower_steps_make_smaller_chunks() -> None:
     assert chunks[1] < 0.6 * chunks[0]
 
 
-def test_kv_is_counted_in_the_hosts_blocks() -> None:
+def test_kv_is_counted_in_the_engines_blocks() -> None:
     scheduler = new_scheduler(kv_tokens=1600, block_tokens=160)
     scheduler.arrive(batch(0.0, 161))
     grant_all(scheduler, 0.0)

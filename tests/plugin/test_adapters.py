@@ -201,7 +201,7 @@ def test_a_relegation_is_noticed_once_whosever_row_it_was_before() -> None:
 
 
 def test_the_log_of_all_the_above_replays(engine: Driven) -> None:
-    """The engine's first turn too, where this test runs by itself."""
+    """The engine's first step too, where this test runs by itself."""
     planner = engine.scheduler.planner
     planner.close()
     found = replay(planner._log.path)

@@ -1,4 +1,4 @@
-"""The emulated GPU inside vLLM's real engine: how it is hosted, what it refuses, its KV, its tokens and real time."""
+"""The emulated GPU inside vLLM's real engine: how it is started, what it refuses, its KV, its tokens and real time."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alike(n: int, prompt: int, output: int) -> Requests:
-    """n requests of batch classes, which set no pace."""
+    """n requests of batch classes, which have no token deadlines."""
     requests = some_requests([0.0] * n, [prompt] * n, [output] * n)
     return replace(requests, class_index=np.full(n, 2))
 

@@ -54,8 +54,8 @@ def ends_well(engine: Driven) -> None:
 
 def events(path: Path, kind: int) -> bool:
     """Whether the log has an event of that kind."""
-    turns = (json.loads(line).get("events", []) for line in path.read_text().splitlines())
-    return any(kind in turn[::3] for turn in turns)
+    steps = (json.loads(line).get("events", []) for line in path.read_text().splitlines())
+    return any(kind in step[::3] for step in steps)
 
 
 def test_a_prompt_that_vllm_refuses_for_its_kv_stops_nobody(model_dir: Path, scheduler: str, tmp_path: Path) -> None:

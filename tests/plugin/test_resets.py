@@ -66,12 +66,12 @@ def test_a_pause_that_keeps_requests_loses_none(engine: Driven) -> None:
     """Twice, under load, with arrivals and an abort while paused."""
     for i in range(24):
         engine.add(f"kept-{i}", 3000, 8)
-    for turn in range(2):
+    for pause in range(2):
         for _ in range(10):
             engine.step()
         engine.core.pause_scheduler("keep")
-        engine.add(f"late-{turn}", 300, 4)
-        engine.abort(f"kept-{23 - turn}")
+        engine.add(f"late-{pause}", 300, 4)
+        engine.abort(f"kept-{23 - pause}")
         for _ in range(3):
             engine.step()
         engine.core.resume_scheduler()
@@ -155,7 +155,7 @@ def test_tokens_that_a_reset_drops_do_not_count_as_out(engine: Driven) -> None:
 
 
 def test_the_log_of_all_the_above_replays(engine: Driven) -> None:
-    """The engine's first turn too, where this test runs by itself."""
+    """The engine's first step too, where this test runs by itself."""
     planner = getattr(engine.scheduler, "planner", None)
     if planner is None:
         pytest.skip("vLLM alone writes none")
