@@ -22,7 +22,10 @@ from niyama.requests import RequestTable
 from niyama.sim.run import _filled_table
 from niyama.state import State, new_state
 from niyama.waiting import enqueue
+from tests.helpers.typed import typed
 from tests.helpers.workloads import Case
+
+ID = np.int32(0)  # as the columns of the state have requests and tokens
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,30 @@ def plans(case: Case, policy: Policy, grant: Callable[[int], int] = lambda plann
     s = new_state(len(requests), policy.max_running, len(requests.classes), case.executor.kv_tokens, policy.alpha_low)
     predictor, executor = case.predictor.build(), case.executor.build()
     kernel = Kernel(s, t, policy.params(), policy.rules(), predictor)
-    now_s, arrived, finished = 0.0, 0, 0
+    arrive, secure, plan_next = typed(enqueue, kernel, 0), typed(secure_decode_blocks, kernel), typed(plan, kernel, 0.0)
+    decode, chunk = typed(commit_decode, s, t, ID, 1), typed(commit_chunk, kernel, ID, ID, 0.0)
+    end, now_s, arrived, finished = typed(finish, s, t, ID), 0.0, 0, 0
     while finished < len(requests):
         if s.totals["queued"] + s.totals["running"] == 0:
             now_s = max(now_s, float(requests.arrival_s[arrived]))
         while arrived < len(requests) and requests.arrival_s[arrived] <= now_s:
-            enqueue(kernel, arrived)
+            arrive(kernel, arrived)
             arrived += 1
-        secure_decode_blocks(kernel)
+        secure(kernel)
         before, totals_before = RequestTable(*(column.copy() for column in t)), copy(s.totals)
-        batch = Batch(*plan(kernel, now_s))
+        batch = Batch(*plan_next(kernel, now_s))
         yield Planned(now_s, before, totals_before, batch, t, s, predictor)
         duration_s = float(seconds(executor, batch))
         now_s += duration_s
-        short = [commit_decode(s, t, r, 1) for r in s.running[: s.totals["running"]]]
+        short = [decode(s, t, r, 1) for r in s.running[: s.totals["running"]]]
         count_decodes(s, len(short), any(short))
         granted = 0
         for i in range(s.totals["planned"]):
             tokens = np.int32(grant(int(s.plan_tokens[i])))
-            commit_chunk(kernel, s.plan_ids[i], tokens, now_s)
+            chunk(kernel, s.plan_ids[i], tokens, now_s)
             granted += int(tokens)
         observe_step(s, granted, duration_s)
         for r in s.running[: s.totals["running"]].copy():
             if t.emitted_tokens[r] == requests.output_tokens[r]:
-                finish(s, t, r)
+                end(s, t, r)
                 finished += 1

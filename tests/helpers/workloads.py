@@ -17,6 +17,7 @@ from niyama.sim import LOG_COLUMNS, Requests, Run, shared, simulate
 from niyama.sim.replica import World, advance
 from niyama.sim.run import _set_up
 from niyama.state import State
+from tests.helpers.typed import typed
 
 LINEAR, ROOFLINE = load_card("a100-llama3-8b-linear"), load_card("a100-llama3-8b-roofline")
 COLUMN = {name: i + 1 for i, name in enumerate(LOG_COLUMNS)}  # of Run.log; column 0 is the replica
@@ -201,8 +202,9 @@ def steps(case: Case, policy: Policy) -> Iterator[tuple[World, RequestTable, Sta
     world, table, scheduler = state
     kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
     model = case.executor.build()
+    run = typed(advance, world, kernel, model, 1)
     while world.progress["finished"] < n:
-        advance(world, kernel, model, 1)
+        run(world, kernel, model, 1)
         yield world, table, scheduler
 
 

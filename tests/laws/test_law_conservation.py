@@ -90,6 +90,6 @@ def assert_progress_in_range(requests, table):
     assert np.all(table.computed_tokens >= 0)
     assert np.all(table.computed_tokens[queued] < table.target_tokens[queued])
     written = requests.prompt_tokens + table.emitted_tokens
-    np.testing.assert_array_equal(table.target_tokens[queued], written[queued])
-    np.testing.assert_array_equal(table.computed_tokens[decoding], written[decoding] - 1)
+    assert np.array_equal(table.target_tokens[queued], written[queued])
+    assert np.array_equal(table.computed_tokens[decoding], written[decoding] - 1)
     assert np.all(table.emitted_tokens <= requests.output_tokens)

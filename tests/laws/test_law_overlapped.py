@@ -10,6 +10,7 @@ from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.sim import Requests, shared, simulate
 from niyama.sim.overlapped import advance_overlapped, new_flight
 from niyama.sim.run import SEED_STRIDE, _set_up
+from tests.helpers.typed import typed
 from tests.helpers.workloads import CLASSES, COLUMN, POLICIES, ROOFLINE, cases, last_token_s, tokens_of
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
@@ -68,9 +69,10 @@ def test_a_run_stops_and_goes_on_after_any_iteration(case):
     world, table, scheduler = state
     kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
     flight, model = new_flight(n, policy.max_running), case.executor.build()
+    step = typed(advance_overlapped, world, flight, kernel, model, 1)
     while world.progress["finished"] < n:
         before = world.progress["iterations"]
-        advance_overlapped(world, flight, kernel, model, 1)
+        step(world, flight, kernel, model, 1)
         assert world.progress["iterations"] - before == 1 or world.progress["finished"] == n
     whole = overlapped(case, "niyama")
     np.testing.assert_array_equal(world.token_s, whole.token_s)
