@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, fields
+from functools import cache
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -20,10 +21,14 @@ def record(numbers: Numbers) -> Any:
 
     64 bits each, in plain Python too: int32 ids and tokens that are added to them do not make them int32.
     """
-    kinds = get_type_hints(type(numbers))
-    layout = np.dtype([(field.name, kinds[field.name]) for field in fields(numbers)], align=True)
-    one = np.array([astuple(numbers)], layout)
+    one = np.array([astuple(numbers)], _layout(type(numbers)))
     return one.view(np.recarray)[0] if config.DISABLE_JIT else one[0]
+
+
+@cache
+def _layout(kind: type[Numbers]) -> np.dtype:
+    types_of = get_type_hints(kind)
+    return np.dtype([(field.name, types_of[field.name]) for field in fields(kind)], align=True)
 
 
 _TYPES = {int: types.int64, float: types.float64, bool: types.boolean, np.ndarray: types.float64[::1]}
