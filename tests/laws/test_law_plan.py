@@ -22,18 +22,19 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
     """Each chunk once, of a queued request, 1..left tokens; the whole within chunk size, free KV and max_running."""
     policy = case.policy(name)
     for planned in plans(case, policy):
-        before, ids = planned.before, [r for r, _ in planned.chunks]
+        before, table, chunks = planned.before, planned.table, planned.chunks
+        ids = [r for r, _ in chunks]
         assert len(set(ids)) == len(ids)
-        for r, tokens in planned.chunks:
+        for r, tokens in chunks:
             assert before.state[r] == QUEUED
-            assert 1 <= tokens <= before.target_tokens[r] - before.computed_tokens[r]
-        assert planned.batch.prefill_tokens == sum(tokens for _, tokens in planned.chunks)
+            assert 1 <= tokens <= table.target_tokens[r] - table.computed_tokens[r]  # a plan may take KV away
+        assert planned.batch.prefill_tokens == sum(tokens for _, tokens in chunks)
         assert planned.batch.decodes == planned.totals_before["running"]
         shared_with_decodes = policy.prefill_budget is not rules.dynamic_chunk
         used = planned.batch.prefill_tokens + (planned.batch.decodes if shared_with_decodes else 0)
         assert planned.batch.prefill_tokens == 0 or used <= policy.max_chunk_tokens
         new = [r for r in ids if before.kv_blocks[r] == 0]
-        wanted = sum(kv_blocks_wanted(planned.scheduler, planned.table, policy.params(), np.int32(r)) for r in new)
+        wanted = sum(kv_blocks_wanted(planned.scheduler, table, policy.params(), np.int32(r)) for r in new)
         assert wanted <= planned.totals_before["kv_free_blocks"]
         slots_used = planned.totals_before["running"] + planned.totals_before["prefilling"] + len(new)
         assert slots_used <= policy.max_running
