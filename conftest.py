@@ -4,6 +4,7 @@ Hypothesis draws the same examples everywhere, without a clock; engines run one 
 before processes start; tests marked `nightly` run with --nightly, or where a file that they depend on has changed.
 """
 
+import gc
 import random
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,17 @@ def pytest_collection_modifyitems(config, items):
         draw = random.Random(seed)
         place = {path: draw.random() for path in dict.fromkeys(item.path for item in items)}
         items.sort(key=lambda item: (place[item.path], draw.random()))
+
+
+def pytest_collection_finish():
+    """What imports have made stays to the end: keep the garbage collector from looking through it again and again."""
+    gc.freeze()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """The load client sends as soon as it is ready: a fake engine has nothing that must settle."""
+    monkeypatch.setattr("artifact.servers.client.SETTLE_S", 0.02)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,6 +19,7 @@ from niyama.sim import Requests
 from tests.helpers.fake_engine import MODEL, FakeEngine, listening
 from tests.helpers.waiting import HANG_S
 
+pytestmark = pytest.mark.usefixtures("at_once")
 CLASSES = (QoSClass("Q1", ttft_s=1.0, tbt_s=0.05), QoSClass("Q2", ttlt_s=5.0))
 
 
@@ -143,7 +144,7 @@ def test_a_client_that_lags_voids_the_run(monkeypatch):
 
     take = module._take
     monkeypatch.setattr(module, "_take", lambda *a: (time.sleep(0.03), take(*a)))
-    many = requests(np.arange(20) * 0.01, [5] * 20, [0] * 20, [True] * 20)
+    many = requests(np.arange(20) * 0.01, [1] * 20, [0] * 20, [True] * 20)
     with listening(FakeEngine().application()) as url, pytest.raises(ClientLagged, match=r"lag is \d+\.\d ms \(p99\)"):
         measure(client(url, max_lag_p99_s=0.005), many)
 

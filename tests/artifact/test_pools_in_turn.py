@@ -22,6 +22,8 @@ from niyama.sim import Requests
 from tests.artifact.test_server_sweep import CONFIG, QUIET, Cycles, cycle
 from tests.helpers.fake_engine import FakeEngine
 
+pytestmark = pytest.mark.usefixtures("at_once")
+
 
 @pytest.fixture
 def config(tmp_path):

@@ -23,6 +23,7 @@ from niyama import PAPER_CLASSES, load_card
 from niyama.sim import Requests
 from tests.helpers.fake_engine import FakeEngine, listening
 
+pytestmark = pytest.mark.usefixtures("at_once")
 CONFIG = """
 trace: azure-code-2023-synth
 latency: a100-llama3-8b-linear

@@ -1,6 +1,7 @@
 """Server processes: nothing outlives its owner, errors show the log, strangers are noticed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.servers import ServerError
+from artifact.servers import ServerError, guard
 from artifact.servers.counters import read_counters
 from artifact.servers.process import ServerProcess, free_port
 from artifact.servers.stopping import terminated_like_interrupted
@@ -51,7 +52,11 @@ def fake(tmp_path, *, model="m-1", claims="m-1", stubborn=False, code=FAKE_SERVE
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_stopping_ends_the_whole_group(tmp_path, stubborn):
+def test_stopping_ends_the_whole_group(tmp_path, stubborn, monkeypatch):
+    if stubborn:  # it never ends by itself, however long the guard waits
+        impatient = tmp_path / "guard.py"
+        impatient.write_text(re.sub("GRACE_S = .*", "GRACE_S = 0.3", Path(guard.__file__).read_text()))
+        monkeypatch.setattr(guard, "__file__", str(impatient))
     server, pids = fake(tmp_path, stubborn=stubborn)
     try:
         assert server.wait_until_ready(HANG_S) < HANG_S
