@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +43,24 @@ TIGHT = {
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model_folder("llama3-8b", tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def by_vllm_alone(model_dir: Path) -> Callable[..., list[list[int]]]:
+    """The token ids of every request with vLLM's own scheduler: one run per workload, however many compare with it.
+
+    Called with the arguments of random_requests; `prompt` must be a function of them.
+    """
+    known: dict[tuple[Any, ...], list[list[int]]] = {}
+
+    def tokens(*workload: Any, prompt: Callable[[int], list[int]] | None = None) -> list[list[int]]:
+        key = (*workload, prompt is None)
+        if key not in known:
+            traffic = Traffic(random_requests(*workload), prompt=prompt)
+            known[key] = with_tokens(traffic, CARD, EngineSettings(model_dir, ASYNC_STOCK))[1]
+        return known[key]
+
+    return tokens
 
 
 @pytest.fixture
@@ -131,11 +149,10 @@ def test_a_passed_over_prompt_keeps_its_kv(model_dir: Path, scheduler: str, plan
 
 
 @BOTH
-def test_outputs_are_those_of_vllm_alone(model_dir: Path, scheduler: str) -> None:
+def test_outputs_are_those_of_vllm_alone(model_dir: Path, scheduler: str, by_vllm_alone: Callable) -> None:
     traffic = Traffic(random_requests(60, 12.0))
-    _, alone = with_tokens(traffic, CARD, EngineSettings(model_dir, ASYNC_STOCK))
     run, tokens = with_tokens(traffic, small_kv(200), EngineSettings(model_dir, scheduler, TIGHT))
-    assert tokens == alone
+    assert tokens == by_vllm_alone(60, 12.0)
     assert run.relegations.sum() > 0, "the workload was meant to overload"
 
 
@@ -143,7 +160,13 @@ def test_outputs_are_those_of_vllm_alone(model_dir: Path, scheduler: str) -> Non
 @pytest.mark.parametrize("caching", [False, True], ids=["plain", "prefix-caching"])
 @BOTH
 def test_nothing_is_lost_under_pressure_and_aborts(
-    model_dir: Path, scheduler: str, caching: bool, seed: int, planners: list[Planner], monkeypatch: pytest.MonkeyPatch
+    model_dir: Path,
+    scheduler: str,
+    caching: bool,
+    seed: int,
+    by_vllm_alone: Callable,
+    planners: list[Planner],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Too little KV, which the kernel overrates by half, so that vLLM must preempt on its own; a fifth aborts."""
     overrated(monkeypatch, 1.5)
@@ -155,8 +178,7 @@ def test_nothing_is_lost_under_pressure_and_aborts(
         own = np.random.default_rng(row).integers(0, 256, int(requests.prompt_tokens[row])).tolist()
         return (shared + own)[: len(own)] if row % 2 else own
 
-    traffic = Traffic(requests, prompt=prompt)
-    _, alone = with_tokens(traffic, CARD, EngineSettings(model_dir, ASYNC_STOCK))
+    traffic, alone = Traffic(requests, prompt=prompt), by_vllm_alone(40, 25.0, seed, prompt=prompt)
     doomed = {row: int(random.integers(1, 40)) for row in range(0, 40, 5)}  # aborted that many steps after arrival
     settings = EngineSettings(model_dir, scheduler, TIGHT, enable_prefix_caching=caching)
     with virtual_core(small_kv(110), settings, requests.classes, 1600) as (core, clock):
@@ -259,7 +281,7 @@ def test_urgent_requests_come_first(model_dir: Path, scheduler: str) -> None:
 @pytest.mark.parametrize("where", ["plan", "granted", "arrived", "gone", "step_ended", "tell"])
 @BOTH
 def test_an_error_of_ours_leaves_vllm_working(
-    model_dir: Path, scheduler: str, where: str, planners: list[Planner], monkeypatch: pytest.MonkeyPatch
+    model_dir: Path, scheduler: str, where: str, by_vllm_alone: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever it strikes: it is counted, and every request still gets its whole output."""
     method, calls = getattr(Planner, where), []
@@ -274,10 +296,9 @@ def test_an_error_of_ours_leaves_vllm_working(
     failed: list[Exception] = []
     monkeypatch.setattr(Planner, "failed", lambda self, error: failed.append(error))
     traffic = Traffic(random_requests(30, 20.0))
-    _, alone = with_tokens(traffic, CARD, EngineSettings(model_dir, ASYNC_STOCK))
     _, tokens = with_tokens(traffic, small_kv(150), EngineSettings(model_dir, scheduler))
     assert [str(e) for e in failed] == ["'made to fail'"] and len(calls) == 15
-    assert tokens == alone
+    assert tokens == by_vllm_alone(30, 20.0)
 
 
 FAULTY = """
