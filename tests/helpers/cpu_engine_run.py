@@ -17,6 +17,7 @@ os.environ.update(
     VLLM_CPU_KVCACHE_SPACE="1",
     VLLM_CPU_OMP_THREADS_BIND="nobind",
     VLLM_LOGGING_LEVEL="ERROR",
+    OMP_NUM_THREADS="1",  # several would spend most of their time waiting for each other
 )
 
 from vllm import EngineArgs, LLMEngine, SamplingParams
