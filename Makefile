@@ -5,11 +5,12 @@
 #   make gpu          its step times, and the sweep over vLLM servers on it
 # All first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
 # Knobs: ENGINE=cpu|gpu|none (the vLLM in .venv; else what the machine can run, see artifact/setup/install.sh)
-#        PYTHON=python3.12  CORES=4  JOBS=2 (test processes)  PYTEST_ARGS="-m 'not slow'"
+#        PYTHON=python3.12  CORES=4  JOBS=3 (test processes)  PYTEST_ARGS="-m 'not slow'"
 
 ENGINE := auto
 CORES ?= all
-JOBS ?= 2
+# Test processes: one more than cores, because tests of servers wait; at most 8, because each takes a gigabyte.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 PYTEST_ARGS ?=
 QUICK := tests/niyama tests/laws tests/traces -m "not slow and not engine"
 RESULTS := results
