@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pandas as pd
 
 from figures import style
@@ -24,8 +25,8 @@ def cases(frame: pd.DataFrame, known: Iterable[str]) -> Iterator[tuple[pd.DataFr
 def pick(frame: pd.DataFrame, system: str, criterion: str, run_length: str) -> pd.Series | None:
     """The row of a system, criterion and run length on one trace."""
     keys = {"system": system, "criterion": criterion, "run_length": run_length}
-    rows = frame[(frame[list(keys)] == pd.Series(keys)).all(axis=1)]
-    return None if rows.empty else rows.iloc[0]
+    found = np.logical_and.reduce([frame[name].to_numpy(dtype=object) == key for name, key in keys.items()])
+    return frame.iloc[found.argmax()] if found.any() else None
 
 
 def per_replica(row: pd.Series | None, column: str) -> float:
