@@ -25,6 +25,7 @@ COMBINE: Mapping[str, Callable[[float, float], float]] = {
 #: How the rows of one seed become one value; `only` and `same` are about how many there may be.
 REDUCE: Mapping[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.max, "min": np.min}
 SHARES = ("%", "points")  # tables hold shares, people read percent
+LOOKED_AT = ("seed", "busy", "requests", "trace", "latency")  # columns, in addition to those that a measure names
 ONCE = None  # in place of a seed, for a value that does not depend on one
 
 
@@ -82,20 +83,22 @@ def measure(frame: pd.DataFrame, claim: Claim, override: Filters | None = None) 
 
 
 def _rows(frame: pd.DataFrame, claim: Claim, filters: Filters) -> pd.DataFrame:
-    """The rows that meet every filter and come from the claim's backend."""
-    rows = frame
+    """The rows that meet every filter and come from the claim's backend, with the columns that are looked at."""
+    kept = np.ones(len(frame), dtype=bool)
     backend = {"backend": claim.backend} if "backend" in frame else {}
     for column, wanted in {**backend, **filters}.items():
         if column not in frame:
             raise ResultError(f"table {claim.measure.table!r} has no column {column!r}, which {claim.id} asks for")
         allowed = wanted if isinstance(wanted, list) else [wanted]
-        mask = rows[column].isin(allowed)
-        if column == "trace" and not mask.any():
-            mask = rows[column].isin([f"{name}{SYNTHETIC}" for name in allowed])
-        if not mask.any():
+        found = kept & frame[column].isin(allowed).to_numpy()
+        if column == "trace" and not found.any():
+            found = kept & frame[column].isin([f"{name}{SYNTHETIC}" for name in allowed]).to_numpy()
+        if not found.any():
             raise NotMeasured(f"no rows with {column} {' or '.join(map(str, allowed))}")
-        rows = rows[mask]
-    return rows
+        kept = found
+    what = claim.measure
+    used = {*LOOKED_AT, what.column, what.against_column, what.along}
+    return frame.loc[kept, [column for column in frame if column in used]]
 
 
 def _by_seed(rows: pd.DataFrame, what: Measure, column: str) -> dict[Any, float]:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 
 from artifact.results.tables import provenance, read_table
+
+
+class _Shared(dict[str, Any]):
+    """Part of the provenance. Pandas makes a deep copy of `attrs` for every column and selection; nothing changes this."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
 
 def load_tables(names: Iterable[str], folder: Path) -> dict[str, pd.DataFrame]:
@@ -19,7 +27,7 @@ def load_table(path: Path) -> pd.DataFrame:
     """The table at `path`, its provenance in `attrs`. ResultError when it is missing."""
     table = read_table(path)
     frame = table.to_pandas()
-    frame.attrs = provenance(table)
+    frame.attrs = {name: _Shared(part) if isinstance(part, dict) else part for name, part in provenance(table).items()}
     return frame
 
 
