@@ -14,7 +14,7 @@ rule engine_sweep:
     benchmark:
         f"{RESULTS}/benchmarks/engine_sweep/{{server_system}}-{{seed}}.tsv"
     params:
-        code=code_digest("engine-sweep", SERVERS.latency),
+        code=lambda w: code_digest("engine-sweep", SERVERS.latency),
     shell:
         "python -m artifact engine-sweep --config {SERVERS_CONFIG:q} --system {wildcards.server_system:q}"
         " --seed {wildcards.seed:q} --described {input.trace:q} --out {output:q}{LATENCY_OPTION}"

@@ -98,6 +98,6 @@ rule predictor_accuracy:
     benchmark:
         f"{RESULTS}/benchmarks/predictor_accuracy/predictor_accuracy.tsv"
     params:
-        code=code_digest("predictor-accuracy"),
+        code=lambda w: code_digest("predictor-accuracy"),
     shell:
         "python -m artifact predictor-accuracy --out {output:q}"

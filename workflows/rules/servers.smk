@@ -40,7 +40,7 @@ rule server_sweep:
     # the clock is real: nothing else may run beside it
     threads: workflow.cores
     params:
-        code=code_digest("server-sweep", SERVERS.latency),
+        code=lambda w: code_digest("server-sweep", SERVERS.latency),
         raw=lambda w: f"{RESULTS}/servers/{w.form}/raw/{w.server_system}-{w.seed}",
     shell:
         "python -m artifact server-sweep --config {SERVERS_CONFIG:q} --form {wildcards.form:q}"
@@ -59,7 +59,7 @@ rule server_simulated:
     benchmark:
         f"{RESULTS}/benchmarks/server_simulated/{{form}}.tsv"
     params:
-        code=code_digest("server-simulated", SERVERS.latency),
+        code=lambda w: code_digest("server-simulated", SERVERS.latency),
     shell:
         "python -m artifact server-simulated --config {SERVERS_CONFIG:q} --form {wildcards.form:q} --described {input.trace:q}"
         " --out {output:q}{LATENCY_OPTION}"
@@ -117,7 +117,7 @@ rule fidelity:
     benchmark:
         f"{RESULTS}/benchmarks/fidelity/fidelity.tsv"
     params:
-        code=code_digest("fidelity", *FIDELITY_TRACES, *FIDELITY_CARDS),
+        code=lambda w: code_digest("fidelity", *FIDELITY_TRACES, *FIDELITY_CARDS),
         traces=",".join(FIDELITY_TRACES),
         cards=",".join(FIDELITY_CARDS),
     # status 1: a pair differs; the table says which, and the claim fails
@@ -132,7 +132,7 @@ rule overhead:
         f"{RESULTS}/tables/overhead.parquet",
     threads: workflow.cores
     params:
-        code=code_digest("overhead"),
+        code=lambda w: code_digest("overhead"),
     shell:
         "python -m artifact overhead --repeats 5 --out {output:q}"
 
