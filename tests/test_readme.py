@@ -73,18 +73,24 @@ def test_simulate_prints_what_the_readme_shows(capsys):
     assert printed.startswith(shown)
 
 
-def test_it_counts_the_claims_as_verify_does(tmp_path):
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory) -> Path:
+    """A folder with what `verify` writes of the committed results."""
+    folder = tmp_path_factory.mktemp("verified")
+    files = ["--json", str(folder / "claims.json"), "--results-page", str(folder / "RESULTS.md")]
+    assert main(["verify", "--results", str(REFERENCE), *files]) == 0
+    return folder
+
+
+def test_it_counts_the_claims_as_verify_does(verified):
     (counts,) = re.findall(r"of (\d+) claims (\d+) pass, (\d+) fail,", README)
-    assert main(["verify", "--results", str(REFERENCE), "--json", str(tmp_path / "claims.json")]) == 0
-    statuses = [row["status"] for row in json.loads((tmp_path / "claims.json").read_text())["claims"]]
+    statuses = [row["status"] for row in json.loads((verified / "claims.json").read_text())["claims"]]
     passed, skipped = statuses.count("PASS"), statuses.count("SKIPPED")
     assert [int(count) for count in counts] == [len(statuses), passed, len(statuses) - passed - skipped]
 
 
-def test_the_results_page_is_what_the_command_writes_today(tmp_path):
-    page = tmp_path / "RESULTS.md"
-    assert main(["verify", "--results", str(REFERENCE), "--results-page", str(page)]) == 0
-    assert page.read_text() == (ROOT / "docs" / "RESULTS.md").read_text()
+def test_the_results_page_is_what_the_command_writes_today(verified):
+    assert (verified / "RESULTS.md").read_text() == (ROOT / "docs" / "RESULTS.md").read_text()
 
 
 def test_a_claim_of_no_section_is_an_error_and_the_longest_beginning_counts():

@@ -16,6 +16,12 @@ from tests.helpers.fake_engine import FakeEngine, listening
 BURST = Requests(PAPER_CLASSES, np.arange(4) % 3, np.zeros(4), np.full(4, 10), np.full(4, 20), np.ones(4, bool))
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """The load client sends as soon as it is ready: a fake engine has nothing that must settle."""
+    monkeypatch.setattr("artifact.servers.client.SETTLE_S", 0.02)
+
+
 @pytest.fixture
 def pair():
     """A stock server that takes 20 ms a token and a Niyama server that takes 10, with their clients."""

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from artifact.__main__ import main
 from artifact.commands.table import parser
 from artifact.latency.profile import kernel_rows
 from artifact.latency.published import NAMES, facts
@@ -54,7 +55,7 @@ def arguments(command, tmp_path):
         return [*POINT, "--seeds", "1", "--step", "1"]
     if command == "replay":
         log = tmp_path / "log.jsonl"
-        printed(tmp_path, "simulate", *POINT, "--load", "3", "--decision-log", str(log))
+        assert main(["simulate", *POINT, "--load", "3", "--decision-log", str(log)]) == 0
         return [str(log)]
     if command == "fit":
         shape = next(iter(NAMES.values()))

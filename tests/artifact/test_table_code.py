@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from artifact.experiments.merge import merge
 from artifact.results import code_hash as table_code
 from artifact.results import data_hash as table_data
 from artifact.results.code_hash import MADE_BY, changed_since, code_of, mixed, module_hash, modules_of
-from artifact.results.data_hash import contents, data_hash
+from artifact.results.data_hash import Code, contents, data_hash
 from artifact.results.manifest import made_elsewhere, problems, write_manifest
 from artifact.results.tables import ResultError, provenance, read_table, write_table
 
@@ -54,8 +55,14 @@ def checkout(copy, monkeypatch):
     read_anew()
 
 
+@cache
+def as_copied() -> dict[str, Code]:
+    """The code of every table before any edit."""
+    return {name: code_of(name) for name in MADE_BY}
+
+
 def stale_after(edit, *change: str) -> set[str]:
-    before = {name: code_of(name) for name in MADE_BY}
+    before = as_copied()
     edit(*change)
     return {name for name in MADE_BY if code_of(name) != before[name]}
 
