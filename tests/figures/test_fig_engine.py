@@ -1,5 +1,7 @@
 """vLLM's engine in virtual time: its lines and the simulator's, loads per GPU, provenance, its place in the report."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -90,30 +92,37 @@ def test_a_table_that_is_not_there_is_said(tables):
         fig_engine.variants({"engine": tables["engine"].drop(columns="replicas")})
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """The table, and its figure, drawn coarsely."""
+    folder = tmp_path_factory.mktemp("engine")
+    write_table(folder / "tables" / "engine.parquet", whole("engine", rows()), **ABOUT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "DPI", 60)
+        render("fig_engine", folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("found", "why"), [(None, "vLLM is not installed"), (object(), "`servers=none` was asked for")]
 )
-def test_the_report_shows_it_or_says_why_not(results, monkeypatch, found, why):
-    monkeypatch.setattr(style, "DPI", 60)
+def test_the_report_shows_it_or_says_why_not(results, draw, engine, monkeypatch, found, why):
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
     monkeypatch.setattr("artifact.report.report.find_spec", lambda name: found)
-    render("fig11", results)
+    draw("fig11")
     page = write_report(results).read_text()
     assert f"Not made: {why}" in page and 'id="fig_engine-' not in page and fig_engine.TITLE.split("'")[0] in page
-    write_table(results / "tables" / "engine.parquet", whole("engine", rows()), **ABOUT)
-    render("fig_engine", results)
+    shutil.copytree(engine, results, dirs_exist_ok=True)
     monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_engine",))
     page = write_report(results, servers=True).read_text()
     assert f'<figure id="fig_engine-{CODE}-{LINEAR}"' in page and "Not made: " not in page
 
 
-def test_after_a_failed_run_its_box_says_why_and_the_old_picture_is_not_shown(results, monkeypatch):
-    monkeypatch.setattr(style, "DPI", 60)
+def test_after_a_failed_run_its_box_says_why_and_the_old_picture_is_not_shown(results, draw, engine, monkeypatch):
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
     monkeypatch.setattr("artifact.report.report.SERVER_FIGURES", ("fig_engine",))
-    write_table(results / "tables" / "engine.parquet", whole("engine", rows()), **ABOUT)
-    for name in ("fig11", "fig_engine"):
-        render(name, results)
+    draw("fig11")
+    shutil.copytree(engine, results, dirs_exist_ok=True)
     assert ">engine</td>" in write_report(results, servers=True).read_text(), "its code is listed"
     why = Failure("r/engine/niyama-0.parquet", "killed", "python -m artifact engine-sweep")
     missing = Incomplete((why,), {"tables/engine.parquet": (why,), "figures/fig_engine.txt": (why,)})

@@ -165,10 +165,9 @@ def test_a_table_that_is_not_there_is_said(tables):
         fig_servers.variants({"servers": tables["servers"].drop(columns="lag_p99_s")})
 
 
-def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
-    monkeypatch.setattr(style, "DPI", 60)
+def test_the_report_shows_it_or_says_that_it_was_left_out(results, draw, monkeypatch):
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
-    render("fig11", results)
+    draw("fig11")
     page = write_report(results).read_text()
     assert page.count("Not made: ") == 2 and 'id="fig_servers-' not in page
     write_table(results / "tables" / "servers.parquet", whole("servers", rows()), **ABOUT)
@@ -184,11 +183,10 @@ def test_the_report_shows_it_or_says_that_it_was_left_out(results, monkeypatch):
     assert f'<figure id="fig_servers-{CODE}-{LINEAR}"' in page, "what was measured is shown"
 
 
-def test_servers_at_one_load_are_a_check_and_no_curve(results, monkeypatch):
+def test_servers_at_one_load_are_a_check_and_no_curve(results, draw, monkeypatch):
     """What the default target runs: who started and answered everything, how late the client was, what failed."""
-    monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig11",))
-    render("fig11", results)
+    draw("fig11")
     one = [{**row, "group_requests": 32, "requests": 32, "attempts": 3, "busy": True} for row in rows()]
     one = [row for row in one if row["load_qps"] / row["replicas"] == 2.0 and row["system"] != "silo"]
     write_table(results / "tables" / "servers.parquet", whole("servers", one), **ABOUT)

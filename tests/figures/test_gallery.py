@@ -8,7 +8,7 @@ import pytest
 
 from artifact.report import notebook as shown
 from artifact.report.draw import figure_module
-from figures import PAPER_FIGURES, SERVER_FIGURES
+from figures import PAPER_FIGURES, SERVER_FIGURES, style
 from figures.gallery import ELSEWHERE, GROUPS, PARTS, PLACES, Place, by_part, group_figures, place
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -49,6 +49,7 @@ def test_an_unknown_group_names_the_known_ones():
 
 def test_show_draws_what_is_there_and_says_what_is_not(results, monkeypatch, capsys):
     drawn = []
+    monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setattr(shown, "display", lambda *things: drawn.extend(things))
     shown.show("load_sweeps", results)
     pictures = [thing for thing in drawn if isinstance(thing, shown.Image)]

@@ -55,8 +55,8 @@ def test_saving_twice_gives_the_same_bytes(results):
     tables = load_tables(module.INPUTS, results / "tables")
     figure = module.draw(tables, module.variants(tables)[0])
     for kind in ("png", "pdf"):
-        assert style.image_bytes(figure, kind) == style.image_bytes(figure, kind)
-        assert b"CreationDate" not in style.image_bytes(figure, kind)
+        first, second = (style.image_bytes(figure, kind) for _ in range(2))
+        assert first == second and b"CreationDate" not in first
 
 
 def test_an_unknown_figure_names_the_known_ones(results):
@@ -69,10 +69,6 @@ def test_a_missing_table_is_one_clear_error(tmp_path):
         render("fig7", tmp_path)
 
 
-def draw(results: Path, *names: str) -> list[Path]:
-    return [path for name in names for path in render(name, results) if path.suffix == ".png"]
-
-
 def test_a_column_that_is_gone_is_one_clear_error(results, monkeypatch):
     path = results / "tables" / "capacity.parquet"
     monkeypatch.setattr("artifact.results.tables.check_table", lambda path, table: None)  # by an older version
@@ -81,9 +77,8 @@ def test_a_column_that_is_gone_is_one_clear_error(results, monkeypatch):
         write_report(results)
 
 
-def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, monkeypatch):
-    monkeypatch.setattr(style, "DPI", 60)  # as complete, and drawn sooner
-    pictures = draw(results, *FIGURES)
+def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, draw):
+    pictures = [path for path in draw(*FIGURES) if path.suffix == ".png"]
     html = write_report(results).read_text()
     for picture in pictures:
         image = base64.b64encode(picture.read_bytes()).decode()
@@ -101,10 +96,9 @@ def test_the_report_holds_every_figure_and_nothing_from_elsewhere(results, monke
     assert not list(results.glob("**/.*.part"))
 
 
-def test_the_report_is_grouped_by_part_of_the_paper(results, monkeypatch):
-    monkeypatch.setattr(style, "DPI", 60)
+def test_the_report_is_grouped_by_part_of_the_paper(results, draw):
     figures = ("fig_tbt", "fig7", "fig1_table4", "fig10")
-    draw(results, *figures)
+    draw(*figures)
     html = write_report(results, figures).read_text()
     headings = re.findall(r"<h[23] id=[^>]*>([^<]*)<", html)
     parts = [heading for heading in headings if heading in PARTS.values()]
@@ -114,18 +108,17 @@ def test_the_report_is_grouped_by_part_of_the_paper(results, monkeypatch):
     assert set(re.findall(r'href="#([^"]*)"', html)) <= set(re.findall(r' id="([^"]*)"', html))
 
 
-def test_a_picture_that_was_not_drawn_is_one_clear_error(results, monkeypatch):
-    monkeypatch.setattr(style, "DPI", 60)
-    pictures = draw(results, "fig_tbt")
-    pictures[0].unlink()
-    said = f"{pictures[0].name}: is missing; run `python -m artifact figure fig_tbt --results {results}` to draw it"
+def test_a_picture_that_was_not_drawn_is_one_clear_error(results, draw):
+    picture = next(path for path in draw("fig_tbt") if path.suffix == ".png")
+    picture.unlink()
+    said = f"{picture.name}: is missing; run `python -m artifact figure fig_tbt --results {results}` to draw it"
     with pytest.raises(ResultError, match=re.escape(said)):
         write_report(results, ("fig_tbt",))
     assert not (results / "report.html").exists()
 
 
-def test_a_figures_page_holds_its_pictures_captions_and_table(results):
-    paths = render("fig7", results)
+def test_a_figures_page_holds_its_pictures_captions_and_table(results, draw):
+    paths = draw("fig7")
     html = write_figure_page("fig7", results).read_text()
     module = figure_module("fig7")
     tables = load_tables(module.INPUTS, results / "tables")
@@ -139,12 +132,13 @@ def test_a_figures_page_holds_its_pictures_captions_and_table(results):
     assert "<details open><summary>Table" in html and "<script" not in html
 
 
-def test_the_report_is_the_same_bytes_every_time(results, monkeypatch):
-    monkeypatch.setattr("artifact.report.report.FIGURES", ("fig1_table4", "fig_tbt"))
-    monkeypatch.setattr(style, "DPI", 60)
-    draw(results, "fig1_table4", "fig_tbt")
+def test_the_report_is_the_same_bytes_every_time(results, draw, monkeypatch):
+    figures = ("fig1_table4", "fig_tbt")
+    monkeypatch.setattr("artifact.report.report.FIGURES", figures)
+    draw(*figures)
     first = write_report(results).read_bytes()
-    draw(results, "fig1_table4", "fig_tbt")
+    for name in figures:
+        render(name, results)
     assert write_report(results).read_bytes() == first
 
 
@@ -166,13 +160,11 @@ def test_variant_names_the_file():
     assert Variant("model").slug == "model"
 
 
-def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results, monkeypatch):
+def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results, draw, monkeypatch):
     """Fig 11 failed by itself, table `cluster` was never made, Fig 10 was never drawn: all else is there."""
-    monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setenv(AGAIN, "make reproduce")
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig10", "fig11", "fig1_table4"))
-    for name in ("fig7", "fig1_table4"):
-        render(name, results)
+    draw("fig7", "fig1_table4")
     for path in (results / "tables").glob("manifest*.json"):
         path.unlink()
     (results / "tables" / "cluster.parquet").unlink()
@@ -192,11 +184,10 @@ def test_after_a_failed_run_boxes_stand_in_the_place_of_what_is_missing(results,
         write_report(results)
 
 
-def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
+def test_a_table_that_was_not_made_again_is_shown_nowhere(results, draw, monkeypatch):
     """The one of the run before is still there, and so is its picture."""
-    monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig11"))
-    draw(results, "fig7", "fig11")
+    draw("fig7", "fig11")
     why = Failure("r/capacity/a.parquet", "out of memory", "python -m artifact search")
     outputs = {"tables/capacity.parquet": (why,), "figures/fig7.txt": (why,), "tables/manifest.json": (why,)}
     found = without_images(write_report(results, missing=Incomplete((why,), outputs)).read_text())
@@ -206,10 +197,9 @@ def test_a_table_that_was_not_made_again_is_shown_nowhere(results, monkeypatch):
     assert ">capacity</td>" not in found.partition(">Code<")[2], "it is not in the list of what made the tables"
 
 
-def test_a_damaged_table_costs_what_is_made_of_it(results, monkeypatch):
-    monkeypatch.setattr(style, "DPI", 60)
+def test_a_damaged_table_costs_what_is_made_of_it(results, draw, monkeypatch):
     monkeypatch.setattr("artifact.report.report.FIGURES", ("fig7", "fig1_table4"))
-    draw(results, "fig7", "fig1_table4")
+    draw("fig7", "fig1_table4")
     damaged = results / "tables" / "cluster.parquet"
     damaged.write_bytes(damaged.read_bytes()[:100])
     found = without_images(write_report(results, missing=Incomplete((), {})).read_text())
