@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +11,8 @@ from artifact.results.failures import Failure, Incomplete
 from artifact.results.manifest import problems, read_manifests
 from artifact.results.tables import read_table, write_table
 from artifact.workflow import endings
+from tests.helpers.snakemake_forks import run_snakemake
 
-ROOT = Path(__file__).parents[2]
 SNAKEFILE = """
 from pathlib import Path
 from artifact.workflow import endings
@@ -65,9 +62,7 @@ def folder(tmp_path):
 
 
 def snakemake(folder: Path, *arguments: str):
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--keep-going", "--rerun-incomplete", *arguments]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return run_snakemake("--cores", "1", "--keep-going", "--rerun-incomplete", *arguments, cwd=folder)
 
 
 def margins(folder: Path) -> dict[str, int]:

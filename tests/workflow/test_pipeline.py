@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from artifact.__main__ import main
 from artifact.claims.model import load_claims
 from artifact.config import ConfigError
 from artifact.experiments.config import load_experiments
@@ -21,24 +22,29 @@ from artifact.results.manifest import problems, read_manifests
 from artifact.results.tables import provenance, read_table
 from artifact.servers.config import load_server_experiment
 from figures import PAPER_FIGURES
+from tests.helpers.snakemake_forks import ROOT, run_snakemake
 from tests.helpers.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
 SERVERS = ROOT / "workflows" / "config" / "servers.yaml"
 OTHER_KINDS = {"servers.yaml", "gpu.yaml", "engine.yaml"}  # of the server sweeps, and an operator's
 CONFIGS = sorted(p for p in (ROOT / "workflows" / "config").glob("*.yaml") if p.name not in OTHER_KINDS)
 TABLES = ("capacity", "summary", "cluster")
 
 
-def command_of(results: Path, *arguments: str, experiments: str | Path = "workflows/config/smoke.yaml"):
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
-    command += ["--config", f"experiments={experiments}", f"results={results}", "servers=none"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {"args": command, "cwd": ROOT, "env": {**os.environ, "PATH": path}}
+def arguments_of(results: Path, *targets: str, experiments: str | Path = "workflows/config/smoke.yaml") -> list[str]:
+    """Of a run of the pipeline into this folder."""
+    settings = [f"experiments={experiments}", f"results={results}", "servers=none"]
+    return ["--cores", "2", "--nolock", *targets, "--config", *settings]
 
 
-def snakemake(results: Path, *arguments: str, experiments: str | Path = "workflows/config/smoke.yaml"):
-    return subprocess.run(**command_of(results, *arguments, experiments=experiments), capture_output=True, text=True)
+def started(arguments: list[str], **pipes: object) -> subprocess.Popen:
+    """Snakemake in a process of its own."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.Popen([sys.executable, "-m", "snakemake", *arguments], cwd=ROOT, env=environment, **pipes)
+
+
+def snakemake(results: Path, *targets: str, **experiments: str | Path):
+    return run_snakemake(*arguments_of(results, *targets, **experiments))
 
 
 def verify(results: Path):
@@ -54,8 +60,8 @@ def digests(results: Path, *patterns: str) -> dict[str, str]:
 def killed_and_restarted(results: Path, config: Path, tables: tuple[str, ...]) -> None:
     """Make these tables, killed once on the way; what was finished must not be made again."""
     targets = [str(results / "tables" / f"{name}.parquet") for name in tables]
-    call = command_of(results, *targets, experiments=config)
-    process = subprocess.Popen(**call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = started(arguments_of(results, *targets, experiments=config), **pipes, start_new_session=True)
     try:
         wait_for(lambda: process.poll() is not None or list(results.rglob("*.parquet")))
         assert process.poll() is None, "it ended before it could be killed"
@@ -75,8 +81,9 @@ def killed_and_restarted(results: Path, config: Path, tables: tuple[str, ...]) -
 def results(tmp_path_factory):
     """The default target's results; who changes them puts them right again."""
     folder = tmp_path_factory.mktemp("default") / "results"
-    first = snakemake(folder)
-    assert first.returncode == 0, first.stderr[-3000:]
+    first = started(arguments_of(folder), stderr=subprocess.PIPE, text=True)
+    said = first.communicate()[1]
+    assert first.returncode == 0, said[-3000:]
     return folder
 
 
@@ -171,8 +178,7 @@ def test_every_claim_has_a_target():
     assert all(target.startswith("results/tables/") for target in plain)
     of_servers = {target for target in targets if "servers" in target} if find_spec("vllm") is None else set()
     for target in (" ".join(plain), *sorted(targets - set(plain) - of_servers)):
-        command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "2", "--nolock", *target.split()]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = run_snakemake("-n", "--quiet", "--cores", "2", "--nolock", *target.split())
         assert done.returncode == 0, f"{target}: {done.stdout[-500:]} {done.stderr[-1000:]}"
 
 
@@ -222,7 +228,6 @@ def test_paper_configuration_makes_every_table_that_a_figure_reads(figure):
 
 def test_trace_step_says_where_the_trace_came_from(tmp_path):
     out = tmp_path / "t.json"
-    command = [sys.executable, "-m", "artifact", "trace", "azure-code-2023-synth", "--out", str(out)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert main(["trace", "azure-code-2023-synth", "--out", str(out)]) == 0
     about = json.loads(out.read_text())
     assert about["source"] == "synthetic" and about["trace"].endswith("-synth")

@@ -1,10 +1,7 @@
 """Profiles for clusters run the same rules: a dry run by Slurm's executor, a real one by the local executor."""
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,8 @@ import yaml
 from artifact.config import ConfigError
 from artifact.experiments.config import load_experiments
 from artifact.results.tables import read_table
+from tests.helpers.snakemake_forks import ROOT, run_snakemake
 
-ROOT = Path(__file__).parents[2]
 SMOKE = "workflows/config/smoke.yaml"
 PROFILES = ("slurm", "kubernetes")
 HAS_SLURM = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None
@@ -25,10 +22,8 @@ def profile(name: str) -> dict:
 
 
 def snakemake(name: str, results: Path, *arguments: str):
-    command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{name}", "--nolock", *arguments]
-    command += ["--config", f"experiments={SMOKE}", f"results={results}", "servers=none"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    settings = ("--config", f"experiments={SMOKE}", f"results={results}", "servers=none")
+    return run_snakemake("--profile", f"profiles/{name}", "--nolock", *arguments, *settings)
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -15,9 +15,9 @@ import pytest
 from artifact.__main__ import main
 from artifact.workflow import run_lock
 from artifact.workflow.run_lock import VARIABLE, forget, take_over
+from tests.helpers.snakemake_forks import ROOT, run_snakemake
 from tests.helpers.waiting import HANG_S
 
-ROOT = Path(__file__).parents[2]
 #: Enters a run, as Snakemake does, and then waits, as a job of that run does.
 RUN = "import sys; from pathlib import Path; from artifact.workflow.run_lock import *; take_over(Path(sys.argv[1])); {}"
 JOB = "from artifact.workflow.run_lock import *; join(); {}"
@@ -188,11 +188,8 @@ rule all:
 
 def snakemake(folder: Path, *arguments: str):
     (folder / "Snakefile").write_text(SNAKEFILE)
-    command = [sys.executable, "-m", "snakemake", "--directory", str(folder), "--snakefile", str(folder / "Snakefile")]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    packages = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": packages}
-    return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    place = ("--directory", str(folder), "--snakefile", str(folder / "Snakefile"))
+    return run_snakemake(*place, *arguments, cwd=folder)
 
 
 def killed(folder: Path, started, **about: object) -> subprocess.Popen:

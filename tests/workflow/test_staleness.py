@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +13,8 @@ import pytest
 import yaml
 
 from niyama.latency import model_names
+from tests.helpers.snakemake_forks import LIBRARIES, ROOT, Forks
 
-ROOT = Path(__file__).parents[2]
 TRACE, LINEAR, ROOFLINE = "azure-code-2023", "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
 FIGURES = {"fig_tbt": "summary", "fig4": "chunk_curve", "predictor_accuracy": "predictor_accuracy"}
 SWEEPS = {f"grids/summary/{TRACE}/{latency}.parquet" for latency in (LINEAR, ROOFLINE)}
@@ -46,19 +43,6 @@ def small_config() -> dict:
     return config
 
 
-#: Imports what is not ours, once: that takes longer than all else. A fork runs Snakemake with each line's arguments.
-SERVER = """
-import json, os, sys
-import numba, pandas, pyarrow.parquet, pydantic, scipy.stats, seaborn, snakemake.cli
-for line in sys.stdin:
-    if not (child := os.fork()):
-        os.dup2(1, 2)
-        sys.argv = ["snakemake", *json.loads(line)]
-        sys.exit(snakemake.cli.main())
-    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
 class Checkout:
     """A copy of the repository in which everything is made, as Snakemake sees it: the files are empty."""
 
@@ -74,30 +58,17 @@ class Checkout:
         packages = os.pathsep.join([str(folder / "scheduler"), str(folder)])
         # nothing is simulated: without the compiler an edited scheduler is not compiled anew
         environment = {**os.environ, "PYTHONPATH": packages, "NUMBA_DISABLE_JIT": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=folder, env=environment, **pipes)
+        self.forks = Forks(LIBRARIES, cwd=folder, env=environment)
         self.snakemake("--touch", "--forceall")
 
     def snakemake(self, *arguments: str) -> str:
         """What it says of all the tables and figures here."""
         targets = [f"results/{name}" for name in sorted(ALL) if name.startswith(("tables/", "figures/"))]
-        command = [
-            "--cores",
-            "1",
-            "--nolock",
-            *arguments,
-            *targets,
-            "--config",
-            "experiments=small.yaml",
-            "servers=none",
-        ]
-        print(json.dumps(command), file=self.server.stdin, flush=True)
-        said = []
-        while not said or not said[-1].startswith("status "):
-            said.append(self.server.stdout.readline())
-            assert said[-1], "it ended"
-        assert said[-1] == "status 0\n", "".join(said)
-        return "".join(said)
+        settings = ("--config", "experiments=small.yaml", "servers=none")
+        done = self.forks.run("--cores", "1", "--nolock", *arguments, *targets, *settings, cwd=self.folder, env={})
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        return said
 
     def to_run(self) -> set[str]:
         """The first output of every job that would run."""
@@ -119,7 +90,7 @@ class Checkout:
 def checkout(tmp_path_factory) -> Iterator[Checkout]:
     own = Checkout(tmp_path_factory.mktemp("checkout"))
     yield own
-    own.server.communicate()
+    own.forks.close()
 
 
 FUTURE = "from __future__ import annotations\n"

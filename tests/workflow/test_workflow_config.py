@@ -1,9 +1,6 @@
 """`snakemake --config`: every key that a rule reads is known, and nothing else is."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +8,7 @@ from snakemake.shell import shell
 
 from artifact.config import ConfigError
 from artifact.workflow.config import as_text, exported, known_keys, refuse_place, refuse_unknown
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.snakemake_forks import ROOT, run_snakemake
 
 
 def test_known_keys_are_those_that_are_read():
@@ -58,9 +54,7 @@ def test_every_command_finds_what_is_exported_whatever_is_in_it(tmp_path):
     ["results=", "results=Makefile", "results=re{su}lts", "servers=nne", "server=none", "experiments=nowhere.yaml"],
 )
 def test_a_mistake_is_one_line_for_snakemake(entry, tmp_path):
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--config", f"results={tmp_path}", entry]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    done = run_snakemake("--dry-run", "--quiet", "--config", f"results={tmp_path}", entry)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "profile" not in line and line]
     assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ")
     assert entry.split("=")[1 if "server=" not in entry else 0] in lines[0]
