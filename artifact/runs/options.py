@@ -15,7 +15,8 @@ from artifact.runs.spec import RunSpec, load_classes
 
 #: Fields that are options of a single point and of a capacity search alike.
 FIELDS = [name for name in RunSpec.model_fields if name not in ("load_qps", "seed", "overlapped")]
-TYPES = {"requests": int, "noise": float, "low_importance_share": float, "classes": Path}
+NUMBERS = ("noise", "noise_bursts", "stalls", "delivery_s", "low_importance_share")
+TYPES = {"requests": int, "classes": Path, **dict.fromkeys(NUMBERS, float)}
 #: How those are written that are no plain text or number.
 WRITTEN = {
     "replicas": ", such as 4 or 7,3,3",
@@ -36,8 +37,12 @@ def add_run_options(parser: argparse.ArgumentParser, requests: int) -> None:
         own = requests if name == "requests" else None
         text, default = about(name) + WRITTEN.get(name, ""), own or RunSpec.model_fields[name].default
         text += f" (default {default})" if isinstance(default, str | int | float) else ""
+        flag = f"--{name.replace('_', '-')}"
+        if RunSpec.model_fields[name].annotation is bool:
+            parser.add_argument(flag, action="store_true", default=None, help=about(name))
+            continue
         required, kind = name in ("trace", "system"), TYPES.get(name, str)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=required, default=own, help=text)
+        parser.add_argument(flag, type=kind, required=required, default=own, help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

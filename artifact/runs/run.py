@@ -14,6 +14,7 @@ from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card
 from niyama.sim import Requests, Run, System, simulate, simulate_logged
+from niyama.sim.noise import Noise
 from traces import Workload, build
 
 BACKEND = "sim"
@@ -76,8 +77,9 @@ def run(
     executor, predictor = load_card(spec.latency), load_card(spec.predictor_name)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
     requests = arrivals_of(spec)
-    options: dict[str, Any] = {"noise": spec.noise, "seed": spec.seed, "log": log, "progress": progress}
-    options |= {"overlapped": spec.overlapped, "started_first": started_first}
+    noise = Noise(spec.noise, spec.noise_bursts, spec.stalls)
+    options: dict[str, Any] = {"noise": noise, "started_first": started_first, "log": log, "progress": progress}
+    options |= {name: getattr(spec, name) for name in ("seed", "overlapped", "correct", "delivery_s")}
     start = time.perf_counter()
     if decision_log is None:
         done = simulate(system, requests, executor, predictor, **options)

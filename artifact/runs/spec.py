@@ -12,17 +12,21 @@ from artifact.config import MOST_REPLICAS, ConfigError, Count, Load, Seed, Stric
 from niyama import PAPER_CLASSES, QoSClass, load_card
 from niyama.latency.model import MOST_NOISE
 from niyama.qos import refuse_milliseconds
+from niyama.sim.run import MOST_DELIVERY_S
 from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
 LATENCY = "a100-llama3-8b-linear"
 
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
 class ClassSpec(Strict):
     """A QoS class and its share of the requests."""
 
     name: Annotated[str, Field(min_length=1)] = Field(description="name in results")
-    share: Annotated[float, Field(ge=0, le=1)] = Field(description="share of the requests")
+    share: Share = Field(description="share of the requests")
     ttft_s: float | None = Field(default=None, description="interactive: time to first token, s")
     tbt_s: float | None = Field(default=None, description="interactive: time between tokens, s")
     ttlt_s: float | None = Field(default=None, description="batch: time to last token, s")
@@ -57,6 +61,12 @@ class RunSpec(Strict):
     noise: Annotated[float, Field(ge=0, le=MOST_NOISE, allow_inf_nan=False)] = Field(
         default=0.0, description="standard deviation of the log of step times"
     )
+    noise_bursts: Share = Field(default=0.0, description="share of that variance that 50 steps in a row have in common")
+    stalls: Share = Field(default=0.0, description="share of steps that take 3 times as long")
+    correct: bool = Field(default=False, description="correct the predictor by measured step times, as in vLLM")
+    delivery_s: Annotated[float, Field(ge=0, le=MOST_DELIVERY_S, allow_inf_nan=False)] = Field(
+        default=0.0, description="engine to client, in seconds: every deadline is met that much earlier"
+    )
     replicas: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_REPLICAS)], ...] | None, Field(strict=False)] = Field(
         default=None, description="replicas per pool; none: one each"
     )
@@ -89,7 +99,8 @@ class RunSpec(Strict):
     def predictor_label(self) -> str:
         """As shown in results: a predictor that is the executor's own model is an oracle, and is called one."""
         name, same = load_card(self.predictor_name).name, self.predictor_name == self.latency
-        return f"{name} ({PREDICTOR_IS_EXECUTOR})" if same else name
+        notes = [PREDICTOR_IS_EXECUTOR] * same + ["corrected"] * self.correct
+        return f"{name} ({', '.join(notes)})" if notes else name
 
     def workload_spec(self) -> WorkloadSpec:
         """The part of the run that decides what arrives."""

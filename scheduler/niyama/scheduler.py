@@ -59,7 +59,8 @@ class Timing(NamedTuple):
     """When the reported iteration ran and when the next one starts, in seconds on the engine's clock.
 
     ended_s may be a prediction (an engine that plans while the step is in flight); prefill_tokens: of that iteration.
-    model_scale: measured over predicted step time so far, by which the predictor is stretched.
+    model_scale: measured over predicted step time so far, by which the predictor is stretched; step_spread: mean
+    absolute error of its logarithm (`niyama.latency.correction`).
     """
 
     now_s: float
@@ -67,6 +68,7 @@ class Timing(NamedTuple):
     ended_s: float
     prefill_tokens: int
     model_scale: float = 1.0
+    step_spread: float = 0.0
 
 
 class Scheduler:
@@ -133,6 +135,7 @@ class Scheduler:
         if timing.model_scale != self._scale:
             self._scale = timing.model_scale
             np.multiply(self._unscaled, self._scale, out=self._model.coef, where=self._times)
+        self.state.totals["step_spread"] = timing.step_spread
         address, count = self._events.buffer_info()
         times_s = float(timing.began_s), float(timing.ended_s), float(timing.now_s)
         if DISABLE_JIT:

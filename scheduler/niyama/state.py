@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ KV_BLOCK_TOKENS = 16  # where the engine does not say otherwise
 NO_LIMIT = 1 << 40
 
 NO_FAULT, NOBODY = 0, -1
+FAULT_CALL = 24  # numbers of `State.fault_call`
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class Totals(Numbers):
     planned: int = 0  # prefill chunks in the plan
     running_context: int = 0  # tokens of KV the decodes attend to
     queued_prefill_tokens: int = 0  # of requests not relegated
+    interactive_tokens: int = 0  # the part of those that interactive requests wait for
     important_interactive_tokens: int = 0  # the part of those that important interactive requests wait for
     relegations: int = 0
     un_relegations: int = 0
@@ -43,6 +46,12 @@ class Totals(Numbers):
     prefills_held: bool = False  # only decodes may be planned, for the next iteration alone
     refused: int = NOBODY  # the request that the engine has no room for; for the next iteration alone
     alpha: float = 0.0  # s per token, in force
+    interactive_rate: float = 0.0  # tokens/s: queued interactive prompts, not relegated, each over its SLO
+    batch_rate: float = 0.0  # the same for batch requests
+    tightest_tbt_s: float = inf  # of all interactive requests so far
+    decode_s: float = 0.0  # what a token of a batch request's output is taken to need
+    late_tokens: float = 0.0  # prompt tokens that late requests may have out of turn
+    step_spread: float = 0.0  # mean absolute error of the predicted step times, of their logarithms
     prefill_rate: float = 8500.0  # tokens/s, running average (artifact: starts at 8500, weight 0.995)
     min_slack_s: float = 0.0  # least decode slack of the last plan
     predicted_s: float = 0.0  # predicted duration of the last plan
@@ -58,7 +67,7 @@ class State(NamedTuple):
     plan_ids: np.ndarray  # int32[max_running + 1]
     plan_tokens: np.ndarray  # int32[max_running + 1]
     totals: Any  # Totals, as a record
-    fault_call: np.ndarray  # float64[15]; what the rule that failed answered, and then its arguments
+    fault_call: np.ndarray  # float64[24]; what the rule that failed answered, and then its arguments
     history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
     kv_groups: np.ndarray  # int64[kinds, 5]: `niyama.kv`
 
@@ -90,7 +99,7 @@ def new_state(
         alpha=alpha,
     )
     groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
-    history, fault_call = np.zeros((apps, HISTORY_COLUMNS)), np.zeros(15)
+    history, fault_call = np.zeros((apps, HISTORY_COLUMNS)), np.zeros(FAULT_CALL)
     return State(new_queues(capacity), *ids, record(totals), fault_call, history, groups)
 
 

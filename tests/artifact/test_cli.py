@@ -8,6 +8,7 @@ import pytest
 from artifact.__main__ import main
 from artifact.commands.bounds import BOUNDS
 from artifact.commands.table import parser
+from artifact.runs.options import NUMBERS
 
 POINT = ["--trace", "azure-code-2023-synth", "--requests", "400"]
 
@@ -161,7 +162,7 @@ def test_every_number_that_an_option_takes_has_bounds():
     """Of each command; those of a run are checked as fields of RunSpec."""
     subparsers = next(a for a in parser()._actions if isinstance(a.choices, dict))
     numbers = {a.dest for p in subparsers.choices.values() for a in p._actions if a.type in (int, float)}
-    assert numbers - set(BOUNDS) == {"load", "noise", "low_importance_share"}
+    assert numbers - set(BOUNDS) == {"load", *NUMBERS}
 
 
 @pytest.mark.parametrize(

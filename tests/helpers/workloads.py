@@ -14,6 +14,8 @@ from niyama.latency import ModelCard
 from niyama.requests import RequestTable
 from niyama.rules import doomed_rule, predicted_miss, rank_rule
 from niyama.sim import LOG_COLUMNS, Requests, Run, shared, simulate
+from niyama.sim.learning import nothing_learned
+from niyama.sim.noise import Noise, as_noise
 from niyama.sim.replica import World, advance
 from niyama.sim.run import _set_up
 from niyama.state import State
@@ -80,7 +82,7 @@ class Case:
     requests: Requests
     executor: ModelCard
     predictor: ModelCard
-    noise: float
+    noise: float | Noise
     seed: int
     overrides: tuple[tuple[str, object], ...]
     member: int = 0
@@ -186,7 +188,7 @@ def cases(draw: st.DrawFn, most: int = 60, classes: tuple[str, ...] = tuple(CLAS
         requests,
         replace(draw(st.sampled_from((ROOFLINE, LINEAR))), kv_tokens=kv_tokens),
         draw(st.sampled_from((ROOFLINE, LINEAR))),
-        draw(st.sampled_from((0.0, 0.2))),
+        draw(st.sampled_from((0.0, 0.2, Noise(0.3, bursts=0.5, stalls=0.05)))),
         draw(st.integers(0, 3)),
         tuple(overrides.items()),
         draw(st.integers(0, 3)),
@@ -198,7 +200,9 @@ def steps(case: Case, policy: Policy) -> Iterator[tuple[World, RequestTable, Sta
     requests, n = case.requests, len(case.requests)
     start = np.concatenate([[0], np.cumsum(requests.output_tokens)])
     kv_tokens = case.executor.kv_tokens // 16 * 16
-    state = _set_up(requests, np.arange(n), start, np.zeros(start[-1]), policy, kv_tokens, case.noise, case.seed, False)
+    noise, learning = as_noise(case.noise).numbers(case.seed), nothing_learned(case.predictor, True, False)
+    token_s = np.zeros(start[-1])
+    state = _set_up(requests, np.arange(n), start, token_s, policy, kv_tokens, noise, False, False, learning)
     world, table, scheduler = state
     kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
     model = case.executor.build()

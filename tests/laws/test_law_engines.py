@@ -20,6 +20,7 @@ def test_an_engine_in_python_gives_what_the_compiled_simulator_gives(name, mode,
     policy, path = case.policy(name), tmp_path_factory.mktemp("logs") / "decisions.jsonl"
     run = (shared(policy), case.requests, case.executor, case.predictor)
     options = {"noise": case.noise, "seed": case.seed, "log": True, **MODES[mode]}
+    options |= {"correct": case.seed % 2 == 1, "delivery_s": case.seed // 2 * 0.02}
     assert_same_run(simulate(*run, **options), simulate_logged(*run, path, **options))
     found = replay(path, policy)
     assert (found.divergence, found.cut_short) == (None, None)

@@ -8,6 +8,8 @@ from niyama import load_policy
 from niyama.kernel import Kernel
 from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.sim import Requests, shared, simulate
+from niyama.sim.learning import nothing_learned
+from niyama.sim.noise import as_noise
 from niyama.sim.overlapped import advance_overlapped, new_flight
 from niyama.sim.run import SEED_STRIDE, _set_up
 from tests.helpers.typed import typed
@@ -65,7 +67,8 @@ def test_a_run_stops_and_goes_on_after_any_iteration(case):
     policy, requests, n, kv_tokens = case.policy("niyama"), case.requests, len(case.requests), case.executor.kv_tokens
     start = np.concatenate([[0], np.cumsum(requests.output_tokens)])
     rows, token_s, stream = np.arange(n), np.zeros(start[-1]), case.seed * SEED_STRIDE
-    state = _set_up(requests, rows, start, token_s, policy, kv_tokens, case.noise, stream, False)
+    noise, learning = as_noise(case.noise).numbers(stream), nothing_learned(case.predictor, True, False)
+    state = _set_up(requests, rows, start, token_s, policy, kv_tokens, noise, False, False, learning)
     world, table, scheduler = state
     kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
     flight, model = new_flight(n, policy.max_running), case.executor.build()

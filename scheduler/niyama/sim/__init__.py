@@ -3,7 +3,8 @@
 from niyama.sim.disaggregated import Disaggregated, DisaggregatedRun, KVLink, simulate_disaggregated
 from niyama.sim.logged import simulate_logged
 from niyama.sim.replica import LOG_COLUMNS
-from niyama.sim.run import Requests, Run, simulate
+from niyama.sim.requests import Requests
+from niyama.sim.run import Run, simulate
 from niyama.sim.system import LEAST_WORK, PACKED, ROUND_ROBIN, Pool, System, shared
 
 __all__ = [

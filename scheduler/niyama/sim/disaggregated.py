@@ -15,7 +15,8 @@ import numpy as np
 from niyama.jit import compiled
 from niyama.latency import ModelCard
 from niyama.qos import QoSClass
-from niyama.sim.run import Requests, Run, blank_run, check_run, simulate
+from niyama.sim.requests import Requests
+from niyama.sim.run import Run, blank_run, check_run, simulate
 from niyama.sim.system import System
 
 
@@ -96,7 +97,7 @@ def simulate_disaggregated(
 
     The cards are those of the replicas of both pools; noise as of `simulate`. Raises ValueError as `simulate` does.
     """
-    check_run(requests, executor, noise)
+    check_run(requests, executor)
     prompts = _prompts(requests, system)
     prefill = simulate(system.prefill, prompts, executor, predictor, noise=noise, seed=2 * seed)
     arrived_s = np.full(len(requests), np.inf)

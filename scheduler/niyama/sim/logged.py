@@ -13,9 +13,12 @@ import numpy as np
 
 from niyama.decision_log import DecisionLog
 from niyama.latency import Batch, ModelCard, empty_batch, seconds, with_prefill
+from niyama.latency.correction import Correction
 from niyama.scheduler import Arrival, Plan, Scheduler, Timing
-from niyama.sim.replica import LOG_COLUMNS, noise_factor
-from niyama.sim.run import ORACLE_ESTIMATOR, SEED_STRIDE, Requests, Run, blank_run, check_run, stall
+from niyama.sim.noise import Noise, as_noise, noise_factor
+from niyama.sim.replica import LOG_COLUMNS, in_order_of_removal
+from niyama.sim.requests import Requests, delivered
+from niyama.sim.run import ORACLE_ESTIMATOR, SEED_STRIDE, Run, blank_run, check_run, stall
 from niyama.sim.system import System
 from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED
 
@@ -29,18 +32,21 @@ def simulate_logged(
     predictor: ModelCard,
     decision_log: Path,
     *,
-    noise: float = 0.0,
+    noise: float | Noise = 0.0,
     seed: int = 0,
     log: bool = False,
     overlapped: bool = False,
     started_first: bool = False,
+    correct: bool = False,
+    delivery_s: float = 0.0,
     progress: Callable[[int], None] | None = None,
 ) -> Run:
     """`niyama.sim.simulate` for a system of one replica, with every decision written to the file `decision_log`.
 
     Raises ValueError as it does, for a system of several replicas and for an estimator that knows the future.
     """
-    kv_tokens = check_run(requests, executor, noise)
+    noise = as_noise(noise)
+    kv_tokens = check_run(requests, executor, delivery_s)
     if system.replicas != 1:
         raise ValueError(
             f"decision log: system {system.name!r} has {system.replicas} replicas and a log has one scheduler; "
@@ -51,19 +57,21 @@ def simulate_logged(
     policy = system.pools[0].policy
     if policy.estimator == ORACLE_ESTIMATOR:
         raise ValueError(f"decision log: policy {policy.name!r} has estimator 'oracle', which no log can replay")
-    app = requests.class_index if requests.app is None else requests.app
-    sizes = {"kv_tokens": kv_tokens, "apps": int(app.max(initial=0)) + 1, "reuse_rows": False}
+    sizes = {"kv_tokens": kv_tokens, "apps": int(requests.histories.max(initial=0)) + 1, "reuse_rows": False}
     writer = DecisionLog.open(decision_log, policy, predictor, **sizes)
     try:
         scheduler = Scheduler(policy, predictor, watch=writer.write, **sizes)
-        replica = _Replica(requests, scheduler, executor, (noise, float(seed * SEED_STRIDE % 2**31)), progress)
+        told, numbers = delivered(requests, delivery_s), noise.numbers(seed * SEED_STRIDE)
+        replica = _Replica(told, scheduler, executor, numbers, Correction(correct), progress)
         if overlapped:
             replica.serve_overlapped()
         else:
             replica.serve(started_first)
     finally:
         writer.close()
-    return replica.result(log)
+    run = replica.result(log)
+    run.token_s[:] += delivery_s
+    return run
 
 
 class _Replica:
@@ -74,11 +82,12 @@ class _Replica:
         requests: Requests,
         scheduler: Scheduler,
         executor: ModelCard,
-        noise: tuple[float, float],
+        noise: np.ndarray,
+        correction: Correction,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._requests, self._scheduler, self._executor = requests, scheduler, executor.build()
-        self._noise, self._progress = noise, progress
+        self._noise, self._correction, self._progress = noise, correction, progress
         self._run = blank_run(requests, np.zeros(len(requests), np.int32))
         self._output_tokens = requests.output_tokens.astype(np.int32)
         self._log: list[tuple[float, ...]] = []
@@ -89,19 +98,20 @@ class _Replica:
         now_s, reported = 0.0, (0.0, 0.0, 0)
         while self._finished < len(self._requests):
             now_s = self._admit(now_s)
-            plan = self._scheduler.step(Timing(now_s, *reported))
+            plan = self._scheduler.step(Timing(now_s, *reported, *self._correction.told))
             if plan.batch.decodes + plan.batch.prefill_tokens == 0:
                 raise stall(self._scheduler.policy, now_s, self._scheduler.state)
             chunks, decoding = list(zip(plan.rows, plan.tokens, strict=True)), self._running()
             batch = self._engine_batch(decoding, chunks) if started_first else plan.batch
             duration_s = self._execute(batch, now_s, plan.predicted_s, chunks)
+            self._correction.learn(duration_s, float(seconds(self._scheduler.model, batch)), self._correction.scale)
             now_s, reported = now_s + duration_s, (now_s, now_s + duration_s, plan.batch.prefill_tokens)
             came = self._tokens_come(decoding, chunks, now_s)
-            self._end(_in_order_of_removal(came, self._ending(came)))
+            self._end(in_order_of_removal(came, self._ending(came)))
 
     def serve_overlapped(self) -> None:
         """The same, planning while the iteration before is in flight (`niyama.sim.overlapped`)."""
-        now_s, predicted_s, batch = 0.0, 0.0, Batch(*empty_batch(0, 0))
+        now_s, predicted_s, scale, batch = 0.0, 0.0, 1.0, Batch(*empty_batch(0, 0))
         decoding, chunks, ending = np.zeros(0, np.int32), [], []
         while self._finished < len(self._requests):
             duration_s = 0.0
@@ -114,13 +124,17 @@ class _Replica:
                 return
             now_s = self._admit(now_s)
             held = {*self._held(), *(row for row, tokens in chunks if tokens > 0)}
-            plan = self._scheduler.step(Timing(now_s + predicted_s, now_s, now_s + predicted_s, batch.prefill_tokens))
+            times_s = now_s + predicted_s, now_s, now_s + predicted_s
+            plan = self._scheduler.step(Timing(*times_s, batch.prefill_tokens, *self._correction.told))
             if not (duration_s or plan.rows or plan.batch.decodes):
                 raise stall(self._scheduler.policy, now_s, self._scheduler.state)
             decoding, chunks = self._granted(plan, held)
             batch = self._engine_batch(decoding, chunks)
+            flown, scale = (predicted_s, scale), self._correction.scale
             predicted_s = float(seconds(self._scheduler.model, batch)) if batch.decodes + batch.prefill_tokens else 0.0
             now_s += duration_s
+            if duration_s:
+                self._correction.learn(duration_s, *flown)
 
     def _admit(self, now_s: float) -> float:
         """Report arrivals up to now, or up to the next one when nobody is there; returns the time then."""
@@ -135,7 +149,6 @@ class _Replica:
     def _arrival(self, row: int) -> Arrival:
         requests = self._requests
         qos = requests.classes[requests.class_index[row]]
-        app = requests.class_index if requests.app is None else requests.app
         return Arrival(
             float(requests.arrival_s[row]),
             int(requests.prompt_tokens[row]),
@@ -143,12 +156,12 @@ class _Replica:
             qos.tbt_s or 0.0,
             qos.interactive,
             bool(requests.important[row]),
-            int(app[row]),
+            int(requests.histories[row]),
         )
 
     def _execute(self, batch: Batch, now_s: float, predicted_s: float, chunks: list[tuple[int, int]]) -> float:
         """Begin an iteration; returns how long it takes, in seconds."""
-        duration_s = float(seconds(self._executor, batch)) * noise_factor(*self._noise, self._iterations)
+        duration_s = float(seconds(self._executor, batch)) * noise_factor(self._noise, self._iterations)
         s, first_s = self._scheduler.state, self._run.first_scheduled_s
         for row, _ in chunks:
             if np.isnan(first_s[row]):
@@ -226,18 +239,3 @@ class _Replica:
             un_relegations=int(self._scheduler.state.totals["un_relegations"]),
             log=np.array(rows, float).reshape(len(rows), 1 + len(LOG_COLUMNS)),
         )
-
-
-def _in_order_of_removal(running: np.ndarray, ended: list[int]) -> list[int]:
-    """As the compiled simulator ends them: where one is taken out of the list, the last of it takes its place."""
-    if len(ended) < 2:
-        return ended
-    left, order, i = running.tolist(), [], 0
-    while i < len(left):
-        if left[i] in ended:
-            order.append(left[i])
-            left[i] = left[-1]
-            left.pop()
-        else:
-            i += 1
-    return order

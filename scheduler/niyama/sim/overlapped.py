@@ -17,11 +17,12 @@ from niyama.jit import Numbers, compiled, record
 from niyama.kv import secure_decode_blocks
 from niyama.latency.model import Batch, seconds
 from niyama.plan import plan
+from niyama.sim.learning import learn_step
+from niyama.sim.noise import noise_factor
 from niyama.sim.replica import (
     admit,
     engine_batch,
     mark_scheduled,
-    noise_factor,
     write_log,
 )
 from niyama.state import NO_FAULT
@@ -38,6 +39,7 @@ class InFlight(Numbers):
     prefill_work: float = 0.0
     top_prefix: int = 0
     predicted_s: float = 0.0
+    scale: float = 1.0  # by which the predictor was stretched then
     ending: int = 0
     plans: int = 0  # made so far
 
@@ -65,9 +67,9 @@ def advance_overlapped(w, f, k, executor, most_iterations):
     while w.progress.finished < n and w.progress.iterations < stop and not (0 < rows <= w.progress.logged):
         if s.totals.fault != NO_FAULT:
             break
-        batch, predicted_s, duration_s = _in_flight(f), f.numbers.predicted_s, 0.0
+        batch, predicted_s, scale, duration_s = _in_flight(f), f.numbers.predicted_s, f.numbers.scale, 0.0
         if _tokens(batch) > 0:
-            duration_s = seconds(executor, batch) * noise_factor(w.noise[0], w.noise[1], w.progress.iterations)
+            duration_s = seconds(executor, batch) * noise_factor(w.noise, w.progress.iterations)
             if rows > 0:
                 write_log(w, s, batch, now_s, duration_s, predicted_s, f.numbers.chunks)
             mark_scheduled(w, s, now_s)
@@ -85,6 +87,8 @@ def advance_overlapped(w, f, k, executor, most_iterations):
         plan(k, now_s + predicted_s)
         _grant(w, f, k)
         now_s += duration_s
+        if w.learning.learns and duration_s > 0.0:
+            learn_step(w.learning, k, predicted_s, scale, duration_s)
         if _tokens(batch) == 0 and s.totals.planned + s.totals.running == 0 and s.totals.queued > 0:
             break
     w.progress.now_s = now_s
@@ -169,4 +173,5 @@ def _grant(w, f, k):
     f.numbers.decodes, f.numbers.decode_context = batch.decodes, batch.decode_context
     f.numbers.chunks, f.numbers.prefill_tokens = chunks, batch.prefill_tokens
     f.numbers.top_prefix, f.numbers.prefill_work = batch.top_prefix, batch.prefill_work
+    f.numbers.scale = w.learning.learned.scale
     f.numbers.predicted_s = seconds(k.model, batch) if _tokens(batch) > 0 else 0.0

@@ -5,7 +5,6 @@ The true output lengths are known here, in the engine; the scheduler is told onl
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +15,8 @@ from niyama.jit import Numbers, compiled
 from niyama.kv import secure_decode_blocks
 from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.plan import plan
+from niyama.sim.learning import Learning, learn_step
+from niyama.sim.noise import noise_factor
 from niyama.state import NO_FAULT
 from niyama.waiting import enqueue
 
@@ -41,8 +42,9 @@ class World(NamedTuple):
     first_scheduled_s: np.ndarray  # float64[n]; nan until scheduled
     progress: Any  # Progress, as a record
     log: np.ndarray  # float64[rows, LOG_COLUMNS]; no rows: no log
-    noise: np.ndarray  # float64[2]: standard deviation of log step time, seed
+    noise: np.ndarray  # float64[4]: `niyama.sim.noise`
     started_first: bool  # the device runs prompts in KV before new ones
+    learning: Learning
 
 
 LOG_COLUMNS = (
@@ -78,19 +80,21 @@ def advance(w, k, executor, most_iterations):
         admit(w, k, now_s)
         secure_decode_blocks(k)
         if s.totals.queued == 0 and rows == 0:
-            now_s = _decode_only_stretch(w, s, t, executor, now_s, stop)
+            now_s = _decode_only_stretch(w, k, executor, now_s, stop)
             continue
         batch = plan(k, now_s)
         if batch.decodes + batch.prefill_tokens == 0:
             break
         if w.started_first:
             batch = engine_batch(s, t, batch.decodes, batch.decode_context)
-        duration_s = seconds(executor, batch) * noise_factor(w.noise[0], w.noise[1], w.progress.iterations)
+        duration_s = seconds(executor, batch) * noise_factor(w.noise, w.progress.iterations)
         if rows > 0:
             write_log(w, s, batch, now_s, duration_s, s.totals.predicted_s, s.totals.planned)
         mark_scheduled(w, s, now_s)
         now_s += duration_s
         _commit(w, k, batch, duration_s, now_s)
+        if w.learning.learns:
+            learn_step(w.learning, k, seconds(k.model, batch), w.learning.learned.scale, duration_s)
         w.progress.iterations += 1
     w.progress.now_s = now_s
 
@@ -149,12 +153,28 @@ def _end_finished(w, s, t):
             i += 1
 
 
+def in_order_of_removal(running: np.ndarray, ended: list[int]) -> list[int]:
+    """As `_end_finished` ends them: where one is taken out of the list, the last of it takes its place."""
+    if len(ended) < 2:
+        return ended
+    left, order, i = running.tolist(), [], 0
+    while i < len(left):
+        if left[i] in ended:
+            order.append(left[i])
+            left[i] = left[-1]
+            left.pop()
+        else:
+            i += 1
+    return order
+
+
 @compiled
-def _decode_only_stretch(w, s, t, executor, now_s, stop):
+def _decode_only_stretch(w, k, executor, now_s, stop):
     """Iterations with nothing queued, up to the next arrival or the next end: they need no plan.
 
     A shortcut with the same results as the long way (tested), as far as the KV for the tokens is secured already.
     """
+    s, t = k.state, k.table
     n = s.totals.running
     most = stop - w.progress.iterations
     for i in range(n):
@@ -166,8 +186,11 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
         next_arrival_s = w.arrival_s[w.progress.next_arrival]
     steps = 0
     while steps < most and now_s < next_arrival_s:
-        factor = noise_factor(w.noise[0], w.noise[1], w.progress.iterations)
-        now_s += seconds(executor, empty_batch(n, s.totals.running_context + n * steps)) * factor
+        batch = empty_batch(n, s.totals.running_context + n * steps)
+        duration_s = seconds(executor, batch) * noise_factor(w.noise, w.progress.iterations)
+        now_s += duration_s
+        if w.learning.learns:
+            learn_step(w.learning, k, seconds(k.model, batch), w.learning.learned.scale, duration_s)
         for i in range(n):
             r = s.running[i]
             w.token_s[w.token_start[r] + t.emitted_tokens[r] + steps] = now_s
@@ -179,26 +202,6 @@ def _decode_only_stretch(w, s, t, executor, now_s, stop):
     count_decodes(s, n * steps, short)
     _end_finished(w, s, t)
     return now_s
-
-
-@compiled
-def noise_factor(sigma, seed, iteration):
-    """Factor on a step's time: log-normal with mean 1, drawn from the iteration's number and the seed alone."""
-    if sigma == 0.0:
-        return 1.0
-    a = _uniform(seed, 2 * iteration)
-    b = _uniform(seed, 2 * iteration + 1)
-    normal = math.sqrt(-2.0 * math.log(a)) * math.cos(2.0 * math.pi * b)
-    return math.exp(sigma * normal - 0.5 * sigma * sigma)  # math, not numpy: the same digits compiled or not
-
-
-@compiled
-def _uniform(seed, counter):
-    """A number in (0, 1) from a seed and a counter, by a multiply-and-fold hash on 31-bit integers."""
-    x = (int(seed) * 1000003 + counter * 69069 + 12345) & 0x7FFFFFFF
-    for _ in range(4):
-        x = ((x ^ (x >> 15)) * 48271 + 11) & 0x7FFFFFFF
-    return (x + 0.5) / 2147483648.0
 
 
 @compiled

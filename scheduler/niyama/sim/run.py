@@ -11,70 +11,21 @@ from niyama.faults import refuse_fault, rule_error
 from niyama.jit import record
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
-from niyama.latency.model import MOST_NOISE
 from niyama.policies import Policy
-from niyama.qos import QoSClass
 from niyama.requests import RequestTable, fill, hand_over, new_table
+from niyama.sim.learning import Learning, nothing_learned
+from niyama.sim.noise import Noise, as_noise
 from niyama.sim.overlapped import advance_overlapped, new_flight
 from niyama.sim.replica import LOG_COLUMNS, Progress, World, advance
+from niyama.sim.requests import Requests, delivered
 from niyama.sim.system import System, route
 from niyama.state import KV_BLOCK_TOKENS, State, new_state
 
 ORACLE_ESTIMATOR = "oracle"
 SLICE_ITERATIONS = 2_000_000
 LOG_ROWS = 65_536
+MOST_DELIVERY_S = 1.0
 SEED_STRIDE = 1009  # noise streams of one seed; more than a system has replicas
-
-
-@dataclass(frozen=True)
-class Requests:
-    """n requests sorted by arrival. Times in seconds, lengths in tokens; `class_index` points into `classes`.
-
-    `output_tokens` is the truth: the simulator ends requests by it and shows it to no policy.
-    `app` says whose output-length history applies (default: the class).
-    `emitted_tokens`: output tokens that other replicas have made; the request comes with the KV of its prompt and of
-    all of them but the last, which has not been through the model yet (default: none). Their times stay 0 in a Run.
-    """
-
-    classes: tuple[QoSClass, ...]
-    class_index: np.ndarray
-    arrival_s: np.ndarray
-    prompt_tokens: np.ndarray
-    output_tokens: np.ndarray
-    important: np.ndarray
-    app: np.ndarray | None = None
-    emitted_tokens: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.arrival_s)
-
-    def check(self, kv_tokens: int) -> None:
-        """ValueError naming the first row, or the column, that a replica with `kv_tokens` of KV cannot serve."""
-        for column in ("class_index", "prompt_tokens", "output_tokens", "important", "app", "emitted_tokens"):
-            values = getattr(self, column)
-            if values is not None and len(values) != len(self):
-                raise ValueError(f"requests: {column} has {len(values)} rows and arrival_s {len(self)}; give one each")
-        index, classes, emitted = self.class_index, len(self.classes), self.emitted_tokens
-        handed_over = np.False_ if emitted is None else (emitted < 0) | (emitted >= self.output_tokens)
-        for column, bad, wanted in (
-            ("output_tokens", self.output_tokens < 1, "at least 1"),
-            ("prompt_tokens", self.prompt_tokens < 1, "at least 1"),
-            ("arrival_s", ~np.isfinite(self.arrival_s), "a finite number of seconds"),
-            ("arrival_s", np.diff(self.arrival_s, prepend=-np.inf) < 0, "not before the one above it; sort the rows"),
-            ("class_index", (index < 0) | (index >= classes), f"the index of one of the {classes} classes"),
-            ("app", np.False_ if self.app is None else self.app < 0, "0 or more"),
-            ("emitted_tokens", handed_over, "0 or more and less than output_tokens"),
-        ):
-            if np.any(bad):
-                row = int(np.argmax(bad))
-                raise ValueError(f"request {row}: {column} is {getattr(self, column)[row]}; it must be {wanted}")
-        total = self.prompt_tokens.astype(np.int64) + self.output_tokens
-        if len(total) and total.max() > kv_tokens:
-            row = int(np.argmax(total > kv_tokens))
-            raise ValueError(
-                f"request {row}: prompt_tokens + output_tokens is {total[row]}, more than the KV cache holds "
-                f"({kv_tokens} tokens); drop such requests or use a replica with more KV"
-            )
 
 
 @dataclass(frozen=True)
@@ -104,31 +55,38 @@ def simulate(
     executor: ModelCard,
     predictor: ModelCard,
     *,
-    noise: float = 0.0,
+    noise: float | Noise = 0.0,
     seed: int = 0,
     log: bool = False,
     overlapped: bool = False,
     started_first: bool = False,
+    correct: bool = False,
+    delivery_s: float = 0.0,
     progress: Callable[[int], None] | None = None,
 ) -> Run:
     """Run `requests` through `system` to the end.
 
-    executor, predictor: latency model cards; each replica gets its own instances. noise: standard deviation of the
-    log of step times. overlapped: plan while the iteration before is in flight (`niyama.sim.overlapped`).
-    started_first: run prompts in KV before new ones, as vLLM does (and overlapped): one latency model cares.
+    executor, predictor: latency model cards; each replica gets its own instances. noise: of step times
+    (`niyama.sim.noise`), a number for its sigma alone. overlapped: plan while the iteration before is in flight
+    (`niyama.sim.overlapped`). started_first: run prompts in KV before new ones, as vLLM does (and overlapped): one
+    latency model cares. correct: stretch the predictor by what its steps have taken so far, as the vLLM plug-in does.
+    delivery_s: tokens take that long to the client, and the scheduler meets deadlines that much earlier.
     progress: called now and then with the number of requests finished so far.
     Raises ValueError for requests that cannot be served, for classes without a pool, for a policy that stalls
     and, as RuleError, for a rule that fails.
     """
-    kv_tokens = check_run(requests, executor, noise)
+    noise = as_noise(noise)
+    kv_tokens, served = check_run(requests, executor, delivery_s), requests
+    requests = delivered(requests, delivery_s)
     columns = requests.class_index, requests.arrival_s, requests.prompt_tokens
     replica = route(system, requests.classes, *columns, predictor)
     run, logs, iterations, un_relegations, done = blank_run(requests, replica), [], 0, 0, 0
     for k, policy in enumerate(pool.policy for pool in system.pools for _ in range(pool.replicas)):
         rows, stream = np.flatnonzero(replica == k), seed * SEED_STRIDE + k
         world, table, state = _set_up(
-            requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise, stream, log, started_first
-        )
+            requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise.numbers(stream), log, started_first,
+            nothing_learned(predictor, bool(noise) or predictor != executor, correct),
+        )  # fmt: skip
         for chunk in _run_replica(world, state, table, policy, predictor, executor, overlapped):
             logs.append(np.column_stack([np.full(len(chunk), float(k)), chunk]))
             if progress is not None:
@@ -139,15 +97,17 @@ def simulate(
         done += len(rows)
         iterations += int(world.progress["iterations"])
         un_relegations += int(state.totals["un_relegations"])
+    if served is not requests:
+        run.token_s[run.token_s > 0] += delivery_s
     return replace(run, iterations=iterations, un_relegations=un_relegations, log=np.concatenate([run.log, *logs]))
 
 
-def check_run(requests: Requests, executor: ModelCard, noise: float) -> int:
+def check_run(requests: Requests, executor: ModelCard, delivery_s: float = 0.0) -> int:
     """Tokens of KV of a replica, in whole blocks; ValueError when the run makes no sense."""
     kv_tokens = executor.kv_tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
     requests.check(kv_tokens)
-    if not 0 <= noise <= MOST_NOISE:
-        raise ValueError(f"noise is {noise}; it must be finite and not negative, at most {MOST_NOISE:g}")
+    if not 0 <= delivery_s <= MOST_DELIVERY_S:
+        raise ValueError(f"delivery_s is {delivery_s}; it must be 0 to {MOST_DELIVERY_S:g} seconds")
     return kv_tokens
 
 
@@ -167,10 +127,10 @@ def _set_up(
     token_s: np.ndarray,
     policy: Policy,
     kv_tokens: int,
-    noise: float,
-    seed: int,
+    noise: np.ndarray,
     log: bool,
-    started_first: bool = False,
+    started_first: bool,
+    learning: Learning,
 ) -> tuple[World, RequestTable, State]:
     """The engine's world, the request table and the scheduler's state of one replica that serves `rows`."""
     table, outputs = _filled_table(requests, rows), requests.output_tokens[rows].astype(np.int32)
@@ -186,8 +146,9 @@ def _set_up(
         np.full(len(rows), np.nan),
         record(Progress()),
         np.zeros((LOG_ROWS if log else 0, len(LOG_COLUMNS))),
-        np.array([noise, float(seed % 2**31)]),  # the generator's seeds have 31 bits
+        noise,
         started_first,
+        learning,
     )
     return world, table, state
 
@@ -203,7 +164,7 @@ def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
         tbt_s=np.array([c.tbt_s or 0.0 for c in classes])[index],
         interactive=np.array([c.interactive for c in classes])[index],
         important=requests.important[rows],
-        app=index if requests.app is None else requests.app[rows],
+        app=requests.histories[rows],
     )
     if requests.emitted_tokens is not None:
         hand_over(table, requests.emitted_tokens[rows])

@@ -6,8 +6,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-WEIGHT = 0.05  # of a new measurement; some 50 steps to follow a change
-SURPRISE = 1.0  # a single step moves the estimate by no more than WEIGHT times this, in log units: pauses are not speed
+from niyama.latency.correction import Correction
+
 MIN_STEP_S = 1e-4
 SURE_AFTER = 200  # steps
 FITS_WITHIN = math.log(1.25)
@@ -34,23 +34,21 @@ class StepClock:
     """Follows the steps of one engine, in the order they were scheduled."""
 
     def __init__(self, correct: bool) -> None:
-        self.correct = correct
+        self.correction = Correction(correct)
         self.flying: deque[Step] = deque()
-        self.scale = 1.0  # measured over modelled step time
-        self.spread = 0.0  # mean absolute deviation of that ratio's logarithm
-        self.steps = 0
         self.last: Step | None = None
-        self._log_scale = 0.0
         self._last_end_s = 0.0
 
     def next_begin_s(self, now_s: float) -> float:
         """When a step scheduled now would begin: after all that are in flight."""
         return max(now_s, self.flying[-1].ends_s) if self.flying else now_s
 
-    def scheduled(self, step: Step) -> None:
-        """A step went off."""
-        self.flying.append(step)
-        self.last = step
+    def scheduled(
+        self, scheduled_s: float, begins_s: float, predicted_s: float, prefill_tokens: int, decodes: int
+    ) -> None:
+        """A step went off; predicted_s: by the latency model as it is corrected now."""
+        self.last = Step(scheduled_s, begins_s, predicted_s, self.correction.scale, prefill_tokens, decodes)
+        self.flying.append(self.last)
 
     def ended(self, now_s: float) -> tuple[float, float, Step]:
         """The oldest step in flight has ended: seconds it was predicted to take, seconds it took, and the step."""
@@ -59,7 +57,7 @@ class StepClock:
         measured_s = now_s - step.began_s
         self._last_end_s = now_s
         if step.prefill_tokens + step.decodes > 0 and measured_s > MIN_STEP_S:
-            self._learn(math.log(measured_s * step.scale / step.predicted_s))
+            self.correction.learn(measured_s, step.predicted_s, step.scale)
         predicted_s, step.predicted_s = step.predicted_s, measured_s  # now it is known
         begins_s = now_s
         for later in self.flying:
@@ -67,21 +65,13 @@ class StepClock:
             begins_s = later.ends_s
         return predicted_s, measured_s, step
 
-    def _learn(self, log_ratio: float) -> None:
-        self.steps += 1
-        surprise = log_ratio - self._log_scale
-        weight = max(WEIGHT, 1.0 / (self.steps + 9))
-        self.spread += weight * (abs(surprise) - self.spread)
-        self._log_scale += weight * max(-SURPRISE, min(SURPRISE, surprise))
-        if self.correct:
-            self.scale = math.exp(self._log_scale)
-
     def misfit(self) -> str | None:
         """What is wrong with the latency profile, once that is sure; None while it fits."""
-        if self.steps < SURE_AFTER:
+        learned = self.correction
+        if learned.steps < SURE_AFTER:
             return None
-        if abs(self._log_scale) > FITS_WITHIN:
-            return f"steps take {math.exp(self._log_scale):.2f} times as long as the profile says"
-        if self.spread > FITS_WITHIN:
-            return f"step times are {math.exp(self.spread) - 1:.0%} off the profile on average, in both directions"
+        if abs(learned.log_scale) > FITS_WITHIN:
+            return f"steps take {math.exp(learned.log_scale):.2f} times as long as the profile says"
+        if learned.spread > FITS_WITHIN:
+            return f"step times are {math.exp(learned.spread) - 1:.0%} off the profile on average, in both directions"
         return None

@@ -17,7 +17,7 @@ from niyama.step import CAPPED, HELD
 from niyama.vllm import admission, engine
 from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
-from niyama.vllm.clock import Step, StepClock
+from niyama.vllm.clock import StepClock
 from niyama.vllm.config import EngineConfig, load_config
 from niyama.vllm.endings import Endings
 from niyama.vllm.engine_log import EngineLog
@@ -138,7 +138,8 @@ class Planner:
         self._scheduled_s = monotonic_s - self._start_s
         self._begin_s, last = self.clock.next_begin_s(self._scheduled_s), self.clock.last
         began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
-        timing = Timing(self._begin_s, began_s, ended_s, last.prefill_tokens if last else 0, self.clock.scale)
+        prefill_tokens = last.prefill_tokens if last else 0
+        timing = Timing(self._begin_s, began_s, ended_s, prefill_tokens, *self.clock.correction.told)
         self._let_in(scheduler)
         self._room.tell(scheduler, self.mirror)
         orders = self._adapters.offered(self.mirror.plan(timing, scheduler.running))
@@ -174,10 +175,8 @@ class Planner:
         self._room.note(scheduler, self.mirror, orders, output, must_wait)
         granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, must_wait)
         predicted_s = self.mirror.predicted_s(orders.plan, granted)
-        step = Step(
-            self._scheduled_s, self._begin_s, predicted_s, self.clock.scale, granted.prefill_tokens, granted.decodes
-        )
-        self.clock.scheduled(step)
+        tokens = granted.prefill_tokens, granted.decodes
+        self.clock.scheduled(self._scheduled_s, self._begin_s, predicted_s, *tokens)
         self._outputs.append(output)
         self._producing.append(granted.producing)
         lengths = self.mirror.waiting, self.mirror.running
@@ -213,7 +212,7 @@ class Planner:
             self.metrics.step(
                 predicted_s=predicted_s, measured_s=measured_s, prefill_tokens=step.prefill_tokens, decodes=step.decodes
             )
-            self.metrics.correction(self.clock.scale)
+            self.metrics.correction(self.clock.correction.scale)
         self._endings.times.came(self._producing.popleft(), now_s)
         misfit = self.clock.misfit()
         if misfit is not None and self._misfit is None:
