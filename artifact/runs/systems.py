@@ -16,6 +16,7 @@ from niyama.sim import PACKED, Pool, System, shared
 SILO, POLYSERVE = "sarathi-silo", "polyserve"
 SYSTEMS = (
     "niyama",
+    "niyama-steady",
     "niyama-dc",
     "niyama-dc-er",
     "niyama-adaptive",

@@ -12,10 +12,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from niyama.inputs import Forecast, Job, Limits
 from niyama.jit import compiled, compiled_apart
 from niyama.latency import Batch, LatencyModel
 from niyama.own_rules import RuleError, source_of
-from niyama.rules import Forecast, Job, Limits
 from niyama.state import NO_FAULT, State
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _note_rank(s, job, alpha, key):
         job.prompt_tokens,
         job.prefill_left,
     )
-    call[5], call[6], call[7] = job.decode_left, job.interactive, alpha
+    call[5], call[6], call[7], call[8] = job.decode_left, job.interactive, job.decode_s, alpha
 
 
 @compiled_apart
@@ -83,7 +83,10 @@ def _note_budget(s, batch, limits, prefix, slack_s, tokens):
     call[4], call[5], call[6] = batch.prefill_work, batch.top_prefix, limits.max_chunk_tokens
     call[7], call[8], call[9] = limits.min_chunk_tokens, limits.margin, limits.kv_free_tokens
     call[10], call[11], call[12] = limits.kv_low_tokens, limits.kv_low_chunk_tokens, limits.step_s
-    call[13], call[14] = prefix, slack_s
+    call[13], call[14], call[15] = limits.kv_total_tokens, limits.tbt_s, limits.step_spread
+    call[16], call[17], call[18] = limits.interactive_demand, limits.batch_demand, limits.steady_tbts
+    call[19], call[20], call[21] = limits.longest_tbts, limits.urgent_tbts, limits.long_step_kv_free
+    call[22], call[23] = prefix, slack_s
 
 
 @compiled_apart
@@ -131,10 +134,10 @@ def _sound(kind: int, answer: Any) -> bool:
 def _arguments(kind: int, noted: list[float], model: LatencyModel) -> tuple[Any, ...]:
     """The rule's arguments from the numbers noted, each of its declared type."""
     if kind == RANK:
-        return _typed(Job, noted[:6]), noted[6]
+        return _typed(Job, noted[:7]), noted[7]
     if kind == DOOMED:
         return (_typed(Forecast, noted[:6]),)
-    return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:12]), int(noted[12]), noted[13]
+    return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:21]), int(noted[21]), noted[22]
 
 
 def _typed(view: type, numbers: list[float]) -> Any:

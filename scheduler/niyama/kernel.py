@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from niyama.inputs import Limits
 from niyama.latency import LatencyModel
 from niyama.policies import Params, Rules
 from niyama.requests import RequestTable
-from niyama.rules import Limits
 from niyama.state import State
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from niyama.faults import ask_budget, ask_doomed
+from niyama.inputs import delayed
 from niyama.jit import compiled
 from niyama.kernel import Moment
-from niyama.kv import drop_prefill, kv_blocks_wanted, kv_tokens
+from niyama.kv import kv_blocks_wanted
+from niyama.late import late_is_due, share_with_late
 from niyama.latency.model import empty_batch, seconds, with_prefill
-from niyama.queues import IMPORTANT, LOW, NONE, QUEUES, first_queue, has_head, pop, rebuild
-from niyama.rules import Forecast, Limits, delayed
+from niyama.limits import decode_slack, limits_of
+from niyama.queues import LATE, NONE, QUEUES, first_queue, has_head, pop, rebuild
+from niyama.relegation import forecast, relegate_if_needed, return_if_feasible
+from niyama.slots import take_slot
 from niyama.state import NOBODY
-from niyama.waiting import count_prefill, prefill_left, rekey, requeue
-
-# Free KV is low below `kv_low_tokens`, but for no more than the last sixth of an engine's KV.
-KV_LOW_PARTS = 6
+from niyama.waiting import prefill_left, rekey, requeue
 
 
 @compiled
@@ -29,31 +30,26 @@ def plan(k, now_s):
     Chunks are left in s.plan_ids and s.plan_tokens, the first s.totals.planned.
     """
     s, p = k.state, k.params
-    slack_s = min_decode_slack(s, k.table, now_s)
+    slack_s, tbt_s = decode_slack(s, k.table, p, now_s)
     batch = empty_batch(s.totals.running, s.totals.running_context)
     s.totals.planned = 0
     if s.totals.queued > 0 and not s.totals.prefills_held:
         full_step_s = seconds(k.model, with_prefill(batch, 0, p.max_chunk_tokens))
         if p.alpha_low != p.alpha_high:
             adapt_alpha(k, full_step_s)
-        m = Moment(now_s, slack_s, full_step_s, _limits(s, p))
+        m = Moment(now_s, slack_s, full_step_s, limits_of(k, now_s, full_step_s, tbt_s))
+        s.totals.decode_s = p.decode_share * min(full_step_s, p.longest_tbts * s.totals.tightest_tbt_s)
+        if p.take_slots and take_slot(k, m):
+            batch = empty_batch(s.totals.running, s.totals.running_context)
         if p.protect_started:
             batch = _keep_started(k, m, batch)
         batch = _fill_by_rank(k, m, batch)
+        if p.late_share > 0.0:
+            share_with_late(k, batch.prefill_tokens)
     s.totals.prefills_held, s.totals.refused = False, NOBODY
     s.totals.min_slack_s = slack_s
     s.totals.predicted_s = seconds(k.model, batch)
     return batch
-
-
-@compiled
-def min_decode_slack(s, t, now_s):
-    """Least time to the next token's deadline over the decodes (section 3.3), in seconds; inf without one."""
-    least = np.inf
-    for i in range(s.totals.running):
-        r = s.running[i]
-        least = min(least, t.tokens_due_from_s[r] + t.emitted_tokens[r] * t.token_interval_s[r])
-    return least - now_s
 
 
 @compiled
@@ -73,99 +69,6 @@ def adapt_alpha(k, full_step_s):
             if t.queue[r] == q:
                 rekey(k, r)
         rebuild(s.queues, t, q)
-
-
-@compiled
-def forecast(k, m, r):
-    """When request `r` could meet its deadline at the earliest, were it served from now on together with the decodes.
-
-    While a batch request decodes, the prompts queued now are prefilled in the same steps, which become longer: by the
-    prompts' own prefill time at most, and at most as long as with full chunks. A share of that is counted.
-    """
-    s, t, most, share = k.state, k.table, k.params.max_chunk_tokens, k.params.queued_prefill_share
-    left, decodes, context = prefill_left(t, r), s.totals.running, s.totals.running_context
-    if left <= most:
-        prefill_s = seconds(k.model, with_prefill(empty_batch(decodes, context), t.computed_tokens[r], left))
-    else:
-        prefill_s = m.full_step_s * left / most
-    earliest_s, deadline_s = m.now_s + prefill_s, t.deadline_s[r]
-    if t.interactive[r]:
-        deadline_s += t.emitted_tokens[r] * t.tbt_s[r]  # its next token, when it lost its KV midway
-    else:
-        tokens = max(0.0, t.decode_estimate[r] - t.emitted_tokens[r] - 1.0)
-        if tokens > 0.0:
-            step_s = seconds(k.model, empty_batch(decodes + 1, context + t.target_tokens[r]))
-            queued_s = s.totals.queued_prefill_tokens * m.full_step_s / most
-            earliest_s += tokens * step_s + share * min(queued_s, tokens * max(0.0, m.full_step_s - step_s))
-    return Forecast(m.now_s, earliest_s, deadline_s, left, t.computed_tokens[r] > 0, s.totals.prefill_rate)
-
-
-@compiled
-def stands_in_the_way(k, m, r):
-    """Whether a feasible low-importance request must step aside because an important one would miss its deadline.
-
-    The rule (the paper gives none): the first important request in line is feasible, but would miss if `r` and, when
-    it is interactive, the other queued important interactive prompts were prefilled before it.
-    """
-    s, t = k.state, k.table
-    if t.important[r] or not has_head(s.queues, t, IMPORTANT):
-        return False
-    first = s.queues.ids[IMPORTANT, 0]
-    view = forecast(k, m, first)
-    ahead = prefill_left(t, r)
-    if t.interactive[first]:
-        ahead += s.totals.important_interactive_tokens - view.prefill_left
-    wait_s = ahead * m.full_step_s / k.params.max_chunk_tokens
-    return not ask_doomed(k, view) and ask_doomed(k, delayed(view, wait_s))
-
-
-@compiled
-def relegate(k, r):
-    """Move a request that is in no queue to its relegated queue.
-
-    A started prompt loses its KV: it may wait for hours, and in lasting overload such prompts would fill the cache
-    and shut out the others (seen: nine tenths of it after two and a half hours at 1.6 times capacity).
-    """
-    s, t = k.state, k.table
-    count_prefill(s, t, r, -prefill_left(t, r))
-    t.relegated[r] = True
-    t.relegations[r] += 1
-    s.totals.relegations += 1
-    if t.kv_blocks[r] > 0:
-        drop_prefill(s, t, r)
-        rekey(k, r)
-    requeue(s, t, r)
-
-
-@compiled
-def _relegate_if_needed(k, m, r):
-    """Relegate `r` if it is doomed or in the way of an important request; low importance goes first."""
-    s, t, p = k.state, k.table, k.params
-    if ask_doomed(k, forecast(k, m, r)):
-        if p.make_room and t.important[r]:
-            while has_head(s.queues, t, LOW):
-                relegate(k, pop(s.queues, t, LOW))
-    elif not (p.make_room and stands_in_the_way(k, m, r)):
-        return False
-    relegate(k, r)
-    return True
-
-
-@compiled
-def _return_if_feasible(k, m, r):
-    """Un-relegation: a relegated request whose turn came in time after all is an ordinary one again."""
-    s, t = k.state, k.table
-    if k.params.un_relegate and not ask_doomed(k, forecast(k, m, r)):
-        t.relegated[r] = False
-        s.totals.un_relegations += 1
-        count_prefill(s, t, r, prefill_left(t, r))
-
-
-@compiled
-def _limits(s, p):
-    total, free = kv_tokens(s)
-    low = min(p.kv_low_tokens, total // KV_LOW_PARTS)
-    return Limits(p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free, low, p.kv_low_chunk_tokens, p.step_s)
 
 
 @compiled
@@ -208,14 +111,16 @@ def _fill_by_rank(k, m, batch):
     """Take requests in order until the budget is used up, or KV or slots for new ones run out."""
     s, t, p = k.state, k.table, k.params
     taken, slots_taken = 0, 0  # by new requests of this plan; a relegation on the way may free some of the rest
+    late = p.late_share > 0.0
     while _budget(k, m, batch, -1) > 0:
-        q = first_queue(s.queues, t)
+        late = late and late_is_due(k)
+        q = LATE if late else first_queue(s.queues, t)
         if not has_head(s.queues, t, q):
             return batch
         r = pop(s.queues, t, q)
         if t.relegated[r]:
-            _return_if_feasible(k, m, r)
-        elif p.relegates and s.totals.slots > 0 and _relegate_if_needed(k, m, r):
+            return_if_feasible(k, m, r)
+        elif p.relegates and s.totals.slots > 0 and relegate_if_needed(k, m, r):
             continue
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0
@@ -225,10 +130,15 @@ def _fill_by_rank(k, m, batch):
         no_room = new and (short or r == s.totals.refused)
         if tokens < 1 or no_room:
             requeue(s, t, r)
+            if late and no_room:
+                late = False
+                continue
             return _fill_with_started(k, m, batch) if no_room else batch
         if new:
             taken += blocks
             slots_taken += 1
+        if late:
+            s.totals.late_tokens -= tokens
         batch = _add(s, t, batch, r, tokens)
     return batch
 

@@ -1,20 +1,17 @@
 """Policies: three rules and their numbers. The built-in ones carry the names used in results."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from math import inf
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, NamedTuple
 
 from niyama import rules
+from niyama.bounds import MOST_RUNNING, MOST_TOKENS, number
 from niyama.estimators import CONSTANT, HISTORY, ORACLE, QUANTILE
 from niyama.jit import tuple_type
 from niyama.names import unknown_name
 from niyama.own_rules import why_no_rule
-from niyama.qos import DAY_S
 
-#: The most that a policy's numbers may be: beyond them arrays do not fit, or sums are no longer finite.
-MOST_RUNNING, MOST_TOKENS, MOST = 1_000_000, 2**31 - 1, 1e9
 ESTIMATORS = {"history": HISTORY, "constant": CONSTANT, "quantile": QUANTILE, "oracle": ORACLE}
 _IN_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
@@ -27,36 +24,6 @@ class Rules(NamedTuple):
     doomed: Callable
 
 
-class Bounds(NamedTuple):
-    """What a number may be.
-
-    above: not `least` itself. seconds: the most that it can mean; beyond, somebody wrote milliseconds. days: whole days
-    are meant all the same, for no limit.
-    """
-
-    least: float = 0
-    most: float = MOST
-    above: bool = False
-    seconds: float = inf
-    days: bool = False
-
-    def complaint(self, kind: type, value: Any) -> str | None:
-        """What `value` must be, if it is not."""
-        if kind is int and self.least == 1:
-            fits = isinstance(value, int) and 1 <= value <= self.most
-            return None if fits else f"an integer >= 1, at most {self.most}"
-        if not (self.least < value if self.above else self.least <= value) or not value <= self.most:
-            least = f"at least {self.least:g} and" if self.least else "finite and not negative,"
-            return f"{'finite and positive,' if self.above else least} at most {self.most:g}"
-        if value > self.seconds and not (self.days and value % DAY_S == 0):
-            return f"at most {self.seconds:g} seconds; for milliseconds write {value / 1000:g}"
-        return None
-
-
-def _number(default: float, least: float = 0, most: float = MOST, **more: Any) -> Any:
-    return field(default=default, metadata={"bounds": Bounds(least, most, **more)})
-
-
 @dataclass(frozen=True)
 class Policy:
     """A scheduling policy: three rules (`niyama.rules`) and their numbers. ValueError names a senseless one."""
@@ -66,26 +33,43 @@ class Policy:
     prefill_budget: Callable = rules.dynamic_chunk
     doomed: Callable = rules.predicted_miss
     # Bounds of an iteration's prefill; `fixed_chunk` counts decodes within the first, `grid_chunk` has its own sizes.
-    max_chunk_tokens: int = _number(2500, 1, MOST_TOKENS)
-    min_chunk_tokens: int = _number(128, 1, MOST_TOKENS)
+    max_chunk_tokens: int = number(2500, 1, MOST_TOKENS)
+    min_chunk_tokens: int = number(128, 1, MOST_TOKENS)
     # Predicted step times are multiplied by it before they are compared with the slack (the artifact's 1.2).
-    margin: float = _number(1.2, 1)
+    margin: float = number(1.2, 1)
+    # Slack that is not spent: so many TBTs of every interactive decode. Without it the slack that stays is what
+    # `margin` leaves of one step, and a step that takes longer than predicted makes a token late.
+    reserve_tokens: float = number(0.0, 0, 1000)
+    # How long `tbt_chunk` lets a step be, in TBTs of the tightest decode: while little is queued, when much is, and
+    # when much is of interactive requests; and the share of the KV that must be free for steps longer than the first.
+    steady_tbts: float = number(0.9, above=True, most=1000)
+    longest_tbts: float = number(2.5, above=True, most=1000)
+    urgent_tbts: float = number(4.0, above=True, most=1000)
+    long_step_kv_free: float = number(0.4, 0, 1)
+    # Each output token of a batch request is taken to need this share of the longest step, by `latest_start`: of a
+    # full chunk, or of `longest_tbts` if that is less.
+    decode_share: float = number(0.8, 0, 100)
+    # Share of the prefill for important interactive requests that have missed their first deadline, while some wait;
+    # at 0 they wait behind all that can still be on time, as in the paper.
+    late_share: float = number(0.0, 0, 1)
+    # When all slots are taken, preempt a batch request that has time to spare for an urgent one that has not.
+    take_slots: bool = False
     # The length `steady_chunk` holds every step to; no other rule looks at it.
-    step_s: float = _number(0.05, above=True, seconds=5.0, days=True)
+    step_s: float = number(0.05, above=True, seconds=5.0, days=True)
     # Below so much free KV, or a sixth of all if that is less, chunks are no larger than that.
-    kv_low_tokens: int = _number(32_000)
-    kv_low_chunk_tokens: int = _number(512, 1, MOST_TOKENS)
+    kv_low_tokens: int = number(32_000)
+    kv_low_chunk_tokens: int = number(512, 1, MOST_TOKENS)
     # Share of the estimated output for which KV is reserved on admission, in addition to the prompt's.
-    kv_reserve: float = _number(0.5)
+    kv_reserve: float = number(0.5)
     # Most requests that hold KV at a time.
-    max_running: int = _number(256, 1, MOST_RUNNING)
+    max_running: int = number(256, 1, MOST_RUNNING)
     # Seconds per token of remaining work; equal means fixed. When they differ alpha adapts to load: it goes high when
     # the queued prompts need more than `load_high_s` seconds of prefill, and low again below `load_low_s` (the paper
     # names the idea and the low value, 1 ms/token, but no rule; this one is ours).
-    alpha_low: float = _number(0.008, seconds=1.0)
-    alpha_high: float = _number(0.008, seconds=1.0)
-    load_low_s: float = _number(3.0, seconds=600.0)
-    load_high_s: float = _number(6.0, seconds=600.0)
+    alpha_low: float = number(0.008, seconds=1.0)
+    alpha_high: float = number(0.008, seconds=1.0)
+    load_low_s: float = number(3.0, seconds=600.0)
+    load_high_s: float = number(6.0, seconds=600.0)
     # Selective preemption's rule 2: keep a started prompt that one more iteration's delay dooms.
     protect_started: bool = True
     # Hints: low importance is relegated first (section 3.4).
@@ -97,13 +81,13 @@ class Policy:
     artifact_deadlines: bool = False
     # Decode-length estimate (`niyama.estimators`), in tokens.
     estimator: str = "history"
-    estimator_value: float = _number(2.0)
-    estimator_prior: float = _number(256.0)
+    estimator_value: float = number(2.0)
+    estimator_prior: float = number(256.0)
     # Share of the queued prompts' prefill time by which a batch request is forecast to decode more slowly. At 0 it is
     # relegated so late that its token deadlines slow all others down (azure-conv-2023 at 6 QPS: three times the
     # violations, a drain of 1,580 s instead of 1,090 s); at 1 requests are relegated that would make it (sharegpt-8k
     # at 2.1 QPS: nearly twice the batch violations).
-    queued_prefill_share: float = _number(0.5, 0, 1)
+    queued_prefill_share: float = number(0.5, 0, 1)
 
     def __post_init__(self) -> None:
         for f in fields(Policy):
@@ -178,6 +162,16 @@ def _sarathi(name: str, rank: Callable, chunk_tokens: int = 256) -> Policy:
 
 
 NIYAMA = Policy("niyama")
+NIYAMA_STEADY = replace(
+    NIYAMA,
+    name="niyama-steady",
+    rank=rules.latest_start,
+    prefill_budget=rules.tbt_chunk,
+    margin=1.5,
+    reserve_tokens=4.0,
+    late_share=0.05,
+    take_slots=True,
+)
 # Dynamic chunking and nothing else: first come, first served, as the paper compares it with Medha (Fig 15a).
 NIYAMA_DC_FCFS = replace(
     NIYAMA,
@@ -192,6 +186,7 @@ BUILT_IN = {
     policy.name: policy
     for policy in (
         NIYAMA,
+        NIYAMA_STEADY,
         replace(NIYAMA, name="niyama-adaptive", alpha_low=0.001),
         replace(NIYAMA, name="niyama-dc", rank=rules.earliest_deadline, doomed=rules.never, make_room=False),
         replace(NIYAMA, name="niyama-dc-er", rank=rules.earliest_deadline),

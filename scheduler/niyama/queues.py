@@ -1,6 +1,6 @@
-"""Four binary heaps of waiting requests, ordered by (key, id).
+"""Five binary heaps of waiting requests, ordered by (key, id).
 
-Relegated requests come after all others, low importance after important among them. An entry is stale, and is
+Relegated requests come after all others: first late ones (`niyama.late`), then by importance. An entry is stale, and is
 skipped, when its request has left the queue or was given another key since.
 """
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from niyama.jit import compiled
 
-IMPORTANT, LOW, RELEGATED_IMPORTANT, RELEGATED_LOW = 0, 1, 2, 3
-QUEUES = 4
+IMPORTANT, LOW, LATE, RELEGATED_IMPORTANT, RELEGATED_LOW = 0, 1, 2, 3, 4
+QUEUES = 5
 NONE = 255
 
 
 class Queues(NamedTuple):
-    """keys float64[4, cap], ids int32[4, cap], size int64[4]."""
+    """keys float64[5, cap], ids int32[5, cap], size int64[5]."""
 
     keys: np.ndarray
     ids: np.ndarray
@@ -34,7 +34,7 @@ def new_queues(capacity: int) -> Queues:
 @compiled
 def queue_index(important, relegated):
     """The queue for a request of this importance, relegated or not."""
-    return (2 if relegated else 0) + (0 if important else 1)
+    return (RELEGATED_IMPORTANT if relegated else 0) + (0 if important else 1)
 
 
 @compiled
@@ -61,13 +61,15 @@ def has_head(queues, table, q):
 
 @compiled
 def first_queue(queues, table):
-    """The queue whose head is next: normal ones merged by (key, id), then relegated important, then relegated low."""
+    """The queue whose head is next: normal ones merged by (key, id), then the others in turn."""
     important, low = has_head(queues, table, IMPORTANT), has_head(queues, table, LOW)
     if important and low:
         a, b = queues.ids[IMPORTANT, 0], queues.ids[LOW, 0]
         important = table.key[a] < table.key[b] or (table.key[a] == table.key[b] and a < b)
     if important or low:
         return IMPORTANT if important else LOW
+    if has_head(queues, table, LATE):
+        return LATE
     return RELEGATED_IMPORTANT if has_head(queues, table, RELEGATED_IMPORTANT) else RELEGATED_LOW
 
 

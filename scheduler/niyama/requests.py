@@ -27,7 +27,8 @@ class RequestTable(NamedTuple):
     emitted_tokens: np.ndarray  # int32; output tokens so far
     decode_estimate: np.ndarray  # float64; estimated output length, frozen when the request is queued
     state: np.ndarray  # uint8
-    relegated: np.ndarray  # bool; now in a relegated queue (planner)
+    relegated: np.ndarray  # bool; its deadline cannot be met (planner)
+    late: np.ndarray  # bool; relegated, and in line for the share of late requests (planner)
     relegations: np.ndarray  # int32; times it was relegated (planner)
     preemptions: np.ndarray  # int32; times its KV was dropped
     key: np.ndarray  # float64; rank while queued, lower first
@@ -41,7 +42,7 @@ class RequestTable(NamedTuple):
 _FLOATS = ("arrival_s", "deadline_s", "tbt_s", "decode_estimate", "key", "tokens_due_from_s", "token_interval_s")
 _DTYPES = {
     **dict.fromkeys(_FLOATS, np.float64),
-    **dict.fromkeys(("interactive", "important", "relegated"), np.bool_),
+    **dict.fromkeys(("interactive", "important", "relegated", "late"), np.bool_),
     **dict.fromkeys(("state", "queue"), np.uint8),
 }
 

@@ -18,12 +18,13 @@ order) with file, line and arguments (`niyama.faults`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
 
 import numpy as np
 from numba import types
 
-from niyama.jit import compiled, tuple_type
+from niyama.inputs import FORECAST_TYPE, JOB_TYPE, LIMITS_TYPE, Forecast, Job, Limits
+from niyama.jit import compiled
 from niyama.latency.model import (
     BATCH_TYPE,
     MODEL_TYPE,
@@ -36,47 +37,9 @@ from niyama.latency.model import (
 )
 from niyama.own_rules import RuleKind, rule_decorator
 
+Outlook = Forecast  # its earlier name, which files of users may import
 _F, _I = types.float64, types.int64
 
-
-class Job(NamedTuple):
-    """What `rank` may look at: one waiting request, in seconds and tokens."""
-
-    arrival_s: float
-    deadline_s: float  # first token (interactive) or last token (batch)
-    prompt_tokens: int
-    prefill_left: int
-    decode_left: float  # estimated output still to come
-    interactive: bool
-
-
-class Forecast(NamedTuple):
-    """What `doomed` may look at: the request's deadline and when it could be met at the earliest."""
-
-    now_s: float
-    earliest_s: float  # predicted time of meeting it, were the request served from now on
-    deadline_s: float
-    prefill_left: int
-    started: bool  # some of the prompt is in KV already
-    prefill_rate: float  # tokens/s, running average of what iterations achieved
-
-
-Outlook = Forecast  # its earlier name, which files of users may import
-
-
-class Limits(NamedTuple):
-    """What `prefill_budget` may look at beside the batch: the policy's numbers and the KV left."""
-
-    max_chunk_tokens: int
-    min_chunk_tokens: int
-    margin: float  # predicted time is multiplied by it before it is held against the slack
-    kv_free_tokens: int
-    kv_low_tokens: int  # below this much free KV ...
-    kv_low_chunk_tokens: int  # ... chunks are no larger than this
-    step_s: float = np.inf  # what a step may take, for the rule that holds every step to one length
-
-
-JOB_TYPE, FORECAST_TYPE, LIMITS_TYPE = tuple_type(Job), tuple_type(Forecast), tuple_type(Limits)
 
 _RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; finite
 # (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
@@ -98,19 +61,18 @@ doomed_rule = rule_decorator(RuleKind("doomed", _DOOMED, {"forecast": Forecast},
 RULE_TYPES = tuple(types.FunctionType(signature) for signature in (_RANK, _BUDGET, _DOOMED))
 
 
-@compiled
-def delayed(view, delay_s):
-    """The forecast of the same request when it has to wait `delay_s` first."""
-    return Forecast(
-        view.now_s, view.earliest_s + delay_s, view.deadline_s, view.prefill_left, view.started, view.prefill_rate
-    )
-
-
 @rank_rule
 def hybrid(job, alpha):
     """Eq 4 and 5: deadline plus alpha (s/token) times the remaining work; lower is served first."""
     work = job.prefill_left if job.interactive else job.prefill_left + job.decode_left
     return job.deadline_s + alpha * work
+
+
+@rank_rule
+def latest_start(job, alpha):
+    """Eq 4; of a batch request the time that its decodes take comes before the deadline, as `doomed` counts it."""
+    deadline_s = job.deadline_s if job.interactive else job.deadline_s - job.decode_s * job.decode_left
+    return deadline_s + alpha * job.prefill_left
 
 
 @rank_rule
@@ -162,6 +124,44 @@ def dynamic_chunk(model, batch, limits, prefix, slack_s):
     if slack_s == np.inf:
         return room
     fits = fit_tokens(model, batch, prefix, slack_s / limits.margin, room)
+    return min(room, max(fits, limits.min_chunk_tokens - batch.prefill_tokens, 0))
+
+
+#: Queued demand from which steps grow longer, and at which they are longest: of batch and of interactive prompts.
+BATCH_DEMAND, INTERACTIVE_DEMAND = (0.02, 0.10), (0.20, 0.40)
+#: Steady steps are so many mean errors of the prediction shorter, so that few of them outlast the TBT.
+SPREADS = 2.0
+
+
+@compiled
+def _between(demand, bounds):
+    return min(1.0, max(0.0, (demand - bounds[0]) / (bounds[1] - bounds[0])))
+
+
+@budget_rule
+def tbt_chunk(model, batch, limits, prefix, slack_s):
+    """Section 3.3 with even steps: they last `steady_tbts` TBTs, and longer as the queue demands it.
+
+    Long steps prefill faster, but every decode feels them, and each request holds its KV for longer: they stay short
+    while KV is scarce.
+    """
+    most = limits.max_chunk_tokens
+    if limits.kv_free_tokens < limits.kv_low_tokens:
+        most = min(most, limits.kv_low_chunk_tokens)
+    room = most - batch.prefill_tokens
+    if room <= 0:
+        return 0
+    if slack_s == np.inf:
+        return room
+    step_s = slack_s / limits.margin
+    if limits.tbt_s < np.inf:
+        tbts = limits.steady_tbts / math.exp(SPREADS * limits.step_spread)
+        if limits.kv_free_tokens >= limits.long_step_kv_free * limits.kv_total_tokens:
+            much = _between(limits.batch_demand, BATCH_DEMAND) * (limits.longest_tbts - tbts)
+            urgent = _between(limits.interactive_demand, INTERACTIVE_DEMAND) * (limits.urgent_tbts - tbts)
+            tbts += max(much, urgent, 0.0)
+        step_s = min(step_s, tbts * limits.tbt_s)
+    fits = fit_tokens(model, batch, prefix, step_s, room)
     return min(room, max(fits, limits.min_chunk_tokens - batch.prefill_tokens, 0))
 
 

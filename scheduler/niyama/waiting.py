@@ -6,10 +6,10 @@ import numpy as np
 
 from niyama.estimators import ORACLE, estimate
 from niyama.faults import ask_rank
+from niyama.inputs import Job
 from niyama.jit import compiled
-from niyama.queues import NONE, push, queue_index
+from niyama.queues import LATE, NONE, push, queue_index
 from niyama.requests import QUEUED
-from niyama.rules import Job
 
 
 @compiled
@@ -23,14 +23,21 @@ def rekey(k, r):
     """Compute the request's rank afresh."""
     t = k.table
     left, decode_left = np.int64(prefill_left(t, r)), max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    job = Job(t.arrival_s[r], t.deadline_s[r], np.int64(t.target_tokens[r]), left, decode_left, t.interactive[r])
+    prompt_tokens, decode_s = np.int64(t.target_tokens[r]), k.state.totals.decode_s
+    job = Job(t.arrival_s[r], t.deadline_s[r], prompt_tokens, left, decode_left, t.interactive[r], decode_s)
     t.key[r] = ask_rank(k, job)
+
+
+@compiled
+def line_of(t, r):
+    """The queue for a request."""
+    return LATE if t.late[r] else queue_index(t.important[r], t.relegated[r])
 
 
 @compiled
 def requeue(s, t, r):
     """Put a request that is in no queue where its importance and relegation say, under the key it has."""
-    push(s.queues, t, queue_index(t.important[r], t.relegated[r]), r)
+    push(s.queues, t, line_of(t, r), r)
 
 
 @compiled
@@ -39,6 +46,8 @@ def enqueue(k, r):
     s, t, p = k.state, k.table, k.params
     if p.estimator != ORACLE and t.emitted_tokens[r] == 0:
         t.decode_estimate[r] = estimate(s.history, t.app[r], p.estimator, p.estimator_value, p.estimator_prior)
+    if t.interactive[r]:
+        s.totals.tightest_tbt_s = min(s.totals.tightest_tbt_s, t.tbt_s[r])
     t.state[r] = QUEUED
     s.totals.queued += 1
     if not t.relegated[r]:
@@ -51,6 +60,14 @@ def enqueue(k, r):
 def count_prefill(s, t, r, tokens):
     """Keep the totals of queued, not relegated prefill work."""
     s.totals.queued_prefill_tokens += tokens
+    rate = tokens / (t.deadline_s[r] - t.arrival_s[r])
+    if t.interactive[r]:
+        s.totals.interactive_tokens += tokens
+        s.totals.interactive_rate += rate
+    else:
+        s.totals.batch_rate += rate
+    if s.totals.queued_prefill_tokens == 0:  # nothing is queued, and sums of fractions do not quite return to 0
+        s.totals.interactive_rate = s.totals.batch_rate = 0.0
     if t.important[r] and t.interactive[r]:
         s.totals.important_interactive_tokens += tokens
 

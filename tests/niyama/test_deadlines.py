@@ -5,13 +5,14 @@ import pytest
 
 from niyama import PAPER_CLASSES, QoSClass, load_policy
 from niyama.commit import set_token_deadlines
-from niyama.plan import min_decode_slack
+from niyama.limits import decode_slack
 from niyama.qos import token_deadline_s
 from niyama.requests import fill, new_table
 from niyama.state import new_state
 
 CHAT, BATCH = QoSClass("chat", ttft_s=6.0, tbt_s=0.05), QoSClass("batch", ttlt_s=600.0)
 EXACT, ARTIFACT = load_policy("niyama").params(), load_policy("qoserve-artifact").params()
+STEADY = load_policy("niyama-steady").params()
 
 
 def table_of(*classes, estimate=101.0):
@@ -104,9 +105,21 @@ def test_artifact_batch_requests_get_0_4_s_per_token():
 def test_slack_is_the_least_time_to_a_next_token():
     """Two decodes after 3 tokens each, one due at 106.15 s, the other unprotected; without decodes no limit."""
     table, scheduler = table_of(CHAT, CHAT), new_state(2, 4, 1, 1600, 0.0)
-    assert min_decode_slack(scheduler, table, 105.0) == np.inf
+    assert decode_slack(scheduler, table, EXACT, 105.0) == (np.inf, np.inf)
     set_token_deadlines(table, EXACT, 0, 101.0)
     set_token_deadlines(table, EXACT, 1, 106.5)
     table.emitted_tokens[:] = 3
     scheduler.running[:2], scheduler.totals["running"] = (0, 1), 2
-    assert min_decode_slack(scheduler, table, 105.0) == pytest.approx(1.15)
+    assert decode_slack(scheduler, table, EXACT, 105.0) == pytest.approx((1.15, 0.05))
+
+
+def test_a_reserve_of_tokens_is_no_slack():
+    """4 TBTs of 50 ms of an interactive decode's time; a batch request's is all to be spent."""
+    table, scheduler = table_of(CHAT, BATCH), new_state(2, 4, 1, 1600, 0.0)
+    for r in (0, 1):
+        set_token_deadlines(table, STEADY, r, 101.0)
+    table.emitted_tokens[:] = 3
+    scheduler.running[:2], scheduler.totals["running"] = (0, 1), 2
+    assert decode_slack(scheduler, table, STEADY, 105.0) == pytest.approx((1.15 - 4 * 0.05, 0.05))
+    scheduler.running[0], scheduler.totals["running"] = 1, 1
+    assert decode_slack(scheduler, table, STEADY, 105.0) == pytest.approx((101.0 + 3 * 5.99 - 105.0, np.inf))

@@ -4,7 +4,21 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niyama.queues import NONE, has_head, new_queues, pop, push, queue_index, rebuild
+from niyama.queues import (
+    IMPORTANT,
+    LATE,
+    LOW,
+    NONE,
+    QUEUES,
+    RELEGATED_IMPORTANT,
+    RELEGATED_LOW,
+    has_head,
+    new_queues,
+    pop,
+    push,
+    queue_index,
+    rebuild,
+)
 from niyama.requests import new_table
 
 CAPACITY = 6
@@ -49,4 +63,5 @@ def test_a_queue_pops_in_order_of_key_then_id(operations, q):
 
 def test_queues_order_relegated_after_others_and_low_after_important():
     order = [queue_index(important, relegated) for relegated in (False, True) for important in (True, False)]
-    assert order == [0, 1, 2, 3]
+    assert order == [IMPORTANT, LOW, RELEGATED_IMPORTANT, RELEGATED_LOW]
+    assert [*order[:2], LATE, *order[2:]] == list(range(QUEUES))  # late requests come before others that are relegated

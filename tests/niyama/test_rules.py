@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from niyama import rules
-from niyama.latency import empty_batch, with_prefill
+from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.rules import Forecast, Job, Limits
 from tests.helpers.reference_formulas import CARDS, ROOFLINE, plain_fit, plain_seconds, source_of
 
-CHAT = Job(arrival_s=10.0, deadline_s=16.0, prompt_tokens=700, prefill_left=500, decode_left=100.0, interactive=True)
+CHAT = Job(10.0, 16.0, prompt_tokens=700, prefill_left=500, decode_left=100.0, interactive=True, decode_s=0.1)
 BATCH = CHAT._replace(deadline_s=610.0, interactive=False)
 LIMITS = Limits(
     max_chunk_tokens=2500,
@@ -28,6 +28,7 @@ both_models = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.kind)
     ("rule", "chat", "batch"),
     [
         (rules.hybrid, 16 + 0.008 * 500, 610 + 0.008 * (500 + 100)),  # Eq 4, Eq 5
+        (rules.latest_start, 16 + 0.008 * 500, 610 - 0.1 * 100 + 0.008 * 500),
         (rules.hybrid_prefill_only, 16 + 0.008 * 500, 610 - 0.4 * 100 + 0.008 * 500),  # the artifact
         (rules.earliest_deadline, 16.0, 610.0),
         (rules.first_come, 10.0, 10.0),
@@ -74,6 +75,53 @@ def test_a_dynamic_chunk_has_bounds():
     assert dynamic(decodes, -3.0) == 128
     assert dynamic(with_prefill(decodes, 0, 100), -3.0) == 28
     assert dynamic(with_prefill(decodes, 0, 2500), np.inf) == 0
+
+
+TBT = LIMITS._replace(
+    margin=1.5,
+    kv_total_tokens=400_000,
+    tbt_s=0.05,
+    steady_tbts=0.9,
+    longest_tbts=2.5,
+    urgent_tbts=4.0,
+    long_step_kv_free=0.4,
+)
+
+
+def tbt_step_s(slack_s=np.inf, **limits):
+    """How long the step with `tbt_chunk`'s prefill is, in ms, beside 10 decodes."""
+    model, batch = ROOFLINE.build(), empty_batch(10, 10_000)
+    tokens = source_of(rules.tbt_chunk)(model, batch, TBT._replace(**limits), 0, slack_s)
+    return 1000 * seconds(model, with_prefill(batch, 0, tokens))
+
+
+@pytest.mark.parametrize(
+    ("limits", "tbts"),
+    [
+        ({}, 0.9),
+        ({"batch_demand": 0.02, "interactive_demand": 0.2}, 0.9),
+        ({"batch_demand": 0.06}, 0.9 + 0.5 * 1.6),
+        ({"interactive_demand": 0.25}, 0.9 + 0.25 * 3.1),
+        ({"batch_demand": 0.06, "interactive_demand": 0.25}, 0.9 + 0.5 * 1.6),
+        ({"batch_demand": 3.0}, 2.5),
+        ({"interactive_demand": np.inf}, 4.0),
+        ({"batch_demand": 3.0, "kv_free_tokens": 159_999}, 0.9),
+        ({"step_spread": 0.08}, 0.9 / np.exp(2 * 0.08)),
+        ({"step_spread": 0.08, "batch_demand": 3.0}, 2.5),
+        ({"slack_s": 6.0}, 0.9),
+        ({"slack_s": 1.5 * 0.035, "batch_demand": 3.0}, 0.7),
+    ],
+    ids=str,
+)
+def test_steps_are_steady_and_grow_with_what_is_queued(limits, tbts):
+    """0.9 TBT; up to 2.5 at 2 to 10 % demand (batch), up to 4 at 20 to 40 % (interactive), unless KV is short."""
+    assert tbt_step_s(**{"slack_s": 6.0, **limits}) == pytest.approx(50 * tbts, abs=0.2)
+
+
+def test_without_interactive_decodes_a_step_has_the_slack_or_the_longest_chunk():
+    """Batch requests' own token deadlines still count."""
+    assert tbt_step_s(1.5 * 0.06, tbt_s=np.inf) == pytest.approx(60, abs=0.2)
+    assert tbt_step_s(np.inf) == tbt_step_s(np.inf, tbt_s=np.inf) > 200
 
 
 STEADY = LIMITS._replace(step_s=0.05)

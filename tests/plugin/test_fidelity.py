@@ -18,7 +18,7 @@ from artifact.servers.model_files import model_folder
 from niyama import QoSClass, load_card, load_policy
 from niyama.decision_log import replay
 from niyama.sim import Requests, shared, simulate
-from niyama.vllm.emulated.virtual import EngineSettings, Traffic, run_virtual
+from niyama.vllm.emulated.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual
 
 pytestmark = pytest.mark.engine
 
@@ -66,6 +66,27 @@ def test_under_overload_both_sides_are_identical(models: Path, latency: str, ove
     np.testing.assert_array_equal(simulated.relegations > 0, served.relegations > 0)
     np.testing.assert_array_equal(simulated.preemptions, served.preemptions)
     assert simulated.iterations == served.iterations
+
+
+@pytest.mark.parametrize("overlapped", [False, True], ids=["sync", "async"])
+def test_a_slot_is_taken_for_an_urgent_request_alike(models: Path, overlapped: bool) -> None:
+    """Four slots are held by outputs of 20 s; two chats come, and each takes one in time. Stock vLLM lets them wait."""
+    classes = (QoSClass("chat", ttft_s=6.0, tbt_s=0.05), QoSClass("batch", ttlt_s=36_000.0))
+    arrival_s, outputs = np.array([0.0] * 4 + [2.0, 9.0]), np.array([1500] * 4 + [20] * 2)
+    which, prompts = np.array([1] * 4 + [0] * 2), np.full(6, 500)
+    requests = Requests(classes, which, arrival_s, prompts, outputs, np.ones(6, bool))
+    policy, card = replace(load_policy("niyama-steady"), max_running=4), load_card(ROOFLINE)
+    simulated = simulate(shared(policy), requests, card, card, overlapped=overlapped, started_first=True)
+    settings = {"max_num_batched_tokens": policy.max_chunk_tokens + 256, "max_num_seqs": 4}
+    scheduler, config = SCHEDULERS["async" if overlapped else "sync"], {"policy": "niyama-steady", "latency": ROOFLINE}
+    folder = model_folder("llama3-8b", models)
+    served = run_virtual(Traffic(requests), card, EngineSettings(folder, scheduler, config, **settings))
+    stock = run_virtual(Traffic(requests), card, EngineSettings(folder, ASYNC_STOCK, {}, **settings))
+    np.testing.assert_allclose(simulated.token_s, served.token_s, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(simulated.preemptions, served.preemptions)
+    assert served.preemptions.sum() == 2 and served.preemptions[4:].sum() == 0
+    ttft_s = [run.token_s[run.token_start[4:6]] - arrival_s[4:] for run in (served, stock)]
+    assert ttft_s[0].max() < 6.0 < ttft_s[1].min()
 
 
 def test_the_command_compares_a_trace_and_fails_out_of_tolerance(models: Path, capsys, monkeypatch) -> None:

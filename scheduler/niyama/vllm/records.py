@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from niyama.latency import Batch, LatencyModel, empty_batch, seconds, with_prefill
-from niyama.queues import queue_index
 from niyama.requests import RequestTable
 from niyama.scheduler import Arrival, Plan
 from niyama.vllm.qos import Served
+from niyama.waiting import line_of
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
 TIER = 1e9
@@ -88,4 +88,4 @@ class Granted(NamedTuple):
 
 def vllm_priority(t: RequestTable, row: int) -> float:
     """vLLM's priority number, by which it picks a victim when KV runs out: higher goes first."""
-    return TIER * queue_index(t.important[row], t.relegated[row]) + float(t.key[row])
+    return TIER * line_of(t, row) + float(t.key[row])
