@@ -85,13 +85,13 @@ def _run_engine(spec: RunSpec, system: ServerSystem, pool: ServerPool, requests:
     engine = EngineSettings(
         model_folder(SHAPES[EMULATED], models),
         SCHEDULERS["async"] if system.is_niyama else ASYNC_STOCK,
-        {"policy": "niyama", "latency": spec.latency, "delivery_s": DELIVERY_S} if system.is_niyama else {},
+        {"policy": system.name, "latency": spec.latency, "delivery_s": DELIVERY_S} if system.is_niyama else {},
         policy="priority" if system.name == PRIORITY else "fcfs",
         max_num_batched_tokens=pool.batched_tokens or default_batched_tokens(card.hardware),
         max_num_seqs=MAX_RUNNING,
     )
     priority = [numbers.get(requests.classes[k].name, 0) for k in requests.class_index]
-    return run_virtual(Traffic(requests, priority=priority), card, engine)
+    return run_virtual(Traffic(requests, priority=priority), card, engine, noise=spec.noise, seed=spec.seed)
 
 
 def sweep_engines(options: argparse.Namespace) -> None:

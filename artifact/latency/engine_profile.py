@@ -26,6 +26,7 @@ from artifact.servers.command_line import (
     EMULATED,
     GPU,
     MAX_MODEL_TOKENS,
+    ONE_CORE,
     SHAPES,
     check_engine_installed,
     detect_backend,
@@ -69,7 +70,7 @@ def engine_environment(backend: str) -> dict[str, str]:
     """What vLLM must find in the environment when it is imported."""
     own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     if backend == CPU:
-        own |= {"VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_GIB), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        own |= {**ONE_CORE, "VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_GIB)}  # as a server
     return own
 
 
@@ -174,7 +175,7 @@ def add_commands(verb: Verb) -> None:
     parser = verb("profile", profile)
     parser.add_argument("--backend", choices=BACKENDS, required=True)
     parser.add_argument("--model-shape", choices=sorted(MODEL_SHAPES), help="default: llama3-8b; on the CPU tiny")
-    parser.add_argument("--grid", choices=sorted(GRIDS), default="full", help="full (default), exhaustive or short")
+    parser.add_argument("--grid", choices=sorted(GRIDS), default="full", help="default: full")
     parser.add_argument("--latency", help=f"latency model that is emulated (default {LATENCY})")
     parser.add_argument("--out", type=Path, required=True, help="the table, FILE.parquet; written after each grid")
     parser.add_argument("--resume", action="store_true", help="keep the grids that --out holds of this measurement")

@@ -22,7 +22,7 @@ from artifact.servers.measured import Client, Measured, measure
 from artifact.servers.measured_files import write_measured
 from artifact.servers.process import served_models
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.systems import build_server_system, by_urgency
+from artifact.servers.systems import SERVER_SYSTEMS, build_server_system, by_urgency
 from traces import Workload, read_jsonl, read_workload
 
 WATCH_PERIOD_S = 1.0
@@ -104,7 +104,7 @@ def load_answer(measured: Measured) -> dict[str, Any]:
 def add_commands(verb: Verb) -> None:
     """Add the commands of this module to the command line; `verb` makes one."""
     up = verb("serve", serve)
-    up.add_argument("--system", required=True, help="vllm-fcfs, vllm-priority, silo or niyama")
+    up.add_argument("--system", required=True, help=f"one of {', '.join(SERVER_SYSTEMS)}")
     up.add_argument("--backend", default="auto", help="gpu, cpu, emulated or auto (default)")
     up.add_argument("--replicas", help="servers per pool, such as 2 or 1,2 (default one each)")
     up.add_argument("--model", help="folder or name of a model with weights (default: a shape without)")

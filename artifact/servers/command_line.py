@@ -16,7 +16,7 @@ from artifact.config import ConfigError
 from artifact.runs.spec import LATENCY, ClassSpec
 from artifact.servers.gpus import gpu_names
 from artifact.servers.model_files import model_folder
-from artifact.servers.systems import ServerPool, ServerSystem, by_urgency
+from artifact.servers.systems import NIYAMA_SCHEDULER, ServerPool, ServerSystem, by_urgency
 from niyama.latency import is_card_file, load_card
 
 GPU, CPU, EMULATED = BACKENDS = ("gpu", "cpu", "emulated")
@@ -26,11 +26,14 @@ SHAPES = {GPU: "llama3-8b", CPU: "tiny", EMULATED: "llama3-8b"}
 BLOCK_TOKENS = {GPU: 16, CPU: 32, EMULATED: 16}
 MAX_MODEL_TOKENS = 16_384  # longest prompt + output; the 2023 traces need 14,100
 MAX_RUNNING = 256
+SYNCHRONOUS_SCHEDULER = "niyama.vllm.NiyamaScheduler"
 # vLLM's own default on an A100; stated, because the default looks at the machine, which is not what is emulated.
 A100_BATCHED_TOKENS = 2048
 #: GPUs on which a vLLM server's default is more (EngineArgs.get_batch_defaults: by memory, 70 and 160 GiB).
 MORE_BATCHED_TOKENS = {"h100": 8192, "h200": 8192, "b200": 16_384, "b300": 16_384}
 CPU_KV_GIB = 2
+#: One core computes; the others are for the API server and the client. vLLM would bind a thread to each of them.
+ONE_CORE = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 #: What a token takes from the engine to the client on this machine: Niyama meets every deadline that much earlier.
 DELIVERY_S = 0.01
 
@@ -62,7 +65,9 @@ def detect_backend() -> str:
 
 
 def backend_of(choice: str) -> str:
-    """`auto`: what this machine has."""
+    """The backend of that name; `auto`: what this machine has. Raises ConfigError."""
+    if choice not in ("auto", *BACKENDS):
+        raise ConfigError(f"backend is {choice!r}; use auto, or one of {', '.join(BACKENDS)}")
     return detect_backend() if choice == "auto" else choice
 
 
@@ -107,7 +112,11 @@ def server_command(engine: Engine, pool: ServerPool, model_name: str, port: int,
     # no prefix caching: prompts share nothing, and it must be the same for all systems
     flags = ["--no-enable-prefix-caching", "--disable-uvicorn-access-log"]
     # not `vllm serve`: the CPU wheel comes without the metadata that this script needs
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flat, *flags, *pool.arguments]
+    arguments = pool.arguments
+    if engine.backend == CPU:  # which vLLM schedules synchronously; eager, as it is profiled, and without a compiler
+        flags.append("--enforce-eager")
+        arguments = tuple(SYNCHRONOUS_SCHEDULER if a == NIYAMA_SCHEDULER else a for a in arguments)
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flat, *flags, *arguments]
 
 
 def server_environment(
@@ -126,8 +135,7 @@ def server_environment(
     if engine.backend == GPU:
         own["CUDA_VISIBLE_DEVICES"] = _device(inherited, replica)
     else:
-        own["OMP_NUM_THREADS"] = "1"  # the cores are for the engine, the API server and the client
-        own["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_GIB)
+        own |= {**ONE_CORE, "VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_GIB)}
     if system.is_niyama:
         own["NIYAMA_CONFIG"] = str(config)
     clean = {name: value for name, value in inherited.items() if not name.startswith("NIYAMA_")}
@@ -160,13 +168,13 @@ def model_path(engine: Engine, folder: Path) -> str:
     return engine.model or str(model_folder(SHAPES[engine.backend], folder))
 
 
-def write_niyama_config(path: Path, engine: Engine, classes: Sequence[ClassSpec]) -> None:
+def write_niyama_config(path: Path, policy: str, engine: Engine, classes: Sequence[ClassSpec]) -> None:
     """Niyama's configuration file for these classes; requests without a class get the least urgent one."""
     fields = ("name", "ttft_s", "tbt_s", "ttlt_s")
     promised = [{f: getattr(c, f) for f in fields if getattr(c, f) is not None} for c in classes]
     urgent = [c.name for c in by_urgency(classes)]
     config = {
-        "policy": "niyama",
+        "policy": policy,
         "latency": _anywhere(engine.latency),
         "delivery_s": DELIVERY_S,
         "classes": promised,

@@ -47,6 +47,14 @@ class EngineForm(Strict):
         return self
 
 
+class VirtualForm(EngineForm):
+    """What engines run in virtual time, on an emulated GPU."""
+
+    noise: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.0, description="standard deviation of the log of emulated step times"
+    )
+
+
 class ServerForm(EngineForm):
     """How much is measured of servers, in real time."""
 
@@ -64,7 +72,7 @@ class ServerExperiment(Strict):
         default=3, description="a load at which the client itself lagged is measured again, up to this often"
     )
     forms: dict[str, ServerForm]
-    virtual_time: EngineForm | None = Field(default=None, description="what the engines run in virtual time")
+    virtual_time: VirtualForm | None = Field(default=None, description="what the engines run in virtual time")
 
     @model_validator(mode="after")
     def _names_are_known(self) -> ServerExperiment:
@@ -79,7 +87,7 @@ class ServerExperiment(Strict):
             raise ConfigError(f"servers: form {name!r} is unknown; use one of {', '.join(self.forms)}, or {NO_SERVERS}")
         return self.forms[name]
 
-    def virtual(self) -> EngineForm:
+    def virtual(self) -> VirtualForm:
         """What runs in virtual time. Raises ConfigError."""
         if self.virtual_time is None:
             raise ConfigError("servers: virtual_time is missing; give it loads_qps_per_gpu, seconds and seeds")
@@ -113,6 +121,7 @@ def server_specs(
             requests=max(1, round(load * system.replicas * form.seconds)),
             seed=seed,
             latency=experiment.latency,
+            noise=form.noise if isinstance(form, VirtualForm) else 0.0,
             replicas=tuple(pool.replicas for pool in system.pools),
             classes=experiment.classes,
         )

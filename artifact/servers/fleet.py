@@ -92,7 +92,7 @@ def _start_servers(
 ) -> list[ServerProcess]:
     config, path = folder / "niyama.yaml", model_path(engine, folder / "models")
     if system.is_niyama:
-        write_niyama_config(config, engine, classes)
+        write_niyama_config(config, system.name, engine, classes)
     servers = []
     for pool in system.pools:
         for k in range(pool.replicas):

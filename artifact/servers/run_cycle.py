@@ -14,7 +14,7 @@ from artifact.config import ConfigError
 from artifact.results.code_hash import code_of
 from artifact.results.tables import ResultError, provenance, read_table
 from artifact.runs.spec import RunSpec
-from artifact.servers.command_line import GPU, Engine
+from artifact.servers.command_line import CPU, GPU, Engine
 from artifact.servers.config import ServerExperiment, ServerForm, server_specs
 from artifact.servers.gpus import gpu_names
 from artifact.servers.systems import ServerSystem, build_server_system
@@ -112,14 +112,14 @@ def plan_run_cycle(
 ) -> RunCycle:  # fmt: skip
     """The run cycle that measures one system of the experiment with one seed.
 
-    devices: most servers at a time; None: as many as there are GPUs, and without GPUs all of the system's.
+    devices: most servers at a time; None: as many as there are GPUs, one on the CPU, all of the system's if emulated.
     """
     system = build_server_system(system_name, experiment.classes)
     specs = server_specs(experiment, form, system, seed, trace_name)
     engine = Engine(backend, experiment.latency)
     gpus = gpu_names(os.environ) if backend == GPU else ()
-    if devices is None and gpus:
-        devices = len(gpus)
+    if devices is None:
+        devices = 1 if backend == CPU else len(gpus) or None
     return RunCycle(system, engine, tuple(specs), folder, experiment.attempts, form.max_lag_ms / 1e3, devices, gpus)
 
 

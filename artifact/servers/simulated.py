@@ -1,7 +1,8 @@
 """The simulator's counterpart of each server system, for the same workload: to compare engine and simulator.
 
-Every server runs vLLM's asynchronous engine, so every simulated system plans a step ahead (`niyama.sim.overlapped`)
-and runs started prompts first. Niyama's meets deadlines as much earlier as its server does.
+Every server runs vLLM's asynchronous engine, so every simulated system plans a step ahead (`niyama.sim.overlapped`),
+but on the CPU, where vLLM's engine is synchronous. All run started prompts first. Niyama's meets deadlines as much
+earlier as its server does.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ def simulated_system(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[
         tokens = {servers.SILO_INTERACTIVE_TOKENS: "sarathi-fcfs", servers.SILO_BATCH_TOKENS: "sarathi-fcfs-2048"}
         return System(name, tuple(Pool(BUILT_IN[tokens[p.batched_tokens]], p.replicas, p.classes) for p in pools))
     stock = replace(BUILT_IN["sarathi-fcfs-2048"], max_chunk_tokens=default_batched_tokens(hardware))
-    policy = {
+    policies = {
         servers.FCFS: stock,
         servers.PRIORITY: replace(stock, name=servers.PRIORITY, rank=by_class_then_arrival),
-        servers.NIYAMA: BUILT_IN["niyama"],
-    }[name]
-    return shared(policy, *replicas)
+        **{niyama: BUILT_IN[niyama] for niyama in servers.NIYAMA_SYSTEMS},
+    }
+    return shared(policies[name], *replicas)
 
 
 def can_be_simulated(backend: str, latency: str) -> bool:
@@ -55,28 +56,31 @@ def can_be_simulated(backend: str, latency: str) -> bool:
     return backend == EMULATED or is_card_file(latency)
 
 
-def simulated_rows(experiment: ServerExperiment, form: EngineForm, trace_name: str) -> list[dict[str, object]]:
-    """The summary rows of all points of an experiment, simulated."""
+def simulated_rows(
+    experiment: ServerExperiment, form: EngineForm, trace_name: str, *, overlapped: bool
+) -> list[dict[str, object]]:
+    """The summary rows of all points of an experiment, simulated; overlapped: the engines plan a step ahead."""
     rows = []
     for name in experiment.systems:
         system = servers.build_server_system(name, experiment.classes)
         for seed in range(form.seeds):
             for spec in server_specs(experiment, form, system, seed, trace_name):
-                rows += summary_rows(run_simulated(spec))
+                rows += summary_rows(run_simulated(spec, overlapped=overlapped))
     return rows
 
 
-def run_simulated(spec: RunSpec) -> Result:
+def run_simulated(spec: RunSpec, *, overlapped: bool = True) -> Result:
     """Simulate the counterpart of `spec.system` on `spec`'s workload."""
-    spec = spec.model_copy(update={"overlapped": True})
+    spec = spec.model_copy(update={"overlapped": overlapped})
     card, source = load_card(spec.latency), trace(spec.trace)
     system = simulated_system(spec.system, spec.classes, spec.replicas, card.hardware)
     requests = arrivals_of(spec)
     planned = requests
-    if spec.system == servers.NIYAMA:
+    if spec.system in servers.NIYAMA_SYSTEMS:
         planned = replace(requests, classes=tuple(_earlier(c) for c in requests.classes))
     start = time.perf_counter()
-    done = simulate(system, planned, card, card, seed=spec.seed, overlapped=True, started_first=True)
+    options = {"noise": spec.noise, "seed": spec.seed, "correct": True}
+    done = simulate(system, planned, card, card, overlapped=overlapped, started_first=True, **options)
     return Result(spec, system, source.name, requests, done, time.perf_counter() - start)
 
 

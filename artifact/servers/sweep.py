@@ -131,8 +131,9 @@ def _describe_point(cycle: RunCycle, spec: RunSpec) -> str:
     measured, _ = read_measured(cycle.path(spec), _promises(spec))
     violated = metrics.request_columns(measured.requests, measured.run)["violated"].mean()
     return (
-        f"{cycle.label} at {spec.load_qps:g} QPS on {cycle.system.replicas} GPU(s): {len(measured.requests)} requests, "
-        f"{violated:.1%} violated, client lag {measured.lag_p99_s * 1e3:.1f} ms (p99)"
+        f"{cycle.label} at {spec.load_qps:g} QPS on {cycle.system.replicas} server(s): "
+        f"{len(measured.requests)} requests, {violated:.1%} violated, "
+        f"client lag {measured.lag_p99_s * 1e3:.1f} ms (p99)"
         + (", measured on a busy machine" if measured.lag_p99_s > cycle.max_lag_p99_s else "")
     )
 

@@ -20,7 +20,7 @@ from artifact.results import tables
 from artifact.results.code_hash import code_of, joined_code
 from artifact.results.descriptions import described_in, read_description
 from artifact.runs import run as runs
-from artifact.servers.command_line import backend_of
+from artifact.servers.command_line import CPU, backend_of
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling
 from artifact.servers.measured import RunFailed
 from artifact.servers.process import ServerError
@@ -57,9 +57,11 @@ def simulate_servers(options: argparse.Namespace) -> None:
     """The same points of all systems, simulated; no rows where the latency model is not of the backend."""
     experiment = load_server_experiment(options.config, options.latency)
     form, name = experiment.form(options.form), trace_name(options, experiment)
-    simulated = can_be_simulated(backend_of(options.backend), experiment.latency)
-    rows = simulated_rows(experiment, form, name) if simulated else []
-    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND)
+    backend = backend_of(options.backend)
+    overlapped = backend != CPU
+    simulated = can_be_simulated(backend, experiment.latency)
+    rows = simulated_rows(experiment, form, name, overlapped=overlapped) if simulated else []
+    about = _about(experiment, options.form, runs.OVERLAPPED_BACKEND if overlapped else runs.BACKEND)
     about["code"] = code_of(options.command, experiment.latency, name)
     tables.write_table(options.out, rows, **about, trace=described(options))
 

@@ -9,11 +9,15 @@ from artifact.config import ConfigError
 from artifact.runs.spec import ClassSpec
 from niyama.names import unknown_name
 
-FCFS, PRIORITY, SILO, NIYAMA = SERVER_SYSTEMS = ("vllm-fcfs", "vllm-priority", "silo", "niyama")
+FCFS, PRIORITY, SILO = STOCK_SYSTEMS = ("vllm-fcfs", "vllm-priority", "silo")
+#: Systems of one server that runs Niyama's scheduler, each named after its policy.
+NIYAMA, NIYAMA_STEADY = NIYAMA_SYSTEMS = ("niyama", "niyama-steady")
+SERVER_SYSTEMS = (*STOCK_SYSTEMS, *NIYAMA_SYSTEMS)
 #: The paper's silo (section 4): small chunks where tokens are awaited, large ones where only the end counts.
 SILO_INTERACTIVE_TOKENS, SILO_BATCH_TOKENS = 256, 2048
-#: Niyama picks each step's budget itself, up to its policy's largest chunk (2500) beside one token per decode (256).
+#: Niyama picks each step's budget itself, up to its policies' largest chunk (2500) beside one token per decode (256).
 NIYAMA_TOKENS = 2816
+NIYAMA_SCHEDULER = "niyama.vllm.NiyamaAsyncScheduler"
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,20 @@ class ServerSystem:
 
     @property
     def is_niyama(self) -> bool:
-        """Whether its servers run Niyama's scheduler."""
-        return self.name == NIYAMA
+        """Whether its servers run Niyama's scheduler, with the policy of the system's name."""
+        return self.name in NIYAMA_SYSTEMS
 
 
 def build_server_system(name: str, classes: Sequence[ClassSpec], replicas: Sequence[int] | None = None) -> ServerSystem:
     """The system called `name` for these classes, with `replicas` servers per pool (default one each).
 
     vllm-fcfs is stock vLLM; vllm-priority the same with its priority queue, a class's number its place in the list;
-    silo has a pool for the interactive classes and one for the batch classes. Raises ConfigError.
+    silo has a pool for the interactive classes and one for the batch classes; the others run Niyama's policy of that
+    name. Raises ConfigError.
     """
     if name not in SERVER_SYSTEMS:
         raise ConfigError(unknown_name("server system", name, SERVER_SYSTEMS))
-    system = {FCFS: _fcfs, PRIORITY: _priority, SILO: _silo, NIYAMA: _niyama}[name](classes)
+    system = _niyama(name) if name in NIYAMA_SYSTEMS else {FCFS: _fcfs, PRIORITY: _priority, SILO: _silo}[name](classes)
     sizes = tuple(replicas or (1,) * len(system.pools))
     if len(sizes) != len(system.pools):
         raise ConfigError(f"replicas is {sizes}: {name!r} has {len(system.pools)} pool(s); give that many numbers")
@@ -98,6 +103,6 @@ def _silo(classes: Sequence[ClassSpec]) -> ServerSystem:
     return ServerSystem(SILO, tuple(pools))
 
 
-def _niyama(classes: Sequence[ClassSpec]) -> ServerSystem:
-    arguments = ("--scheduler-cls", "niyama.vllm.NiyamaAsyncScheduler", "--middleware", "niyama.vllm.QoSMiddleware")
-    return ServerSystem(NIYAMA, (ServerPool("shared", batched_tokens=NIYAMA_TOKENS, arguments=arguments),))
+def _niyama(policy: str) -> ServerSystem:
+    arguments = ("--scheduler-cls", NIYAMA_SCHEDULER, "--middleware", "niyama.vllm.QoSMiddleware")
+    return ServerSystem(policy, (ServerPool("shared", batched_tokens=NIYAMA_TOKENS, arguments=arguments),))

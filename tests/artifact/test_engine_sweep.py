@@ -1,12 +1,18 @@
 """What the sweep in virtual time does without an engine: pools joined, mistakes said in one line."""
 
 import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from artifact.__main__ import main
+from artifact.engine.fidelity import SCHEDULERS
+from artifact.engine.sweep import run_engines
+from artifact.runs.run import arrivals_of
+from artifact.runs.spec import PAPER_MIX, RunSpec
 from artifact.servers.split_run import join_runs, part_of
+from artifact.servers.systems import NIYAMA_SYSTEMS, NIYAMA_TOKENS, build_server_system
 from niyama import BUILT_IN, PAPER_CLASSES, load_card
 from niyama.sim import Pool, Requests, System, shared, simulate
 
@@ -47,6 +53,23 @@ def sweep(tmp_path, config: str) -> int:
     main(["trace", "azure-code-2023-synth", "--out", str(tmp_path / "trace.json")])
     files = ["--config", str(tmp_path / "servers.yaml"), "--described", str(tmp_path / "trace.json")]
     return main(["engine-sweep", *files, "--system", "niyama", "--out", str(tmp_path / "out.parquet")])
+
+
+@pytest.mark.parametrize("name", NIYAMA_SYSTEMS)
+def test_an_engine_runs_the_policy_that_its_system_is_named_after(tmp_path, monkeypatch, name):
+    virtual, asked = ModuleType("niyama.vllm.emulated.virtual"), []
+    virtual.ASYNC_STOCK = "stock"
+    virtual.EngineSettings = lambda folder, scheduler, niyama, **settings: (scheduler, niyama, settings)
+    virtual.run_virtual = lambda traffic, card, engine: (
+        asked.append(engine) or simulate(shared(BUILT_IN[name]), traffic.requests, card, card)
+    )
+    virtual.Traffic = lambda requests, priority: SimpleNamespace(requests=requests)
+    monkeypatch.setitem(sys.modules, "niyama.vllm.emulated.virtual", virtual)
+    spec = RunSpec(trace="azure-code-2023-synth", system=name, load_qps=1.0, requests=3, classes=PAPER_MIX)
+    run_engines(spec, build_server_system(name, PAPER_MIX), arrivals_of(spec), tmp_path)
+    ((scheduler, niyama, settings),) = asked
+    assert scheduler == SCHEDULERS["async"] and niyama["policy"] == name
+    assert settings["max_num_batched_tokens"] == NIYAMA_TOKENS
 
 
 @pytest.mark.parametrize(

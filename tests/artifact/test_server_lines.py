@@ -8,8 +8,11 @@ import yaml
 
 from artifact.__main__ import main
 from artifact.config import ConfigError
+from artifact.latency.engine_profile import engine_environment
 from artifact.runs.spec import PAPER_MIX, ClassSpec
 from artifact.servers import Engine, build_server_system, command_line, gpu_names
+from artifact.servers.systems import NIYAMA_SYSTEMS
+from niyama import BUILT_IN
 
 
 def test_systems_are_pools():
@@ -71,7 +74,7 @@ def flags(system, backend, pool=0, **engine):
 
 def test_every_system_is_measured_alike_but_for_its_scheduler():
     lines = {}
-    for name in ("vllm-fcfs", "vllm-priority", "niyama"):
+    for name in ("vllm-fcfs", "vllm-priority", "niyama", "niyama-steady"):
         line, value = flags(name, "emulated")
         assert "--no-enable-prefix-caching" in line and value["--served-model-name"] == "name-1"
         assert json.loads(value["--additional-config"])["emulated"]["latency"] == "a100-llama3-8b-linear"
@@ -80,6 +83,13 @@ def test_every_system_is_measured_alike_but_for_its_scheduler():
     assert lines["niyama"] - lines["vllm-fcfs"] == {
         "--scheduler-cls", "niyama.vllm.NiyamaAsyncScheduler", "--middleware", "niyama.vllm.QoSMiddleware", "2816",
     }  # fmt: skip
+    assert lines["niyama-steady"] == lines["niyama"], "they differ in the configuration that their servers read"
+
+
+@pytest.mark.parametrize("name", NIYAMA_SYSTEMS)
+def test_a_niyama_system_has_room_for_its_policys_largest_step(name):
+    (pool,) = build_server_system(name, PAPER_MIX).pools
+    assert pool.batched_tokens >= BUILT_IN[name].max_chunk_tokens + command_line.MAX_RUNNING
 
 
 def test_budgets_per_backend():
@@ -88,6 +98,18 @@ def test_budgets_per_backend():
     assert flags("silo", "gpu")[1]["--max-num-batched-tokens"] == "256"
     assert flags("silo", "gpu", pool=1)[1]["--max-num-batched-tokens"] == "2048"
     assert "--distributed-executor-backend" not in flags("niyama", "cpu")[0]
+
+
+def test_on_the_cpu_the_engine_is_the_one_that_is_profiled():
+    """Synchronous, eager and on one core, as in `artifact profile`."""
+    for name in NIYAMA_SYSTEMS:
+        line, value = flags(name, "cpu")
+        assert value["--scheduler-cls"] == "niyama.vllm.NiyamaScheduler" and "--enforce-eager" in line
+    assert "--enforce-eager" in flags("vllm-fcfs", "cpu")[0] and "--enforce-eager" not in flags("vllm-fcfs", "gpu")[0]
+    fcfs = build_server_system("vllm-fcfs", PAPER_MIX)
+    served, profiled = command_line.server_environment({}, Engine("cpu"), fcfs, 0, Path("c")), engine_environment("cpu")
+    for name in ("OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND"):
+        assert served[name] == profiled[name]
 
 
 def test_a_given_model_keeps_its_weights():
@@ -170,9 +192,10 @@ def test_more_servers_than_gpus_are_refused_before_any_starts(two_gpus, monkeypa
 
 def test_niyamas_configuration_is_one_that_it_takes(tmp_path):
     path = tmp_path / "n.yaml"
-    command_line.write_niyama_config(path, Engine("emulated"), tuple(reversed(PAPER_MIX)))
+    command_line.write_niyama_config(path, "niyama-steady", Engine("emulated"), tuple(reversed(PAPER_MIX)))
     written = yaml.safe_load(path.read_text())
-    assert written["default_class"] == "Q3" and written["service_tiers"]["priority"] == "Q1"
+    assert written["policy"] == "niyama-steady" and written["default_class"] == "Q3"
+    assert written["service_tiers"]["priority"] == "Q1"
     pytest.importorskip("vllm")
     from niyama.vllm import load_config
 

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from artifact.servers.measured import ClientLagged, Measured, RunFailed, seen_ru
 from artifact.servers.run_cycle import plan_run_cycle
 from artifact.servers.simulated import can_be_simulated, run_simulated, simulated_system
 from artifact.servers.sweep import measure_run_cycle
-from niyama import PAPER_CLASSES, load_card
+from artifact.servers.systems import NIYAMA_SYSTEMS
+from niyama import BUILT_IN, PAPER_CLASSES, load_card
 from niyama.sim import Requests
 from tests.helpers.fake_engine import FakeEngine, listening
 
@@ -339,6 +341,27 @@ def test_a_twin_plans_ahead_as_the_servers_do_and_niyamas_leaves_time_for_delive
         done = run_simulated(spec)
         assert done.backend == "sim-overlapped"
         assert [c.deadline_slo_s for c in done.requests.classes] == [2.0, 20.0], "judged by the promise itself"
+
+
+@pytest.mark.parametrize("name", NIYAMA_SYSTEMS)
+def test_the_twin_of_a_niyama_server_has_its_policy(config, name):
+    (pool,) = simulated_system(name, load_server_experiment(config).classes, (1,), "A100").pools
+    assert pool.policy == BUILT_IN[name]
+
+
+def test_on_the_cpu_a_twin_plans_no_step_ahead_and_one_server_runs_at_a_time(config, tmp_path):
+    """vLLM's engine is synchronous there, and all servers are on the same cores."""
+    described, out, card = tmp_path / "trace.json", tmp_path / "sim.parquet", card_file(tmp_path)
+    assert main(["trace", "azure-code-2023-synth", "--out", str(described)]) == 0
+    line = ["server-simulated", "--config", str(config), "--form", "short", "--described", str(described)]
+    for backend, wanted in (("cpu", "sim"), ("gpu", "sim-overlapped")):
+        assert main([*line, "--latency", str(card), "--backend", backend, "--out", str(out)]) == 0
+        table = read_table(out)
+        assert {row["backend"] for row in table.to_pylist()} == {wanted} == {provenance(table)["backend"]}
+    experiment = load_server_experiment(config)
+    planned = partial(plan_run_cycle, experiment, experiment.form("short"), "silo", 0, experiment.trace)
+    assert planned("cpu", tmp_path).in_turn and not planned("emulated", tmp_path).in_turn
+    assert planned("cpu", tmp_path, devices=2).in_turn is False
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ _FINE_TOKENS = tuple(range(256, 769, 16))  # where GPUs leave their graphs and t
 #: Grids that are measured one after the other, each with the modelled time of all its steps on the paper's A100.
 #: full: what a latency model is fitted to, and a close look at 256-768 tokens (7 minutes). exhaustive: that look at
 #: every number of decodes and every context too (31 minutes). short: the same kinds of step in about a minute.
+#: cpu: what servers of the tiny model on the CPU meet at the loads of workflows/config/cpu.yaml.
 GRIDS: Mapping[str, tuple[Grid, ...]] = MappingProxyType({
     "full": (
         Grid(
@@ -102,6 +103,16 @@ GRIDS: Mapping[str, tuple[Grid, ...]] = MappingProxyType({
             prefill_tokens=(0, 32, 128, 256, 384, 512, 528, 640, 1024),
             prefix_tokens=(1024,),
             chunk_tokens=(128, 512),
+            repeats=3,
+        ),
+    ),
+    "cpu": (
+        Grid(
+            decodes=(0, 1, 8, 32, 128),
+            context_tokens=(512, 2048),
+            prefill_tokens=(0, 64, 256, 512, 1024, 2048, 2688),
+            prefix_tokens=(2048, 6144),
+            chunk_tokens=(512, 2048),
             repeats=3,
         ),
     ),
