@@ -1,8 +1,9 @@
 # Two commands do everything, on a machine with nothing but Python 3.11-3.13 and make:
 #   make reproduce    every experiment and figure, and the report
 #   make test         the checks and the tests (make quick: the cheap ones; make test-all: what runs every night, too)
-# And a third one where there is a GPU:
-#   make gpu          its step times, and the sweep over vLLM servers on it
+# And two that measure an engine which nothing models, its step times first, then vLLM servers on it:
+#   make gpu          on a GPU
+#   make cpu          on the CPU, with a tiny model: the path of make gpu on every machine
 # All first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
 # Knobs: ENGINE=cpu|gpu|none (the vLLM in .venv; else what the machine can run, see artifact/setup/install.sh)
 #        PYTHON=python3.12  CORES=4  JOBS=3 (test processes)  PYTEST_ARGS="-m 'not slow'"
@@ -18,8 +19,7 @@ REPORT := $(RESULTS)/report.html
 # Of each kind of GPU in a folder of its own: times of two do not mix.
 GPU_NAME = $(shell nvidia-smi -L 2>/dev/null | sed -n 's/ .UUID.*//; s/^GPU 0: //p' | tr 'A-Z /' 'a-z--')
 GPU_RESULTS = $(RESULTS)/gpu/$(GPU_NAME)
-STEP_TIMES = $(GPU_RESULTS)/step_times.parquet
-GPU_CARD = $(GPU_RESULTS)/card-monotone.json
+CPU_RESULTS = $(RESULTS)/cpu
 VENV := .venv
 PY := $(VENV)/bin/python
 SETUP := artifact/setup
@@ -35,7 +35,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 RUN := PATH="$(abspath $(VENV)/bin):$$PATH"
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce lint quick test test-all test-busy vllm-suite gpu setup lock clean FORCE
+.PHONY: help reproduce lint quick test test-all test-busy vllm-suite gpu cpu setup lock clean FORCE
 
 help:
 	@echo "make reproduce   run every experiment and write $(REPORT)"
@@ -45,6 +45,7 @@ help:
 	@echo "make test-busy   the same beside eight busy loops: no test may depend on how fast the machine is"
 	@echo "make vllm-suite  run vLLM's own scheduler tests against Niyama's classes (UPDATE=1 rewrites the list)"
 	@echo "make gpu         measure this machine's GPU, its step times and servers on it, into $(RESULTS)/gpu"
+	@echo "make cpu         the same of vLLM's real CPU engine with a tiny model, into $(CPU_RESULTS)"
 	@echo "make setup       only create or update $(VENV)"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       remove .venv, $(RESULTS) and caches (downloaded traces in data/ stay)"
@@ -78,20 +79,34 @@ test-busy: $(STAMP)
 vllm-suite: $(STAMP)
 	@$(PY) -m artifact vllm-suite $(if $(UPDATE),--update)
 
+# Step times, a latency model of them, then servers that predict with it; of: backend, grid, folder of results.
+define measure
+	@$(PY) -m artifact profile --backend $(1) --grid $(2) --resume --out $(3)/step_times.parquet
+	@test $(3)/card-monotone.json -nt $(3)/step_times.parquet || \
+	$(PY) -m artifact fit $(3)/step_times.parquet --kinds monotone --name card
+	@$(RUN) snakemake --cores $(CORES) --keep-going servers --config servers_config=workflows/config/$(1).yaml \
+	servers_backend=$(1) servers_latency=$(3)/card-monotone.json results=$(3)
+	@echo
+	@echo "Step times: $(CURDIR)/$(3)/step_times.parquet"
+	@echo "Servers: $(CURDIR)/$(3)/servers/full/figures"
+endef
+
 # What has been measured stays, also when it is interrupted: remove $(GPU_RESULTS) to measure again.
 gpu:
 	$(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,$(error no GPU: nvidia-smi lists none. Without one, \
 	`make reproduce` runs vLLM on an emulated A100))
 	@$(MAKE) --no-print-directory setup ENGINE=gpu
-	@echo "Measuring into $(GPU_RESULTS): step times (8 minutes on an A100), then servers (20). Interrupted, \
+	@echo "Measuring into $(GPU_RESULTS): step times (8 minutes on an A100), then servers (25). Interrupted, \
 	the same command goes on."
-	@$(PY) -m artifact profile --backend gpu --grid full --resume --out $(STEP_TIMES)
-	@test $(GPU_CARD) -nt $(STEP_TIMES) || $(PY) -m artifact fit $(STEP_TIMES) --kinds monotone --name card
-	@$(RUN) snakemake --cores $(CORES) --keep-going servers \
-	--config servers_config=workflows/config/gpu.yaml servers_latency=$(GPU_CARD) results=$(GPU_RESULTS)
-	@echo
-	@echo "Step times: $(CURDIR)/$(STEP_TIMES)"
-	@echo "Servers: $(CURDIR)/$(GPU_RESULTS)/servers/full/figures"
+	$(call measure,gpu,full,$(GPU_RESULTS))
+
+# Nothing else may run meanwhile: client and engine share the cores.
+cpu: $(STAMP)
+	@grep -qx cpu $(STAMP) || { echo >&2 "vLLM's CPU build is not in $(VENV) (there: $$(cat $(STAMP)))." \
+	"To put it there: make cpu ENGINE=cpu"; exit 1; }
+	@echo "Measuring into $(CPU_RESULTS): step times (a minute or two on two idle cores), then servers (22). Interrupted, \
+	the same command goes on."
+	$(call measure,cpu,cpu,$(CPU_RESULTS))
 
 setup: $(STAMP)
 

@@ -66,18 +66,26 @@ def caption(tables: Tables, variant: Variant) -> str:
     frame = require(tables, "servers", COLUMNS)
     about, gpus = frame.attrs, frame.groupby("system")["replicas"].first()
     several = ", ".join(f"{style.look(s).label} {n}" for s, n in gpus.items() if n > 1)
-    turns = "; its pools one after the other on one GPU, as they share nothing" if about.get("pools_in_turn") else ""
+    device, turns = _device(frame), ""
+    if about.get("pools_in_turn"):
+        turns = f"; its pools one after the other on one {device}, as they share nothing"
     more = f" ({several}: total load and requests are that many times as high{turns})" if several else ""
     return (
         f"Real vLLM servers ({about.get('vllm', 'version not recorded')}, over HTTP, open loop) on "
-        f"{style.trace_label(variant.trace)}: {_backend(frame, variant)}. Load is per GPU{more}. Points: measured, "
-        f"{about.get('form', 'unknown')} form, arrivals over {about.get('seconds', float('nan')):g} s at each load; "
+        f"{style.trace_label(variant.trace)}: {_backend(frame, variant)}. Load is per {device}{more}. Points: "
+        f"measured, {about.get('form', 'unknown')} form, "
+        f"arrivals over {about.get('seconds', float('nan')):g} s at each load; "
         f"{_behind(frame)}. Violated: of all requests that arrived, TTFT, TTLT and token "
         f"deadlines counted, from the intended send time (client lag, p99: at most {_lag_ms(frame):.1f} ms). "
         f"{_busy_text(frame)}{_failed_text(about)}"
         f"SLOs are scaled to the run's length: {about.get('scaling', 'not recorded')}. Runs this short reach no steady "
         "state: compare systems."
     )
+
+
+def _device(frame: pd.DataFrame) -> str:
+    """What each server has to itself."""
+    return "machine" if style.backend(measured(frame)) == "cpu" else "GPU"
 
 
 def _behind(frame: pd.DataFrame) -> str:
@@ -139,7 +147,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         load_lines.finish(figure, panels, "violated (%)", systems, tuple(extra))
         panels[1, 0].set_ylabel("seconds", labelpad=2)
         for ax in panels[-1]:
-            ax.set_xlabel("load per GPU (QPS)", labelpad=2)
+            ax.set_xlabel(f"load per {_device(frame)} (QPS)", labelpad=2)
         seeds = {frame["seed"].nunique()}
         style.footer(figure, measured(frame), seeds, "bands: 95 % interval over seeds (Student's t)")
     return figure

@@ -96,6 +96,25 @@ def test_the_caption_says_how_the_pools_were_measured_and_what_the_simulator_doe
 CARD = {"hardware": "NVIDIA H100", "error": "mean abs 3 %"}
 
 
+def test_on_the_cpu_five_systems_have_intervals_and_the_caption_names_the_card(tables):
+    """What `make cpu` draws: several seeds, a card of this engine, the silo's pools in turn."""
+    frame = tables["servers"].replace({"backend": {"emulated": "cpu"}})
+    steady = frame[frame["system"] == "niyama"].assign(system="niyama-steady")
+    frame = pd.concat([frame, steady], ignore_index=True)
+    frame = pd.concat([frame.assign(seed=k, violation_rate=frame["violation_rate"] * (1 + k)) for k in range(3)])
+    frame = frame.reset_index(drop=True)
+    text = caption_of(frame, latency_model={"hardware": "CPU", "error": "mean abs 8 %"}, pools_in_turn=True)
+    assert f"backend cpu; simulator and Niyama's predictor use latency model {LINEAR}, of CPU" in text
+    assert "(error: mean abs 8 %). Load is per machine (" in text and "one after the other on one machine" in text
+    (variant,) = fig_servers.variants({"servers": frame})
+    figure = fig_servers.draw({"servers": frame}, variant)
+    assert all(len(lines_of(figure.axes[0], system)) == 2 for system in (*SYSTEMS, "niyama-steady"))
+    assert len(figure.axes[0].collections) >= len(SYSTEMS) + 1, "a band per system"
+    assert figure.axes[4].get_xlabel() == "load per machine (QPS)"
+    footer = " ".join(figure.get_supxlabel().split())
+    assert "Backend: cpu" in footer and "seeds: 3; bands: 95" in footer.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_on_a_gpu_without_a_card_of_its_own_no_simulator_is_drawn_and_the_caption_says_so(tables):
     frame = tables["servers"].replace({"backend": {"emulated": "gpu"}})
     text = caption_of(frame, gpus=["NVIDIA H100"], latency_model=CARD)

@@ -5,16 +5,21 @@ from shlex import quote
 
 from artifact.workflow.costs import run_cycle_s
 from artifact.report.figure_sources import figure_code
+from artifact.servers.command_line import backend_of
 from artifact.servers.config import load_server_experiment, servers_form
 
 SERVERS_CONFIG = config.get("servers_config", "workflows/config/servers.yaml")
 # another latency model than the configuration's: a name, or the file of a card that was fitted to this machine
 SERVERS_LATENCY = config.get("servers_latency")
+# gpu, cpu or emulated; without: a GPU where there is one, else emulated
+SERVERS_BACKEND = config.get("servers_backend")
 with one_line():
+    backend_of(SERVERS_BACKEND or "auto")
     SERVERS = load_server_experiment(Path(SERVERS_CONFIG), SERVERS_LATENCY)
     # short, full or none: what the report shows; none where vLLM is not installed, and the report says so
     SERVERS_FORM = servers_form(config.get("servers", "short"), SERVERS)
 SERVERS_CARD = [SERVERS.latency] if SERVERS.latency.endswith(".json") else []
+BACKEND_OPTION = f" --backend {quote(SERVERS_BACKEND)}" if SERVERS_BACKEND else ""
 LATENCY_OPTION = f" --latency {quote(SERVERS_LATENCY)}" if SERVERS_LATENCY else ""
 SERVER_CYCLE_S = run_cycle_s(
     SERVERS, SERVERS.forms.get(SERVERS_FORM) or next(iter(SERVERS.forms.values()))
@@ -25,6 +30,7 @@ SERVER_TRACE = f"{RESULTS}/traces/{SERVERS.trace}.json"
 wildcard_constraints:
     form="|".join(SERVERS.forms),
     server_system="|".join(SERVERS.systems),
+    seed=r"\d+",  # else niyama-steady-0 could be system niyama with seed steady-0
 
 
 rule server_sweep:
@@ -45,7 +51,7 @@ rule server_sweep:
     shell:
         "python -m artifact server-sweep --config {SERVERS_CONFIG:q} --form {wildcards.form:q}"
         " --system {wildcards.server_system:q} --seed {wildcards.seed:q} --described {input.trace:q}"
-        " --folder {params.raw:q} --note-failure --out {output:q}{LATENCY_OPTION}"
+        " --folder {params.raw:q} --note-failure --out {output:q}{BACKEND_OPTION}{LATENCY_OPTION}"
 
 
 rule server_simulated:
@@ -62,7 +68,7 @@ rule server_simulated:
         code=lambda w: code_digest("server-simulated", SERVERS.latency),
     shell:
         "python -m artifact server-simulated --config {SERVERS_CONFIG:q} --form {wildcards.form:q} --described {input.trace:q}"
-        " --out {output:q}{LATENCY_OPTION}"
+        " --out {output:q}{BACKEND_OPTION}{LATENCY_OPTION}"
 
 
 def server_parts(w):
