@@ -38,6 +38,10 @@ PAPER_FIGURES = (
     "fig_decode_length",
     "fig_predictor",
     "fig_long_context",
+    "fig_steady",
+    "fig_steady_loads",
+    "fig_steady_elsewhere",
+    "fig_steady_parts",
 )
 #: Of the default target, in the order of its report.
 FIGURES = ("fig7", "fig7_ratios", "fig10", "fig11", "fig_tbt", "fig1_table4")

@@ -61,6 +61,7 @@ PLACES = {
     "fig_slo_set": Place("analysis", "overload"),
     "predictor_accuracy": Place("design", "predictor"),
     "fig_predictor": Place("beyond", "predictor"),
+    "fig_steady": Place("beyond", "predictor"),
     "fig_decode_length": Place("beyond", "predictor"),
 }
 

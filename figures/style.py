@@ -57,6 +57,7 @@ SYSTEMS = {
     "sarathi-fcfs-192": Look("Sarathi-FCFS 192", "#A9CFE0", "3"),
     "sarathi-fcfs-512": Look("Sarathi-FCFS 512", "#3D85A8", "4"),
     "niyama-dc-fcfs": Look("Niyama, DC, FCFS", "#C2A000", "2"),
+    "niyama-steady": Look("Niyama-steady", "#7A0177", "*"),
     "niyama": Look("Niyama", "#D55E00", "o", emphasised=True),
 }
 #: Disaggregated systems look like the policy of their prefill pool; no figure has both.

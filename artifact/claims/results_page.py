@@ -60,6 +60,7 @@ SECTIONS = (
     Section("Chunks (Fig 4, 6, 9, section 3.6.1)", ("fig4-", "fig6-", "fig9-", "chunk-")),
     Section("Medha and PolyServe (Fig 15)", ("fig15a-", "fig15b-")),
     Section("Predictor errors (not in the paper)", ("predictor-", "hardware-", "decode-length"), ("predictors",)),
+    Section("Niyama-steady (not in the paper)", ("steady-",)),
     Section(
         "Run length, arrivals, other workloads (not in the paper)",
         ("run-length", "long-runs-", "arrivals", "sub-second", "long-context", "gaps-"),

@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 from artifact.config import MOST_REPLICAS, ConfigError, Count, Load, Seed, Strict, parse, read_yaml
 from niyama import PAPER_CLASSES, QoSClass, load_card
 from niyama.latency.model import MOST_NOISE
-from niyama.qos import refuse_milliseconds
-from niyama.sim.run import MOST_DELIVERY_S
+from niyama.qos import MOST_DELIVERY_S, refuse_milliseconds
 from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"

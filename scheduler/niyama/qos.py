@@ -47,9 +47,11 @@ class QoSClass:
         return slo_s
 
 
+#: Longest time from the engine to the client.
+MOST_DELIVERY_S = 1.0
+DAY_S = 86_400.0
 #: More than each can mean, in seconds, but for whole days, which nobody writes in milliseconds: a batch class may have
 #: some, and for an interactive one they mean no deadline.
-DAY_S = 86_400.0
 MOST_S = {"ttft_s": 600.0, "tbt_s": 5.0, "ttlt_s": DAY_S}
 
 

@@ -60,7 +60,7 @@ def test_an_engine_runs_the_policy_that_its_system_is_named_after(tmp_path, monk
     virtual, asked = ModuleType("niyama.vllm.emulated.virtual"), []
     virtual.ASYNC_STOCK = "stock"
     virtual.EngineSettings = lambda folder, scheduler, niyama, **settings: (scheduler, niyama, settings)
-    virtual.run_virtual = lambda traffic, card, engine: (
+    virtual.run_virtual = lambda traffic, card, engine, **noise: (
         asked.append(engine) or simulate(shared(BUILT_IN[name]), traffic.requests, card, card)
     )
     virtual.Traffic = lambda requests, priority: SimpleNamespace(requests=requests)

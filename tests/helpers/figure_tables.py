@@ -169,6 +169,12 @@ def named_rows() -> dict[str, list[dict]]:
         "decode_length": [*search_rows("oracle", -0.1), *search_rows("constant 15", 0.1)],
         "fig7_qwen7b_a100_tp2": other_model_rows("a100-tp2-qwen-7b"),
         "fig7_llama70b_h100_tp4": other_model_rows("h100-tp4-llama3-70b"),
+        "steady": [*search_rows("own model", 0.1), *search_rows("own model, noise 10 %", 0.2)],
+        "steady_roofline": search_rows("other model", 0.1),
+        "steady_loads": [row for name in ("own model", "noise") for row in labelled(summary_rows(), name)],
+        "steady_elsewhere": [*search_rows("TTFT 1 s", 0.5), *search_rows("asynchronous", 0.3)],
+        "steady_parts": [*search_rows("all parts", 0.1), *search_rows("no reserve", 0.6)],
+        "steady_qwen": search_rows("own model", 0.4),
         "predictor_accuracy": accuracy_rows(),
         "predictor_error": [
             *search_rows("two A100s", 0.7, predictor="a100-tp2-qwen-7b-engine"),

@@ -12,7 +12,7 @@ from niyama import BUILT_IN, Policy, QoSClass, load_card
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.requests import RequestTable
-from niyama.rules import doomed_rule, predicted_miss, rank_rule
+from niyama.rules import doomed_rule, dynamic_chunk, predicted_miss, rank_rule, tbt_chunk
 from niyama.sim import LOG_COLUMNS, Requests, Run, shared, simulate
 from niyama.sim.learning import nothing_learned
 from niyama.sim.noise import Noise, as_noise
@@ -47,7 +47,7 @@ for _policy in EVERY_POLICY.values():
     KINDS.setdefault((_policy.rank, _policy.prefill_budget, _policy.doomed, _policy.make_room), []).append(_policy)
 POLICIES = {kind[0].name: kind[0] for kind in KINDS.values()}
 RELEGATING = tuple(name for name, policy in POLICIES.items() if policy.doomed is predicted_miss)
-DYNAMIC = tuple(name for name, policy in POLICIES.items() if policy.prefill_budget is BUILT_IN["niyama"].prefill_budget)
+DYNAMIC = tuple(name for name, policy in POLICIES.items() if policy.prefill_budget in (dynamic_chunk, tbt_chunk))
 
 CLASSES = {
     "paper": (QoSClass("Q1", ttft_s=6.0, tbt_s=0.05), QoSClass("Q2", ttlt_s=600.0), QoSClass("Q3", ttlt_s=1800.0)),

@@ -58,7 +58,7 @@ def test_first_come_first_served_starts_requests_in_arrival_order(name, case):
         assert np.all(np.diff(run.first_scheduled_s) >= 0.0)
 
 
-@pytest.mark.parametrize("name", DYNAMIC)
+@pytest.mark.parametrize("name", [name for name in DYNAMIC if POLICIES[name].prefill_budget is rules.dynamic_chunk])
 @settings(max_examples=60)
 @given(case=cases(classes=("loose", "absurd")))
 def test_without_deadlines_to_meet_every_prefill_iteration_is_a_full_chunk(name, case):

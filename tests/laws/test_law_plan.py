@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from niyama import rules
 from niyama.kv import kv_blocks_wanted
-from niyama.requests import FINISHED, QUEUED
+from niyama.requests import DECODING, FINISHED, QUEUED
 from tests.helpers.stepping import plans
 from tests.helpers.workloads import COLUMN, DYNAMIC, POLICIES, cases
 from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved, assert_progress_in_range
@@ -24,19 +24,21 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
     for planned in plans(case, policy):
         before, table, chunks = planned.before, planned.table, planned.chunks
         ids = [r for r, _ in chunks]
+        gave_up = np.flatnonzero((before.state == DECODING) & (table.state == QUEUED))  # its slot, for an urgent one
+        assert len(gave_up) <= policy.take_slots
         assert len(set(ids)) == len(ids)
         for r, tokens in chunks:
-            assert before.state[r] == QUEUED
+            assert before.state[r] == QUEUED or r in gave_up
             assert 1 <= tokens <= table.target_tokens[r] - table.computed_tokens[r]  # a plan may take KV away
         assert planned.batch.prefill_tokens == sum(tokens for _, tokens in chunks)
-        assert planned.batch.decodes == planned.totals_before["running"]
-        shared_with_decodes = policy.prefill_budget is not rules.dynamic_chunk
+        assert planned.batch.decodes == planned.totals_before["running"] - len(gave_up)
+        shared_with_decodes = policy.prefill_budget not in (rules.dynamic_chunk, rules.tbt_chunk)
         used = planned.batch.prefill_tokens + (planned.batch.decodes if shared_with_decodes else 0)
         assert planned.batch.prefill_tokens == 0 or used <= policy.max_chunk_tokens
-        new = [r for r in ids if before.kv_blocks[r] == 0]
+        new = [r for r in ids if before.kv_blocks[r] == 0 or r in gave_up]
         wanted = sum(kv_blocks_wanted(planned.scheduler, table, policy.params(), np.int32(r)) for r in new)
-        assert wanted <= planned.totals_before["kv_free_blocks"]
-        slots_used = planned.totals_before["running"] + planned.totals_before["prefilling"] + len(new)
+        assert wanted <= planned.totals_before["kv_free_blocks"] + before.kv_blocks[gave_up].sum()
+        slots_used = planned.batch.decodes + planned.totals_before["prefilling"] + len(new)
         assert slots_used <= policy.max_running
         assert planned.batch.decodes + planned.batch.prefill_tokens > 0
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.engine
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     """One engine for all the tests; each leaves it idle."""
     model_dir = model_folder("llama3-8b", tmp_path_factory.mktemp("models"))
-    log = {"decision_log": str(model_dir / "decisions.jsonl")}
+    log = {"policy": "niyama", "decision_log": str(model_dir / "decisions.jsonl")}
     with driven(model_dir, request.param, niyama=log, max_num_batched_tokens=1024, max_num_seqs=64) as one:
         yield one
 

@@ -18,6 +18,7 @@ from niyama.vllm.qos import CLASS
 from tests.helpers.stepped_engine import Driven, driven, is_compiling
 
 pytestmark = pytest.mark.engine
+NIYAMA = {"policy": "niyama"}  # whose order and chunks these tests know
 COMPILING = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
 
 
@@ -25,7 +26,7 @@ COMPILING = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     """One engine for all the tests; each leaves it idle."""
     model_dir = model_folder("llama3-8b", tmp_path_factory.mktemp("models"))
-    with driven(model_dir, request.param, max_num_batched_tokens=1024, max_num_seqs=64) as one:
+    with driven(model_dir, request.param, niyama=NIYAMA, max_num_batched_tokens=1024, max_num_seqs=64) as one:
         yield one
 
 

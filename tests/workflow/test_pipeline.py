@@ -26,7 +26,7 @@ from tests.helpers.snakemake_forks import ROOT, run_snakemake
 from tests.helpers.waiting import wait_for
 
 SERVERS = ROOT / "workflows" / "config" / "servers.yaml"
-OTHER_KINDS = {"servers.yaml", "gpu.yaml", "engine.yaml"}  # of the server sweeps, and an operator's
+OTHER_KINDS = {"servers.yaml", "gpu.yaml", "cpu.yaml", "steady_engine.yaml", "engine.yaml"}  # servers, an operator
 CONFIGS = sorted(p for p in (ROOT / "workflows" / "config").glob("*.yaml") if p.name not in OTHER_KINDS)
 TABLES = ("capacity", "summary", "cluster")
 
@@ -199,6 +199,9 @@ def test_the_committed_server_configuration_is_valid():
     experiment = load_server_experiment(SERVERS)
     assert {"short", "full"} <= set(experiment.forms)
     assert len(experiment.form("full").loads_qps_per_gpu) >= 4 and len(experiment.systems) == 4
+    noisy = load_server_experiment(SERVERS.with_name("steady_engine.yaml"))
+    assert noisy.virtual().noise > 0 and noisy.classes == experiment.classes
+    assert noisy.virtual().loads_qps_per_gpu == experiment.virtual().loads_qps_per_gpu
 
 
 def test_an_unknown_key_is_named(tmp_path):

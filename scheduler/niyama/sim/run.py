@@ -12,6 +12,7 @@ from niyama.jit import record
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.policies import Policy
+from niyama.qos import MOST_DELIVERY_S
 from niyama.requests import RequestTable, fill, hand_over, new_table
 from niyama.sim.learning import Learning, nothing_learned
 from niyama.sim.noise import Noise, as_noise
@@ -24,7 +25,6 @@ from niyama.state import KV_BLOCK_TOKENS, State, new_state
 ORACLE_ESTIMATOR = "oracle"
 SLICE_ITERATIONS = 2_000_000
 LOG_ROWS = 65_536
-MOST_DELIVERY_S = 1.0
 SEED_STRIDE = 1009  # noise streams of one seed; more than a system has replicas
 
 
