@@ -20,11 +20,12 @@ def decode_slack(s, t, p, now_s):
     Of interactive requests the policy's reserve is not counted. Second: the least TBT of those, inf without one.
     """
     least, tbt_s = np.inf, np.inf
+    looks_closer = p.reserve_tokens > 0.0 or p.reads_demand
     for i in range(s.totals.running):
         r = s.running[i]
         due_s, interval_s = t.tokens_due_from_s[r], t.token_interval_s[r]
         due_s += t.emitted_tokens[r] * interval_s
-        if t.interactive[r] and due_s < np.inf:
+        if looks_closer and t.interactive[r] and due_s < np.inf:
             due_s -= p.reserve_tokens * interval_s
             tbt_s = min(tbt_s, interval_s)
         least = min(least, due_s)
@@ -37,7 +38,9 @@ def limits_of(k, now_s, full_step_s, tbt_s):
     s, p = k.state, k.params
     total, free = kv_tokens(s)
     low = min(p.kv_low_tokens, total // KV_LOW_PARTS)
-    interactive, batch = _demand(s, k.table, now_s, full_step_s / p.max_chunk_tokens)
+    interactive = batch = 0.0
+    if p.reads_demand:
+        interactive, batch = _demand(s, k.table, now_s, full_step_s / p.max_chunk_tokens)
     return Limits(
         p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free, low, p.kv_low_chunk_tokens, p.step_s, total,
         tbt_s, s.totals.step_spread, interactive, batch, p.steady_tbts, p.longest_tbts, p.urgent_tbts,

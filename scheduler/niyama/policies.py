@@ -131,17 +131,24 @@ class Policy:
     def params(self) -> "Params":
         """The numbers as the kernel takes them, each of its declared type."""
         relegates = self.doomed is not rules.never  # spares the kernel the question
-        values = {**vars(self), "relegates": relegates, "estimator": ESTIMATORS[self.estimator]}
+        reads_demand = self.prefill_budget not in rules.WITHOUT_DEMAND  # and what it costs to sum it up
+        values = {
+            **vars(self),
+            "relegates": relegates,
+            "reads_demand": reads_demand,
+            "estimator": ESTIMATORS[self.estimator],
+        }
         return Params(**{name: kind(values[name]) for name, kind in Params.__annotations__.items()})
 
 
-#: What the kernel reads of a Policy: its numbers under the same names, its estimator as a number, and `relegates`.
+#: What the kernel reads of a Policy: its numbers under the same names, its estimator as a number, what its rules need.
 Params = NamedTuple(
     "Params",
     [
         *((f.name, f.type) for f in fields(Policy) if f.type in (int, float, bool)),  # type: ignore[misc]
         ("estimator", int),
         ("relegates", bool),
+        ("reads_demand", bool),
     ],
 )
 PARAMS_TYPE = tuple_type(Params)

@@ -112,13 +112,19 @@ def fixed_chunk(model, batch, limits, prefix, slack_s):
     return max(0, limits.max_chunk_tokens - batch.decodes - batch.prefill_tokens)
 
 
-@budget_rule
-def dynamic_chunk(model, batch, limits, prefix, slack_s):
-    """Section 3.3: the most prefill tokens whose predicted step fits the decodes' least slack."""
+@compiled
+def _room(batch, limits):
+    """Prefill tokens up to the largest chunk, a smaller one while KV is low."""
     most = limits.max_chunk_tokens
     if limits.kv_free_tokens < limits.kv_low_tokens:
         most = min(most, limits.kv_low_chunk_tokens)
-    room = most - batch.prefill_tokens
+    return most - batch.prefill_tokens
+
+
+@budget_rule
+def dynamic_chunk(model, batch, limits, prefix, slack_s):
+    """Section 3.3: the most prefill tokens whose predicted step fits the decodes' least slack."""
+    room = _room(batch, limits)
     if room <= 0:
         return 0
     if slack_s == np.inf:
@@ -145,10 +151,7 @@ def tbt_chunk(model, batch, limits, prefix, slack_s):
     Long steps prefill faster, but every decode feels them, and each request holds its KV for longer: they stay short
     while KV is scarce.
     """
-    most = limits.max_chunk_tokens
-    if limits.kv_free_tokens < limits.kv_low_tokens:
-        most = min(most, limits.kv_low_chunk_tokens)
-    room = most - batch.prefill_tokens
+    room = _room(batch, limits)
     if room <= 0:
         return 0
     if slack_s == np.inf:
@@ -210,6 +213,10 @@ def grid_chunk(model, batch, limits, prefix, slack_s):
             else:
                 top = middle - 1
     return max(0, _grid_total(best, low_kv) - batch.decodes - batch.prefill_tokens)
+
+
+#: They read neither demand nor `tbt_s`, which are then not computed; a user's rule may.
+WITHOUT_DEMAND = (fixed_chunk, dynamic_chunk, steady_chunk, grid_chunk)
 
 
 @doomed_rule

@@ -75,6 +75,10 @@ def assert_counters_match(table, scheduler):
     assert totals["queued"] == queued.sum()
     assert totals["queued_prefill_tokens"] == left[ordinary].sum()
     assert totals["important_interactive_tokens"] == left[ordinary & table.important & table.interactive].sum()
+    assert totals["interactive_tokens"] == left[ordinary & table.interactive].sum()
+    rates, most = (tokens / (table.deadline_s - table.arrival_s) for tokens in (left, table.target_tokens))
+    for name, mask in (("interactive_rate", table.interactive), ("batch_rate", ~table.interactive)):
+        assert np.isclose(totals[name], rates[ordinary & mask].sum(), rtol=1e-9, atol=1e-12 * most.max()), name
     assert totals["running_context"] == table.computed_tokens[decoding].sum()
     assert sorted(scheduler.running[: totals["running"]]) == list(np.flatnonzero(decoding))
     holders = np.flatnonzero(queued & (table.kv_blocks > 0))
