@@ -3,7 +3,7 @@
 #   make test         the checks and the tests (make quick: the cheap ones; make test-all: what runs every night, too)
 # And two that measure an engine which nothing models, its step times first, then vLLM servers on it:
 #   make gpu          on a GPU
-#   make cpu          on the CPU, with a tiny model: the path of make gpu on every machine
+#   make cpu          on the CPU, with a small model: the path of make gpu on every machine
 # All first create .venv from requirements.lock (again only when that file changes), vLLM for this machine included.
 # Knobs: ENGINE=cpu|gpu|none (the vLLM in .venv; else what the machine can run, see artifact/setup/install.sh)
 #        PYTHON=python3.12  CORES=4  JOBS=3 (test processes)  PYTEST_ARGS="-m 'not slow'"
@@ -45,7 +45,7 @@ help:
 	@echo "make test-busy   the same beside eight busy loops: no test may depend on how fast the machine is"
 	@echo "make vllm-suite  run vLLM's own scheduler tests against Niyama's classes (UPDATE=1 rewrites the list)"
 	@echo "make gpu         measure this machine's GPU, its step times and servers on it, into $(RESULTS)/gpu"
-	@echo "make cpu         the same of vLLM's real CPU engine with a tiny model, into $(CPU_RESULTS)"
+	@echo "make cpu         the same of vLLM's real CPU engine with a small model, into $(CPU_RESULTS)"
 	@echo "make setup       only create or update $(VENV)"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       remove .venv, $(RESULTS) and caches (downloaded traces in data/ stay)"
@@ -104,7 +104,7 @@ gpu:
 cpu: $(STAMP)
 	@grep -qx cpu $(STAMP) || { echo >&2 "vLLM's CPU build is not in $(VENV) (there: $$(cat $(STAMP)))." \
 	"To put it there: make cpu ENGINE=cpu"; exit 1; }
-	@echo "Measuring into $(CPU_RESULTS): step times (a minute or two on two idle cores), then servers (22). Interrupted, \
+	@echo "Measuring into $(CPU_RESULTS): step times (two minutes on two idle cores), then servers (27). Interrupted, \
 	the same command goes on."
 	$(call measure,cpu,cpu,$(CPU_RESULTS))
 

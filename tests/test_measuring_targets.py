@@ -151,10 +151,11 @@ def test_the_knees_of_all_systems_lie_between_its_loads(name):
     assert min(shares) < 0.7 and max(shares) > 1.0 and len(shares) >= 4
 
 
-@pytest.mark.parametrize("name, start_s, drain_s, most_s", [("gpu", 60, 20, 25 * 60), ("cpu", 25, 4, 25 * 60)])
+@pytest.mark.parametrize("name, start_s, drain_s, most_s", [("gpu", 60, 20, 25 * 60), ("cpu", 25, 4, 28 * 60)])
 def test_its_measuring_fits_half_an_hour(name, start_s, drain_s, most_s):
     """On one device, where the silo's pools take turns; drain: what a load takes after its last arrival."""
     experiment = load_server_experiment(CONFIGS / f"{name}.yaml")
     form = experiment.form("full")
     starts = sum(build_server_system(system, experiment.classes).replicas for system in experiment.systems)
-    assert form.seeds * starts * (start_s + len(form.loads_of_fluid_bound) * (form.seconds + drain_s)) <= most_s
+    measured_s = form.seeds * starts * len(form.loads_of_fluid_bound) * (form.seconds + drain_s)
+    assert measured_s + start_s * starts * (1 if form.systems_in_turn else form.seeds) <= most_s

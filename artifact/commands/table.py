@@ -51,6 +51,7 @@ COMMANDS = {
     },
     "artifact.servers.sweep_cli": {
         "server-sweep": "Measure one system of the server sweep: one start of its servers, all loads.",
+        "server-turns": "Measure all systems of the server sweep in turn at each load, their servers running at once.",
         "server-simulated": "Simulate what the server sweep measures.",
         "server-table": "Join measured and simulated parts.",
     },

@@ -174,7 +174,7 @@ def add_commands(verb: Verb) -> None:
     """Add the command to the command line; `verb` makes it."""
     parser = verb("profile", profile)
     parser.add_argument("--backend", choices=BACKENDS, required=True)
-    parser.add_argument("--model-shape", choices=sorted(MODEL_SHAPES), help="default: llama3-8b; on the CPU tiny")
+    parser.add_argument("--model-shape", choices=sorted(MODEL_SHAPES), help="default: llama3-8b; on the CPU one-layer")
     parser.add_argument("--grid", choices=sorted(GRIDS), default="full", help="default: full")
     parser.add_argument("--latency", help=f"latency model that is emulated (default {LATENCY})")
     parser.add_argument("--out", type=Path, required=True, help="the table, FILE.parquet; written after each grid")

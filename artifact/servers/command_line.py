@@ -21,7 +21,7 @@ from niyama.latency import is_card_file, load_card
 
 GPU, CPU, EMULATED = BACKENDS = ("gpu", "cpu", "emulated")
 #: Shape of the model each backend serves unless one is given; weights are made up or not there at all.
-SHAPES = {GPU: "llama3-8b", CPU: "tiny", EMULATED: "llama3-8b"}
+SHAPES = {GPU: "llama3-8b", CPU: "one-layer", EMULATED: "llama3-8b"}
 #: vLLM's KV block, in tokens. Its CPU attention takes multiples of 32 only.
 BLOCK_TOKENS = {GPU: 16, CPU: 32, EMULATED: 16}
 MAX_MODEL_TOKENS = 16_384  # longest prompt + output; the 2023 traces need 14,100

@@ -59,6 +59,9 @@ class ServerForm(EngineForm):
     """How much is measured of servers, in real time."""
 
     max_lag_ms: Positive = Field(default=MAX_LAG_P99_S * 1e3, description="client lag (p99) of a busy machine")
+    systems_in_turn: bool = Field(
+        default=False, description="start all systems' servers at once and measure the systems in turn at each load"
+    )
 
 
 class ServerExperiment(Strict):

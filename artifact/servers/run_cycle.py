@@ -64,6 +64,11 @@ class RunCycle:
         )
 
     @property
+    def parts(self) -> tuple[RunCycle, ...]:
+        """What is measured by itself: the pools where they run one after the other, else the whole."""
+        return self.pools if self.in_turn else (self,)
+
+    @property
     def label(self) -> str:
         """For messages: the system, and the pool where it is one of several."""
         whole = self.system.replicas == sum(self.specs[0].replicas or (1,))

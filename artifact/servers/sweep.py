@@ -3,11 +3,16 @@
 What is on disk and belongs to the same run is kept, so a killed sweep goes on where it stopped. Where there are fewer
 GPUs than servers, a system's pools run one after the other, each on its own classes' requests at the same intended
 times, and the parts are joined: pools share nothing, so side by side they would not have noticed each other.
+
+Where the machine's speed changes within an hour, systems measured one after the other do not compare. On the CPU all
+systems' servers therefore run at once, an idle one takes no time, and at each load the systems are measured in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from typing import Any
 
 from artifact.results import metrics
@@ -19,6 +24,7 @@ from artifact.servers.counters import COUNTERS, read_counters
 from artifact.servers.fleet import Fleet, running
 from artifact.servers.measured import Client, ClientLagged, Measured, RunFailed, check_fits, measure, warm_up
 from artifact.servers.measured_files import read_measured, write_measured
+from artifact.servers.process import ServerError
 from artifact.servers.run_cycle import RunCycle
 from artifact.servers.split_run import join_parts, part_of
 from niyama import QoSClass
@@ -45,6 +51,44 @@ def measure_run_cycle(cycle: RunCycle, tell: Tell) -> list[dict[str, Any]]:
     return finished_rows(cycle)
 
 
+def measure_in_turn(cycles: Sequence[RunCycle], tell: Tell) -> None:
+    """Measure the missing points of all cycles, the systems in turn at each load; who is first changes every time.
+
+    All servers run at once; cycles of one system, of several seeds, share its servers. A system whose servers fail is
+    left out from there on: its own run cycle tries again what is missing, and fails for it.
+    """
+    left = [
+        (cycle.specs[0].seed, at, part)
+        for cycle in cycles
+        for part in cycle.parts
+        for at, spec in enumerate(cycle.specs)
+        if not cycle.done(spec) and not part.done(spec) and len(_requests(part, spec)) > 0
+    ]
+    with ExitStack() as stack:
+        fleets: dict[str, Fleet] = {}
+        for part in {part.label: part for _, _, part in reversed(left)}.values():
+            with _left_out_on_failure(fleets, part, tell):
+                fleets[part.label] = stack.enter_context(_started(part, tell))
+        rounds = groupby(sorted(left, key=lambda point: point[:2]), key=lambda point: point[:2])
+        for turn, (_, points) in enumerate(rounds):
+            there = list(points)
+            for _, at, part in there[turn % len(there) :] + there[: turn % len(there)]:
+                if part.label in fleets:
+                    with _left_out_on_failure(fleets, part, tell):
+                        spec = part.specs[at]
+                        _measure_point(part, fleets[part.label], spec, _requests(part, spec), tell)
+                        tell(_describe_point(part, spec))
+
+
+@contextmanager
+def _left_out_on_failure(fleets: dict[str, Fleet], part: RunCycle, tell: Tell) -> Iterator[None]:
+    try:
+        yield
+    except (ServerError, RunFailed) as error:
+        fleets.pop(part.label, None)
+        tell(f"error: {error}; what is missing of {part.label} is measured by itself afterwards")
+
+
 def finished_rows(cycle: RunCycle) -> list[dict[str, Any]]:
     """The summary rows of the points that are on disk."""
     return [row for spec in cycle.specs if cycle.done(spec) for row in summary_rows(cycle, spec)]
@@ -56,13 +100,20 @@ def _measure_missing(cycle: RunCycle, missing: list[RunSpec], tell: Tell) -> Non
     points = [(spec, requests) for spec, requests in points if len(requests) > 0]
     if not points:
         return
+    with _started(cycle, tell) as fleet:
+        for spec, requests in points:
+            _measure_point(cycle, fleet, spec, requests, tell)
+            tell(_describe_point(cycle, spec))
+
+
+@contextmanager
+def _started(cycle: RunCycle, tell: Tell) -> Iterator[Fleet]:
+    """The cycle's servers, warmed up."""
     tell(f"{cycle.label}: starting {cycle.system.replicas} {cycle.engine.backend} server(s)")
     with running(cycle.system, cycle.engine, cycle.specs[0].classes, cycle.folder) as fleet:
         tell(f"{cycle.label}: ready after {fleet.ready_s:.0f} s")
         warm_up(_client(cycle, fleet, 0), cycle.classes(cycle.specs[0]), cycle.system.replicas)
-        for spec, requests in points:
-            _measure_point(cycle, fleet, spec, requests, tell)
-            tell(_describe_point(cycle, spec))
+        yield fleet
 
 
 def _promises(spec: RunSpec) -> tuple[QoSClass, ...]:

@@ -20,14 +20,14 @@ from artifact.results import tables
 from artifact.results.code_hash import code_of, joined_code
 from artifact.results.descriptions import described_in, read_description
 from artifact.runs import run as runs
-from artifact.servers.command_line import CPU, backend_of
+from artifact.servers.command_line import CPU, GPU, backend_of
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling
 from artifact.servers.measured import RunFailed
 from artifact.servers.process import ServerError
 from artifact.servers.run_cycle import plan_run_cycle, vllm_version
 from artifact.servers.simulated import can_be_simulated, simulated_rows
 from artifact.servers.stopping import terminated_like_interrupted
-from artifact.servers.sweep import finished_rows, measure_run_cycle
+from artifact.servers.sweep import finished_rows, measure_in_turn, measure_run_cycle
 from niyama import load_card
 
 
@@ -51,6 +51,25 @@ def sweep_servers(options: argparse.Namespace) -> None:
         rows = finished_rows(cycle)
         about["failures"] = [{"part": f"{options.system}, seed {options.seed}", "reason": str(error)}]
     tables.write_table(options.out, rows, **about, trace=described(options))
+
+
+def sweep_in_turn(options: argparse.Namespace) -> None:
+    """All seeds of a form, its systems in turn; `server-sweep` then makes the table of each."""
+    experiment = load_server_experiment(options.config, options.latency)
+    form, backend = experiment.form(options.form), backend_of(options.backend)
+    name = trace_name(options, experiment)
+    cycles = [
+        plan_run_cycle(experiment, form, system, seed, name, backend, options.folder / f"{system}-{seed}")
+        for seed in range(form.seeds)
+        for system in experiment.systems
+    ]
+    if backend == GPU:
+        raise ConfigError(
+            f"{options.config}: systems_in_turn needs all servers at once, and a GPU holds one; remove it"
+        )
+    with terminated_like_interrupted():
+        measure_in_turn(cycles, announce)
+    options.out.write_text("measured in turn: " + ", ".join(experiment.systems) + "\n")
 
 
 def simulate_servers(options: argparse.Namespace) -> None:
@@ -115,6 +134,7 @@ def add_commands(verb: Verb) -> None:
     """Add the steps to the command line; `verb` makes one."""
     for name, run in (
         ("server-sweep", sweep_servers),
+        ("server-turns", sweep_in_turn),
         ("server-simulated", simulate_servers),
     ):
         step = verb(name, run)
@@ -124,6 +144,8 @@ def add_commands(verb: Verb) -> None:
         step.add_argument("--out", type=Path, required=True)
         step.add_argument("--latency", help="latency model: a name or a card's FILE.json (default: the config's)")
         step.add_argument("--backend", default="auto", help="gpu, cpu, emulated or auto (default)")
+        if name == "server-turns":
+            step.add_argument("--folder", type=Path, required=True, help="of the raw times of all systems")
         if name == "server-sweep":
             step.add_argument("--system", required=True)
             step.add_argument("--seed", type=int, default=0)

@@ -19,7 +19,7 @@ from artifact.servers.config import ServerExperiment, ServerForm
 
 STEP_S = 4.0  # a step that only starts Python, reads and writes
 SERVER_START_S, SERVER_DRAIN_S = 60.0, 20.0  # to start servers, and of each load after its last arrival
-SERVER_RULE = "server_sweep"
+SERVER_RULE, TURNS_RULE = "server_sweep", "server_turns"
 BEFORE_ALL = ("kernel", "trace")  # rules that no table pays for
 SURE_SHARE = 0.15  # done; before that what was planned is the better estimate
 BAR_WIDTH = 24
@@ -35,9 +35,10 @@ def planned_s(dag: Any, minutes: Mapping[str, float], server_cycle_s: float) -> 
     """Seconds of each step that is to run, by job id. minutes: of tables, by name."""
     jobs = {job for job in dag.jobs if dag.needrun(job)}
     seconds = dict.fromkeys(jobs, STEP_S)
+    cycles = [job for job in jobs if job.rule.name == SERVER_RULE]
+    in_turn = [job for job in jobs if job.rule.name == TURNS_RULE]  # one job that takes the time of all cycles
+    seconds |= dict.fromkeys(in_turn, server_cycle_s * len(cycles)) or dict.fromkeys(cycles, server_cycle_s)
     for job in jobs:
-        if job.rule.name == SERVER_RULE:
-            seconds[job] = server_cycle_s
         for name in {Path(output).stem for output in map(str, job.output) if "/tables/" in output}:
             parts = [part for part in dag.dependencies[job] if part in jobs and part.rule.name not in BEFORE_ALL]
             for part in parts or [job]:

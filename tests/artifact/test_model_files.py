@@ -25,7 +25,7 @@ def test_a_folder_is_written_once_and_is_the_same_for_everyone(tmp_path):
 
 
 def test_what_is_wrong_is_said(tmp_path):
-    with pytest.raises(ValueError, match="model shape 'huge' is unknown; use one of llama3-8b, tiny"):
+    with pytest.raises(ValueError, match="model shape 'huge' is unknown; use one of llama3-8b, one-layer, tiny"):
         model_folder("huge", tmp_path)
     folder = model_folder("llama3-8b", tmp_path)
     (folder / "config.json").write_text("{}")

@@ -117,6 +117,13 @@ def test_a_tables_minutes_are_shared_by_its_parts():
     assert costs.run_cycle_s(None, ServerForm(loads_qps_per_gpu=[1.0, 2.0], seconds=10)) == 60 + 2 * 30
 
 
+def test_systems_in_turn_are_one_job_that_takes_the_time_of_all_their_cycles():
+    turns = Job(0, "server_turns", "servers/full/in_turn.txt")
+    cycles = [Job(i, "server_sweep", f"servers/full/a-{i}.parquet") for i in (1, 2)]
+    found = costs.planned_s(dag(turns, *cycles), {}, 90.0)
+    assert found == {0: 180.0, 1: costs.STEP_S, 2: costs.STEP_S}
+
+
 def test_steps_tell_what_was_planned_and_then_what_is_left(capsys):
     now = SimpleNamespace(s=0.0)
     steps = costs.Steps({1: 60.0, 2: 300.0, 3: 240.0}, whole=True, clock=lambda: now.s)

@@ -33,11 +33,36 @@ wildcard_constraints:
     seed=r"\d+",  # else niyama-steady-0 could be system niyama with seed steady-0
 
 
+def measured_in_turn(w):
+    """What a system's run cycle waits for: where systems are measured in turn, that this is done."""
+    return [f"{RESULTS}/servers/{w.form}/in_turn.txt"] if SERVERS.form(w.form).systems_in_turn else []
+
+
+rule server_turns:
+    input:
+        KERNEL,
+        SERVERS_CONFIG,
+        SERVERS_CARD,
+        trace=SERVER_TRACE,
+    output:
+        f"{RESULTS}/servers/{{form}}/in_turn.txt",
+    benchmark:
+        f"{RESULTS}/benchmarks/server_turns/{{form}}.tsv"
+    threads: workflow.cores # as server_sweep
+    params:
+        code=lambda w: code_digest("server-sweep", SERVERS.latency),
+        raw=lambda w: f"{RESULTS}/servers/{w.form}/raw",
+    shell:
+        "python -m artifact server-turns --config {SERVERS_CONFIG:q} --form {wildcards.form:q}"
+        " --described {input.trace:q} --folder {params.raw:q} --out {output:q}{BACKEND_OPTION}{LATENCY_OPTION}"
+
+
 rule server_sweep:
     input:
         KERNEL,
         SERVERS_CONFIG,
         SERVERS_CARD,
+        measured_in_turn,
         trace=SERVER_TRACE,
     output:
         f"{RESULTS}/servers/{{form}}/{{server_system}}-{{seed}}.parquet",

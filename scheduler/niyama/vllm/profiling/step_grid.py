@@ -66,7 +66,7 @@ _FINE_TOKENS = tuple(range(256, 769, 16))  # where GPUs leave their graphs and t
 #: Grids that are measured one after the other, each with the modelled time of all its steps on the paper's A100.
 #: full: what a latency model is fitted to, and a close look at 256-768 tokens (7 minutes). exhaustive: that look at
 #: every number of decodes and every context too (31 minutes). short: the same kinds of step in about a minute.
-#: cpu: what servers of the tiny model on the CPU meet at the loads of workflows/config/cpu.yaml.
+#: cpu: what servers of a small model on the CPU meet at the loads of workflows/config/cpu.yaml.
 GRIDS: Mapping[str, tuple[Grid, ...]] = MappingProxyType({
     "full": (
         Grid(
