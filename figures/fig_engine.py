@@ -32,7 +32,8 @@ def caption(tables: Tables, variant: Variant) -> str:
     return (
         f"The engine of {about.get('vllm', 'vLLM of unknown version')}, with its own scheduler and KV manager, in "
         f"virtual time on {style.trace_label(variant.trace)}; the GPU is emulated by latency model {variant.latency}"
-        f"{_hardware(frame)}. No HTTP, and the host's own work takes no time: the same bytes on every machine. "
+        f"{_hardware(frame)}{_noise(frame)}. No HTTP, and the host's own work takes no time: the same bytes on every "
+        "machine. "
         f"Systems are set as their servers are. Load is per GPU{more}; arrivals over "
         f"{about.get('seconds', float('nan')):g} s at each load. Violated: of all that arrived; TTFT, TTLT and "
         "token deadlines counted. Points: mean over seeds. Thin dashed: the simulator, planning a step ahead, on "
@@ -45,6 +46,12 @@ def caption(tables: Tables, variant: Variant) -> str:
 def _hardware(frame: pd.DataFrame) -> str:
     hardware = frame.attrs.get("latency_model", {}).get("hardware")
     return f", of {hardware}" if hardware else ""
+
+
+def _noise(frame: pd.DataFrame) -> str:
+    """That steps do not take what the predictor says, where it is so."""
+    noise = frame.attrs.get("noise")
+    return f", and every step takes {noise:.0%} (standard deviation) more or less than it says" if noise else ""
 
 
 def _worst_points(frame: pd.DataFrame) -> float:

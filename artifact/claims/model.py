@@ -141,7 +141,7 @@ class Claim(Strict):
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")]
     paper: Text = Field(description="figure, table or section; or 'not in the paper'")
     statement: Text = Field(description="in our words")
-    backend: Literal["sim", "emulated", "vllm-virtual", "gpu", "latency-model", "profiles"] = "sim"
+    backend: Literal["sim", "emulated", "vllm-virtual", "cpu", "gpu", "latency-model", "profiles"] = "sim"
     unit: Literal["times", "%", "points", "QPS", "s", "ms", "tokens/s", "tokens", "GPUs"]
     measure: Measure
     expected: Expected

@@ -112,6 +112,8 @@ def sweep_engines(options: argparse.Namespace) -> None:
         "classes": [c.model_dump() for c in experiment.classes],
         "scaling": scaling(experiment.classes),
     }
+    if experiment.virtual().noise > 0:
+        about["noise"] = experiment.virtual().noise
     tables.write_table(options.out, rows, **about, trace=described(options))
 
 

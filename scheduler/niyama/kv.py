@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from niyama.jit import compiled, compiled_apart
-from niyama.queues import queue_index
 from niyama.requests import DECODING
 from niyama.state import remove, stop_decoding
-from niyama.waiting import enqueue, unqueue
+from niyama.waiting import enqueue, kv_line_of, unqueue
 
 # columns of State.kv_groups, one row for all groups of a kind
 GROUP_BLOCK_TOKENS, GROUPS, PROMPT_CAP, DECODE_CAP, LOCAL_CHUNK = range(5)  # LOCAL_CHUNK: tokens, 0 for none
@@ -124,11 +123,11 @@ def secure_decode_blocks(k):
 
 @compiled
 def _victim(s, t):
-    """The KV holder to give up: relegated before not, low importance before important, then the highest key."""
+    """The KV holder to give up: by line, relegated ones and low importance first, then the one with the highest key."""
     worst = s.running[0]
     for i in range(s.totals.running + s.totals.prefilling):
         r = s.running[i] if i < s.totals.running else s.prefilling[i - s.totals.running]
-        a, b = queue_index(t.important[r], t.relegated[r]), queue_index(t.important[worst], t.relegated[worst])
+        a, b = kv_line_of(t, r), kv_line_of(t, worst)
         if a > b or (a == b and (t.key[r] > t.key[worst] or (t.key[r] == t.key[worst] and r > worst))):
             worst = r
     return worst

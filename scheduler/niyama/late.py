@@ -1,8 +1,9 @@
-"""Late requests, interactive ones that missed their first deadline: their share of the prefill.
+"""Late requests, important interactive ones that missed their first deadline: their share of the prefill.
 
 The paper lets them wait for as long as any request can still be on time, which in lasting overload is for ever. Here
 they are served in order of rank, each when `late_share` of all prefill since has come to its prompt. So none waits for
-longer than (prompt tokens of those before it and its own) / (late_share * prefill tokens per second).
+longer than (prompt tokens of those before it and its own) / (late_share * prefill tokens per second), and then for its
+KV to come free: that is kept for it (`niyama.plan`), and once it has it, it keeps it (`niyama.kv`).
 """
 
 from __future__ import annotations

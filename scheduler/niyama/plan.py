@@ -22,6 +22,8 @@ from niyama.slots import take_slot
 from niyama.state import NOBODY
 from niyama.waiting import prefill_left, rekey, requeue
 
+PACE_STEP = 0.2  # relative change of the time per output token at which waiting requests are ranked anew
+
 
 @compiled
 def plan(k, now_s):
@@ -38,7 +40,8 @@ def plan(k, now_s):
         if p.alpha_low != p.alpha_high:
             adapt_alpha(k, full_step_s)
         m = Moment(now_s, slack_s, full_step_s, limits_of(k, now_s, full_step_s, tbt_s))
-        s.totals.decode_s = p.decode_share * min(full_step_s, p.longest_tbts * s.totals.tightest_tbt_s)
+        if p.decode_share > 0.0:
+            pace_decodes(k, full_step_s)
         if p.take_slots and take_slot(k, m):
             batch = empty_batch(s.totals.running, s.totals.running_context)
         if p.protect_started:
@@ -55,7 +58,7 @@ def plan(k, now_s):
 @compiled
 def adapt_alpha(k, full_step_s):
     """Load-adaptive alpha with hysteresis: high above load_high_s of queued prefill work, low below load_low_s."""
-    s, t, p = k.state, k.table, k.params
+    s, p = k.state, k.params
     queued_s = s.totals.queued_prefill_tokens * full_step_s / p.max_chunk_tokens
     if s.totals.alpha == p.alpha_low and queued_s > p.load_high_s:
         s.totals.alpha = p.alpha_high
@@ -63,6 +66,23 @@ def adapt_alpha(k, full_step_s):
         s.totals.alpha = p.alpha_low
     else:
         return
+    rank_anew(k)
+
+
+@compiled
+def pace_decodes(k, full_step_s):
+    """What each output token of a batch request is taken to need; it changes in steps, so that ranks are comparable."""
+    s, p = k.state, k.params
+    decode_s = p.decode_share * min(full_step_s, p.longest_tbts * s.totals.tightest_tbt_s)
+    if abs(decode_s - s.totals.decode_s) > PACE_STEP * s.totals.decode_s:
+        s.totals.decode_s = decode_s
+        rank_anew(k)
+
+
+@compiled
+def rank_anew(k):
+    """Compute the ranks of all waiting requests afresh, and order them by these."""
+    s, t = k.state, k.table
     for q in range(QUEUES):
         for i in range(s.queues.size[q]):
             r = s.queues.ids[q, i]
@@ -132,6 +152,7 @@ def _fill_by_rank(k, m, batch):
             requeue(s, t, r)
             if late and no_room:
                 late = False
+                taken += blocks  # what comes free is kept for it, or smaller newcomers would take it for ever
                 continue
             return _fill_with_started(k, m, batch) if no_room else batch
         if new:

@@ -48,7 +48,7 @@ class Policy:
     long_step_kv_free: float = number(0.4, 0, 1)
     # Each output token of a batch request is taken to need this share of the longest step, by `latest_start`: of a
     # full chunk, or of `longest_tbts` if that is less.
-    decode_share: float = number(0.8, 0, 100)
+    decode_share: float = number(0.0, 0, 100)
     # Share of the prefill for important interactive requests that have missed their first deadline, while some wait;
     # at 0 they wait behind all that can still be on time, as in the paper.
     late_share: float = number(0.0, 0, 1)
@@ -176,6 +176,7 @@ NIYAMA_STEADY = replace(
     prefill_budget=rules.tbt_chunk,
     margin=1.5,
     reserve_tokens=4.0,
+    decode_share=0.8,
     late_share=0.05,
     take_slots=True,
 )

@@ -9,7 +9,7 @@ from niyama.faults import ask_doomed
 from niyama.inputs import delayed
 from niyama.jit import compiled
 from niyama.kv import preempt
-from niyama.queues import IMPORTANT, first_queue, has_head
+from niyama.queues import LOW, first_queue
 from niyama.relegation import forecast
 from niyama.state import NOBODY
 
@@ -22,16 +22,17 @@ SPARE_SHARE = 0.5
 def take_slot(k, m):
     """Preempt a decode of a batch request for the first in line, if only that keeps its promise; whether it was done.
 
-    The first in line is interactive, not started, and would be lost if it waited longer. The batch request is the one
-    with most time to spare.
+    The first in line is not started, and would be lost if it waited longer. The batch request is the one with most time
+    to spare.
     """
     s, t = k.state, k.table
     if s.totals.slots == 0 or s.totals.running + s.totals.prefilling < s.totals.slots:
         return False
-    if first_queue(s.queues, t) != IMPORTANT or not has_head(s.queues, t, IMPORTANT):
+    q = first_queue(s.queues, t)
+    if q > LOW:
         return False
-    first = s.queues.ids[IMPORTANT, 0]
-    if t.kv_blocks[first] > 0 or t.relegated[first] or not t.interactive[first]:
+    first = s.queues.ids[q, 0]
+    if t.kv_blocks[first] > 0 or t.relegated[first]:
         return False
     view = forecast(k, m, first)
     wait_s = max(m.full_step_s, SPARE_SHARE * (t.deadline_s[first] - t.arrival_s[first]))

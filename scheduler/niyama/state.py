@@ -48,7 +48,9 @@ class Totals(Numbers):
     alpha: float = 0.0  # s per token, in force
     interactive_rate: float = 0.0  # tokens/s: queued interactive prompts, not relegated, each over its SLO
     batch_rate: float = 0.0  # the same for batch requests
-    tightest_tbt_s: float = inf  # of all interactive requests so far
+    tightest_tbt_s: float = inf  # of recent interactive requests: of the last 256 to 511
+    newest_tbt_s: float = inf  # the same of the last 255 at most, and how many those are
+    newest_interactive: int = 0
     decode_s: float = 0.0  # what a token of a batch request's output is taken to need
     late_tokens: float = 0.0  # prompt tokens that late requests may have out of turn
     step_spread: float = 0.0  # mean absolute error of the predicted step times, of their logarithms

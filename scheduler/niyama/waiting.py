@@ -11,6 +11,8 @@ from niyama.jit import compiled
 from niyama.queues import LATE, NONE, push, queue_index
 from niyama.requests import QUEUED
 
+RECENT = 256  # interactive requests
+
 
 @compiled
 def prefill_left(t, r):
@@ -35,6 +37,15 @@ def line_of(t, r):
 
 
 @compiled
+def kv_line_of(t, r):
+    """In which line a holder of KV stands when some must give it up, the highest first.
+
+    A late request keeps what it was prefilled out of turn for, as one that is on time does.
+    """
+    return queue_index(t.important[r], t.relegated[r] and not t.late[r])
+
+
+@compiled
 def requeue(s, t, r):
     """Put a request that is in no queue where its importance and relegation say, under the key it has."""
     push(s.queues, t, line_of(t, r), r)
@@ -47,13 +58,24 @@ def enqueue(k, r):
     if p.estimator != ORACLE and t.emitted_tokens[r] == 0:
         t.decode_estimate[r] = estimate(s.history, t.app[r], p.estimator, p.estimator_value, p.estimator_prior)
     if t.interactive[r]:
-        s.totals.tightest_tbt_s = min(s.totals.tightest_tbt_s, t.tbt_s[r])
+        _note_tbt(s, t.tbt_s[r])
     t.state[r] = QUEUED
     s.totals.queued += 1
     if not t.relegated[r]:
         count_prefill(s, t, r, prefill_left(t, r))
     rekey(k, r)
     requeue(s, t, r)
+
+
+@compiled
+def _note_tbt(s, tbt_s):
+    """Keep the tightest TBT of recent interactive requests: a single one must not count for ever."""
+    s.totals.tightest_tbt_s = min(s.totals.tightest_tbt_s, tbt_s)
+    s.totals.newest_tbt_s = min(s.totals.newest_tbt_s, tbt_s)
+    s.totals.newest_interactive += 1
+    if s.totals.newest_interactive == RECENT:
+        s.totals.tightest_tbt_s, s.totals.newest_tbt_s = s.totals.newest_tbt_s, np.inf
+        s.totals.newest_interactive = 0
 
 
 @compiled

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niyama import BUILT_IN, QoSClass
+from niyama import BUILT_IN, QoSClass, load_card
+from niyama.kv import _victim
+from niyama.requests import new_table
+from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests, shared, simulate
 from niyama.sim.replica import LOG_COLUMNS
+from niyama.state import new_state
+from niyama.step import CHUNK, LEFT
+from niyama.waiting import RECENT
 from tests.helpers.workloads import ROOFLINE, last_token_s, tokens_of
 
 NIYAMA, STEADY = BUILT_IN["niyama"], BUILT_IN["niyama-steady"]
@@ -98,3 +104,82 @@ def test_late_requests_have_a_share_of_the_prefill(late_share):
     busy = (run.log[:, START] > 60) & (run.log[:, START] < 600)
     rate = run.log[busy, PREFILL].sum() / 540
     assert longest_s[late_share] < 10 + prompts[late_share] / (late_share * rate) < 900 < longest_s[0.0]
+
+
+def test_a_late_prompt_gets_its_share_of_the_kv_too():
+    """Smaller newcomers would take what comes free for ever: a prompt of three quarters of the KV is late, 4.5 chats
+    come a second. The bound is 9 s and 90 s, plus the time until that much KV has come free."""
+    few, calm = replace(load_card("a100-llama3-8b-linear"), kv_tokens=16_000), QoSClass("calm", ttft_s=6.0, tbt_s=0.1)
+    arrival_s = np.sort(np.random.default_rng(0).uniform(0.0, 300.0, 1350))
+    rows = sorted([*[(0, float(s), 600, 200) for s in arrival_s], (1, 5.0, 12_000, 10)], key=lambda row: row[1])
+    work = replace(requests(*rows), classes=(calm, QoSClass("hasty", ttft_s=0.2, tbt_s=0.1)))
+    big = int(np.flatnonzero(work.class_index == 1)[0])
+    wait_s = {}
+    for share in (0.05, 0.5):
+        run = simulate(shared(replace(STEADY, late_share=share)), work, few, few)
+        wait_s[share] = tokens_of(run, big)[0] - 5.0
+    assert wait_s[0.5] < 30 and wait_s[0.05] < 120, "the load ends after 300 s"
+
+
+def test_whoever_is_served_late_is_not_made_to_start_again():
+    """With KV full, a late request keeps what it was prefilled out of turn for; batch requests give up theirs."""
+    tight, guesses = replace(EXECUTOR, kv_tokens=60_000), replace(STEADY, estimator="constant", estimator_value=2.0)
+    work = overload(600, crowd=60)
+    work = replace(work, output_tokens=np.full(len(work), 400))
+    run = simulate(shared(guesses), work, tight, tight)
+    late = (work.class_index == 0) & run.still_relegated
+    assert late.sum() > 10 and run.preemptions.sum() > 100 and run.preemptions[late].max() <= 1
+
+
+@pytest.mark.parametrize("important", [True, False])
+def test_a_batch_request_at_the_head_of_the_line_does_not_keep_a_chat_from_its_slot(important):
+    """Whoever is first in line and would be lost gets a slot; then the next one is first."""
+    soon = QoSClass("soon", ttlt_s=60.0)
+    rows = [*[(1, 0.0, 500, 3000)] * 4, (2, 0.5, 500, 20), (0, 40.0, 500, 20)]
+    work = replace(requests(*rows), classes=(CHAT, BATCH, soon), important=np.array([True] * 5 + [important]))
+    run = simulate(shared(replace(STEADY, max_running=4)), work, EXECUTOR, EXECUTOR)
+    assert tokens_of(run, 5)[0] - 40.0 < 6.0 and last_token_s(run)[4] < 60.5
+
+
+def arrive(scheduler, arrival_s, tbt_s=None, ttlt_s=600.0):
+    """A request of 1,000 tokens; its row."""
+    slo_s = ttlt_s if tbt_s is None else 6.0
+    return scheduler.arrive(Arrival(arrival_s, 1000, slo_s, tbt_s or 0.0, tbt_s is not None, True, 0))
+
+
+def test_one_request_with_a_tiny_tbt_does_not_order_batch_requests_for_ever():
+    scheduler = Scheduler(STEADY, EXECUTOR, kv_tokens=1_000_000, apps=1)
+    for tbt_s, count in ((0.001, 1), (0.05, 2 * RECENT)):
+        for _ in range(count):
+            scheduler.report(LEFT, arrive(scheduler, 0.0, tbt_s=tbt_s), 0)
+        scheduler.step(Timing(0.0, 0.0, 0.0, 0))
+        assert scheduler.state.totals["tightest_tbt_s"] == tbt_s
+
+
+def test_batch_requests_that_differ_by_arrival_alone_are_ranked_by_it():
+    """Also when the first came before any plan, and when the longest step has become another in between."""
+    scheduler = Scheduler(STEADY, EXECUTOR, kv_tokens=1_000_000, apps=1)
+    first = arrive(scheduler, 0.0)
+    scheduler.step(Timing(0.0, 0.0, 0.0, 0))
+    arrive(scheduler, 0.5, tbt_s=0.05)  # a longest step of 2.5 TBT instead of a full chunk
+    second = arrive(scheduler, 1.0)
+    scheduler.report(CHUNK, first, 0)
+    scheduler.step(Timing(1.0, 1.0, 1.0, 0))
+    scheduler.report(CHUNK, first, 0)
+    keys = scheduler.table.key
+    assert keys[second] - keys[first] == pytest.approx(1.0)
+
+
+def test_vllm_and_the_kernel_take_kv_from_the_same_request():
+    """vLLM takes that of the highest priority number."""
+    pytest.importorskip("vllm")
+    from niyama.vllm.records import vllm_priority
+
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        table, state = new_table(8), new_state(8, 8, 1, 16_000, 0.008)
+        table.important[:], table.relegated[:] = random.random((2, 8)) < 0.5
+        table.late[:] = table.relegated & table.important & (random.random(8) < 0.5)
+        table.key[:] = random.permutation(8)
+        state.running[:8], state.totals["running"] = np.arange(8), 8
+        assert _victim(state, table) == max(range(8), key=lambda row: vllm_priority(table, row))

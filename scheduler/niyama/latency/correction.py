@@ -7,7 +7,7 @@ import math
 from niyama.jit import compiled
 
 WEIGHT = 0.05  # of a new measurement; some 50 steps to follow a change
-SURPRISE = 1.0  # a single step moves the factor by no more than WEIGHT times this, in log units: pauses are not speed
+SURPRISE = 1.0  # a single step moves both by no more than WEIGHT times this, in log units: pauses are not speed
 
 
 @compiled
@@ -16,9 +16,9 @@ def learned(log_scale, spread, steps, log_ratio):
 
     log_scale: running mean of that; spread: of its absolute deviation from there; steps: this one included.
     """
-    surprise = log_ratio - log_scale
+    surprise = max(-SURPRISE, min(SURPRISE, log_ratio - log_scale))
     weight = max(WEIGHT, 1.0 / (steps + 9))
-    return log_scale + weight * max(-SURPRISE, min(SURPRISE, surprise)), spread + weight * (abs(surprise) - spread)
+    return log_scale + weight * surprise, spread + weight * (abs(surprise) - spread)
 
 
 class Correction:

@@ -12,7 +12,7 @@ from niyama.latency import Batch, LatencyModel, empty_batch, seconds, with_prefi
 from niyama.requests import RequestTable
 from niyama.scheduler import Arrival, Plan
 from niyama.vllm.qos import Served
-from niyama.waiting import line_of
+from niyama.waiting import kv_line_of
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
 TIER = 1e9
@@ -88,4 +88,4 @@ class Granted(NamedTuple):
 
 def vllm_priority(t: RequestTable, row: int) -> float:
     """vLLM's priority number, by which it picks a victim when KV runs out: higher goes first."""
-    return TIER * line_of(t, row) + float(t.key[row])
+    return TIER * kv_line_of(t, row) + float(t.key[row])
