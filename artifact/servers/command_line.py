@@ -15,6 +15,7 @@ import yaml
 from artifact.config import ConfigError
 from artifact.runs.spec import LATENCY, ClassSpec
 from artifact.servers.gpus import gpu_names
+from artifact.servers.model_files import SHAPES as MODEL_SHAPES
 from artifact.servers.model_files import model_folder
 from artifact.servers.systems import NIYAMA_SCHEDULER, ServerPool, ServerSystem, by_urgency
 from niyama.latency import is_card_file, load_card
@@ -31,7 +32,8 @@ SYNCHRONOUS_SCHEDULER = "niyama.vllm.NiyamaScheduler"
 A100_BATCHED_TOKENS = 2048
 #: GPUs on which a vLLM server's default is more (EngineArgs.get_batch_defaults: by memory, 70 and 160 GiB).
 MORE_BATCHED_TOKENS = {"h100": 8192, "h200": 8192, "b200": 16_384, "b300": 16_384}
-CPU_KV_GIB = 2
+CPU_KV_GIB = 1  # vLLM takes whole ones
+CPU_KV_BLOCKS = 16_384  # 524,288 tokens, more than any run holds: a quarter of a gigabyte with `one-layer`
 #: One core computes; the others are for the API server and the client. vLLM would bind a thread to each of them.
 ONE_CORE = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 #: What a token takes from the engine to the client on this machine: Niyama meets every deadline that much earlier.
@@ -115,6 +117,9 @@ def server_command(engine: Engine, pool: ServerPool, model_name: str, port: int,
     arguments = pool.arguments
     if engine.backend == CPU:  # which vLLM schedules synchronously; eager, as it is profiled, and without a compiler
         flags.append("--enforce-eager")
+        if engine.model is None:  # as profiled; vLLM would take bfloat16, which many a CPU is many times slower at
+            flags += ["--dtype", MODEL_SHAPES[SHAPES[CPU]]["torch_dtype"]]
+            flags += ["--num-gpu-blocks-override", str(CPU_KV_BLOCKS)]
         arguments = tuple(SYNCHRONOUS_SCHEDULER if a == NIYAMA_SCHEDULER else a for a in arguments)
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flat, *flags, *arguments]
 
