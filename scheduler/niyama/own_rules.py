@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from numba import config
+from numba import config, njit
 from numba.core.errors import NumbaError
 
 from niyama.jit import function_pointer, guarded_pointer
@@ -41,7 +41,7 @@ class RuleKind(NamedTuple):
     """
 
     field: str
-    signature: object
+    signature: Any
     views: dict[str, type | None]
     convert: str
     fault: float
@@ -96,8 +96,20 @@ def _compiled(function: FunctionType, kind: RuleKind) -> Callable:
         return function_pointer(kind.signature)(function)
     try:
         return guarded_pointer(kind.signature, tuple(kind.views), kind.convert, kind.fault)(function)
-    except NumbaError as error:
-        raise RuleError(f"{_at(function, _numba_line(function, error))}: {_numba_words(error)}") from None
+    except (NumbaError, ValueError) as error:  # float('x') is a ValueError of numba's
+        problem = _wrong_answer(function, kind) or _numba_words(error)
+        raise RuleError(f"{_at(function, _numba_line(function, error))}: {problem}") from None
+
+
+def _wrong_answer(function: FunctionType, kind: RuleKind) -> str | None:
+    """What the rule returns instead of what it should, if it can be compiled by itself."""
+    rule = njit(function)
+    try:
+        rule.compile(kind.signature.args)
+    except NumbaError:
+        return None
+    wanted = "True or False" if kind.field == "doomed" else "a number"
+    return f"{function.__name__!r} returns {rule.nopython_signatures[0].return_type}; return {wanted}"
 
 
 def _problems(function: Any, kind: RuleKind) -> Iterator[str]:
@@ -199,14 +211,14 @@ def _at(function: FunctionType, line: int | None = None) -> str:
     return f"{Path(code.co_filename).name}, line {line or code.co_firstlineno}"
 
 
-def _numba_line(function: FunctionType, error: NumbaError) -> int | None:
+def _numba_line(function: FunctionType, error: Exception) -> int | None:
     """The line of the user's file that numba names last."""
     lines = re.findall(r'File "([^"]+)", line (\d+)', _plain(error))
     name = Path(function.__code__.co_filename).name
     return next((int(line) for file, line in reversed(lines) if Path(file).name == name), None)
 
 
-def _numba_words(error: NumbaError) -> str:
+def _numba_words(error: Exception) -> str:
     """What numba says, without its frame."""
     frame = ("Failed in", "File ", "During:", "Invalid use of", "Known signatures", "This error", "No implementation")
     lines = [line.strip(" -*>") for line in _plain(error).splitlines()]
@@ -214,6 +226,6 @@ def _numba_words(error: NumbaError) -> str:
     return f"numba cannot compile this: {said}; use numbers, tuples and functions of math and numpy"
 
 
-def _plain(error: NumbaError) -> str:
+def _plain(error: Exception) -> str:
     """Its message without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", str(error))

@@ -214,11 +214,28 @@ def test_constants_drawn_before_and_functions_of_math_are_no_chance(tmp_path):
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="plain Python takes what numba does not")
-@pytest.mark.parametrize("answer", ["None", "[str(alpha)]", "open('x')"])
+@pytest.mark.parametrize("answer", ["[str(alpha)]", "open('x')"])
 def test_what_numba_cannot_compile_is_one_line(answer, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}@rank_rule\ndef r(job, alpha):\n    return {answer}\nmine = Policy('mine', rank=r)\n")
     with pytest.raises(ValueError, match=r"^mine\.py, line \d: numba cannot compile this: [^\n]+$"):
+        load_policy(f"{file}:mine")
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="plain Python takes what numba does not")
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("job.interactive", "bool"),
+        ("None", "none"),
+        ("(1.0, 2.0)", "UniTuple"),
+        ("'x'", "unicode_type"),
+        ("alpha > 1", "bool"),
+    ],
+)
+def test_a_rank_that_is_no_number_is_called_that(answer, kind, tmp_path):
+    (file := tmp_path / "mine.py").write_text(f"{HEAD}@rank_rule\ndef r(job, alpha):\n    return {answer}\n")
+    with pytest.raises(ValueError, match=rf"^mine\.py, line \d: 'r' returns {kind}.*; return a number$"):
         load_policy(f"{file}:mine")
 
 
