@@ -1,7 +1,8 @@
 """The paper's three mechanisms as pure functions: `rank`, `prefill_budget` and `doomed`, in several versions each.
 
 A policy picks one of each. They are compiled to function pointers, so every policy, a user's own included, runs
-through the same compiled kernel. They see only what their arguments say: no clock, no table, no true output length.
+through the same compiled kernel. They see only what their arguments say: no clock, no table, and no true output
+length, unless the simulator's `estimator` is `oracle`: `decode_left` is then what is left of it.
 
 To write one, put its decorator above a function of these arguments, and give it to a `Policy` under the rule's name:
 
