@@ -12,7 +12,7 @@ from artifact.runs.run import BACKEND
 
 def merge(paths: list[Path], out: Path) -> None:
     """Join tables of one kind; each one's provenance goes along. ResultError when different code made them."""
-    parts = [read_table(path) for path in paths]
+    parts = [read_table(path, "tables that our commands wrote") for path in paths]
     code = joined_code({str(path): provenance(part).get("code") for path, part in zip(paths, parts, strict=True)})
     sources = {}
     for path, part in zip(paths, parts, strict=True):

@@ -14,7 +14,7 @@ from artifact.latency import accuracy, published
 from artifact.latency.cards import make_card, write_card
 from artifact.latency.cross_validation import by_region
 from artifact.latency.families import FAMILIES
-from artifact.latency.profile import kernel_rows, read_profile
+from artifact.latency.profile import WRITTEN, kernel_rows, read_profile
 from artifact.results import tables
 from artifact.results.code_hash import code_of
 from niyama.latency import ModelCard
@@ -66,7 +66,7 @@ def card_facts(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
             "source": f"fit of {path.name}, from `profile --backend {about['backend']} --grid {about['grid']}`",
         }
     except KeyError as error:
-        raise ConfigError(f"{path}: does not say {error} of its engine; give what `artifact profile` wrote") from None
+        raise ConfigError(f"{path}: does not say {error} of its engine; give {WRITTEN}") from None
 
 
 def kernel_profile(options: argparse.Namespace) -> None:

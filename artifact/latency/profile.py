@@ -25,6 +25,7 @@ COLUMNS = {
     "prefix_tokens": "top_prefix",
 }
 CELL = ("decodes", "context_tokens", "prefix_tokens")  # steps of a cell differ in their chunk alone
+WRITTEN = "what `python -m artifact profile` wrote"
 REGIONS = ("all", "decode only", "mixed", "prefill only")
 
 
@@ -55,10 +56,10 @@ class Profile:
 
 def read_profile(path: Path) -> Profile:
     """The profile at `path`. ResultError when it cannot be read, ConfigError when it is no profile."""
-    table = tables.read_table(path)
+    table = tables.read_table(path, WRITTEN)
     missing = {*COLUMNS, *CELL, "seconds"} - set(table.column_names)
     if missing:
-        raise ConfigError(f"{path}: has no column {', '.join(sorted(missing))}; give what `artifact profile` wrote")
+        raise ConfigError(f"{path}: has no column {', '.join(sorted(missing))}; give {WRITTEN}")
     return profile_of(table.to_pylist(), tables.provenance(table))
 
 

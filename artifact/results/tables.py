@@ -65,31 +65,41 @@ def _whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def read_table(path: Path) -> pa.Table:
-    """The table at `path`; ResultError when it is missing, damaged, edited or of another schema version."""
+def read_table(path: Path, give: str | None = None) -> pa.Table:
+    """The table at `path`; ResultError when it is missing, damaged, edited or of another schema version.
+
+    give: what a user should name instead, where the path is the user's; none: the pipeline makes it again.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    make, again = ("run `snakemake --cores all` to make it", "delete it and run again")
+    if give is not None:
+        make = again = f"give {give}"
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise ResultError(f"{path}: is missing; run `snakemake --cores all` to make it") from None
+        raise ResultError(f"{path}: is missing; {make}") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise ResultError(f"{path}: cannot be read ({error}); delete it and run again") from None
+        raise ResultError(f"{path}: cannot be read ({error}); {again}") from None
     version = provenance(table).get("schema_version")
     if version != SCHEMA_VERSION:
-        raise ResultError(f"{path}: has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+        raise ResultError(f"{path}: has schema version {version}, not {SCHEMA_VERSION}; {again}")
     metadata = table.schema.metadata
     if metadata.get(DIGEST, b"").decode() != content_sha256(table, metadata[KEY]):
-        raise ResultError(f"{path}: is not as it was written (sha256 missing or different); delete it and run again")
+        raise ResultError(f"{path}: is not as it was written (sha256 missing or different); {again}")
     return table
 
 
 def joined(parts: Sequence[pa.Table]) -> pa.Table:
-    """Tables of one kind, one after the other; a column that a part lacks is null there."""
+    """Tables of one kind as one; a column that a part lacks is null there. ResultError for a row that is there twice."""
     import pyarrow as pa
 
-    return pa.concat_tables(parts, promote_options="permissive")
+    whole = pa.concat_tables(parts, promote_options="permissive")
+    plain = [column.name for column in whole.schema if not pa.types.is_nested(column.type)]
+    if plain and (twice := whole.num_rows - whole.group_by(plain).aggregate([]).num_rows):
+        raise ResultError(f"{twice} of the {whole.num_rows} rows to join are there twice; give each table once")
+    return whole
 
 
 def provenance(table: pa.Table) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def simulate_servers(options: argparse.Namespace) -> None:
 
 def merge_servers(options: argparse.Namespace) -> None:
     """Measured and simulated rows in one table."""
-    parts = [tables.read_table(path) for path in options.tables]
+    parts = [tables.read_table(path, "tables that our commands wrote") for path in options.tables]
     abouts = [tables.provenance(part) for part in parts]
     for path, about in zip(options.tables, abouts, strict=True):
         described_in(path, about)

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from artifact.__main__ import main
 from artifact.experiments.merge import merge
 from artifact.results.digest import content_sha256
 from artifact.results.tables import ResultError, provenance, read_table, write_table
@@ -96,11 +97,42 @@ def test_an_edited_table_is_not_read(tmp_path):
 
 
 def test_merge_keeps_rows_and_sources(tmp_path):
-    for name in ("a", "b"):
-        write_table(tmp_path / name, ROWS, trace={"trace": name, "source": "local"})
+    for name, rows in (("a", ROWS[:1]), ("b", ROWS[1:])):
+        write_table(tmp_path / name, rows, trace={"trace": name, "source": "local"})
     merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     table = read_table(tmp_path / "all")
-    assert table.to_pylist() == ROWS + ROWS and set(provenance(table)["traces"]) == {"a", "b"}
+    assert table.to_pylist() == ROWS and set(provenance(table)["traces"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("second", ["a", "../a/a", "link", "copy", "more"])
+def test_no_row_is_joined_twice(tmp_path, second):
+    folder = tmp_path / "a"
+    for name, rows in (("a", ROWS), ("copy", ROWS), ("more", [*ROWS[1:], {"system": "niyama", "capacity_qps": 4.6}])):
+        write_table(folder / name, rows, traces={})
+    (folder / "link").symlink_to("a")
+    with pytest.raises(ResultError, match=r"[12] of the 4 rows to join are there twice; give each table once"):
+        merge([folder / "a", folder / second], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize("content", [None, "mine = 1\n", "of the pipeline"])
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (["fit"], "give what `python -m artifact profile` wrote"),
+        (["merge", "--out", "all"], "give tables that our commands wrote"),
+        (["server-table", "--out", "all"], "give tables that our commands wrote"),
+    ],
+)
+def test_a_users_own_file_is_not_to_be_deleted(tmp_path, monkeypatch, capsys, command, advice, content):
+    monkeypatch.chdir(tmp_path)
+    if content == "of the pipeline":
+        pq.write_table(pa.Table.from_pylist(ROWS), "mine.py")
+    elif content is not None:
+        (tmp_path / "mine.py").write_text(content)
+    assert main([command[0], "mine.py", *command[1:]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: mine.py: ") and said.endswith(f"; {advice}\n") and "snakemake" not in said
 
 
 def test_timings_of_an_empty_folder_name_the_command(tmp_path):
