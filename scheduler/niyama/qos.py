@@ -47,6 +47,8 @@ class QoSClass:
         return slo_s
 
 
+#: Shortest SLO that anybody can give, and what is left at least of one once the way to the client is taken off.
+MIN_SLO_S = 0.001
 #: Longest time from the engine to the client.
 MOST_DELIVERY_S = 1.0
 DAY_S = 86_400.0

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from niyama.qos import QoSClass
-
-MIN_SLO_S = 0.001
+from niyama.qos import MIN_SLO_S, QoSClass
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from niyama.latency import Batch, LatencyModel, empty_batch, seconds, with_prefill
+from niyama.qos import MIN_SLO_S
 from niyama.requests import RequestTable
 from niyama.scheduler import Arrival, Plan
 from niyama.vllm.qos import Served
@@ -16,7 +17,6 @@ from niyama.waiting import kv_line_of
 
 # Ranks are seconds since start; a tier apart keeps relegated after not, and low importance after high.
 TIER = 1e9
-MIN_SLO_S = 0.001
 NO_ROW = -1
 
 

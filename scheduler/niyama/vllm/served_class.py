@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from niyama import QoSClass
-from niyama.qos import refuse_milliseconds
+from niyama.qos import MIN_SLO_S, refuse_milliseconds
 
-#: Least and most seconds that an SLO may be, in the file and from a client.
-MIN_SLO_S, MAX_SLO_S = 0.001, 7 * 86_400.0
+#: The most seconds that an SLO may be, in the file and from a client; the least is MIN_SLO_S.
+MAX_SLO_S = 7 * 86_400.0
 
 # Names become header values, metric labels and log words.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
