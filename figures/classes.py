@@ -12,10 +12,8 @@ import pandas as pd
 
 from figures import paper
 from figures.frames import CRITERION_PAPER
+from figures.groups import is_group
 
-#: Groups of requests that are no classes; so are those whose name begins with RELEGATED.
-NOT_CLASSES = ("all", "short", "long", "important", "low", "relegated")
-RELEGATED = "relegated "
 SHARE_LATE = {"p50": 0.5, "p95": 0.05, "p99": 0.01}  # of the requests beyond a quantile
 NEAR = 0.003  # a violated share so near to SHARE_LATE says nothing: quantiles are interpolated
 
@@ -37,8 +35,7 @@ class Class:
 
 def names(frame: pd.DataFrame) -> list[str]:
     """Names of the classes, in the order of the rows."""
-    groups = dict.fromkeys(frame["group"])
-    return [name for name in groups if name not in NOT_CLASSES and not str(name).startswith(RELEGATED)]
+    return [name for name in dict.fromkeys(frame["group"]) if not is_group(str(name))]
 
 
 def classes(frame: pd.DataFrame) -> list[Class]:

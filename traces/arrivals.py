@@ -17,7 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from traces.catalog import find_entry
 from traces.errors import TraceError
 
-Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+# With less, times would be so large, or phases so short, that they are lost in rounding.
+Positive = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
 
 SECONDS_PER_HOUR = 3600.0
 HOURS_PER_WEEK = 168

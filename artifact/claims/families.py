@@ -17,9 +17,9 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from artifact.config import ConfigError, Strict, explain, read_yaml
+from artifact.config import ConfigError, Strict, parse, read_mapping
 
 COMMON = "common.yaml"
 VARIABLE = re.compile(r"<(\w+)(?:\.(\w+))?>")
@@ -71,14 +71,6 @@ def read_common(path: Path) -> ClaimFile:
     return _read(file) if file.exists() else ClaimFile()
 
 
-def parse(model: type[Strict], row: Any, what: str) -> Any:
-    """`model` from what a file holds; ConfigError on the first problem."""
-    try:
-        return model.model_validate(row)
-    except ValidationError as error:
-        raise explain(error, what) from None
-
-
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
@@ -89,10 +81,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> ClaimFile:
-    raw = read_yaml(file)
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{file}: must have a list `claims`")
-    return parse(ClaimFile, raw, str(file))
+    return parse(ClaimFile, read_mapping(file), str(file))
 
 
 def _members(file: Path, number: int, family: Mapping[str, Any], own: ClaimFile, common: Names) -> Iterator[Row]:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from artifact.claims.families import Row, Text, parse, read_claims, read_common
-from artifact.config import ConfigError, Strict
+from artifact.claims.families import Row, Text, read_claims, read_common
+from artifact.config import ConfigError, Strict, parse
 from figures import paper
 
 CLAIMS = Path(__file__).parent

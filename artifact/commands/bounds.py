@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from artifact.config import MOST_QPS, MOST_REQUESTS, MOST_SEED, ConfigError
+from artifact.config import LEAST_STEP_QPS, MOST_QPS, MOST_REQUESTS, MOST_SEED, ConfigError
 
 #: Least and most. Loads, noise and shares are checked where a run is specified (`RunSpec`).
 BOUNDS = {
@@ -12,7 +12,7 @@ BOUNDS = {
     "seed": (0, MOST_SEED),
     "seeds": (1, 1000),
     "jobs": (1, 64),
-    "step": (0.001, MOST_QPS),
+    "step": (LEAST_STEP_QPS, MOST_QPS),
     "capacity": (0.001, MOST_QPS),
     "repeats": (1, 10_000),
     "http": (0, 1000),

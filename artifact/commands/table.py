@@ -22,7 +22,7 @@ COMMANDS = {
         "simulate": "Simulate one system at one load.",
     },
     "artifact.experiments.cli": {
-        "capacity": "Find the load at which the worst class crosses 1 %%.",
+        "capacity": "Find the load at which the worst class crosses 1 %.",
         "compile": "Compile the kernel into its cache.",
         "trace": "Get a trace and describe it.",
         "cluster": "Fleets on one trace.",
@@ -91,7 +91,7 @@ def parser(modules: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParse
             import_module(module).add_commands(partial(_verb, verbs, texts))
         else:
             for name, text in texts.items():
-                verbs.add_parser(name, help=text)
+                verbs.add_parser(name, help=_escaped(text))
     return found
 
 
@@ -101,10 +101,15 @@ def modules_of(command: str | None) -> list[str]:
 
 
 def _verb(verbs: Any, texts: dict[str, str], name: str, run: Callable[..., int | None]) -> argparse.ArgumentParser:
-    made = verbs.add_parser(name, help=texts[name], description=texts[name])
+    made = verbs.add_parser(name, help=_escaped(texts[name]), description=texts[name])
     made.set_defaults(run=run, command=name)
     made.register("type", Path, _path)
     return made
+
+
+def _escaped(text: str) -> str:
+    """For argparse, which fills in what `%` stands before; not in a description."""
+    return text.replace("%", "%%")
 
 
 def _path(text: str) -> Path:

@@ -143,7 +143,11 @@ def add_commands(verb: Verb) -> None:
     compared.add_argument("--latency", default=LATENCY, help=f"latency model, or several (default {LATENCY})")
     compared.add_argument("--slos", default="paper", help="paper, tight (seconds, not minutes), or paper,tight")
     compared.add_argument("--loads", default="0.7,1.0,1.3", help="shares of capacity (default 0.7,1.0,1.3)")
-    compared.add_argument("--capacity", type=float, help="requests/s of load 1 (default: the reference capacity)")
+    compared.add_argument(
+        "--capacity",
+        type=float,
+        help="requests/s of load 1 (default: the reference capacity; niyama-steady, for one, has none)",
+    )
     compared.add_argument("--requests", type=int, default=1000, help="requests a point (default 1000)")
     compared.add_argument("--seed", type=int, default=0, help="seed of the workload")
     compared.add_argument("--low-importance-share", type=float, default=0.0, help="share that is not important")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.config import ConfigError, parse
+from artifact.config import ConfigError, each_once, parse
 from artifact.experiments.capacity import CRITERIA
 from artifact.results import metrics
 from artifact.results.tables import read_table
@@ -71,6 +71,11 @@ def points(
     for name, known, given in (("slos", SLOS, slos), ("scheduler", SCHEDULERS, schedulers)):
         for unknown in set(given) - set(known):
             raise ConfigError(f"{name} is {unknown!r}; use one of {', '.join(known)}")
+    for name, given in (("trace", traces), ("latency", latencies), ("slos", slos), ("loads", loads)):
+        try:
+            each_once(given)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
     if spec["system"] not in BUILT_IN:
         raise ConfigError(f"system is {spec['system']!r}; vLLM takes one of the policies {', '.join(BUILT_IN)}")
     for trace in traces:

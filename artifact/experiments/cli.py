@@ -31,7 +31,7 @@ from artifact.runs import run as runs
 from artifact.runs.options import add_run_options, spec_of
 from artifact.runs.run import BACKEND
 from artifact.runs.sources import describe_trace, trace
-from artifact.runs.text import describe_capacity
+from artifact.runs.text import describe_capacity, print_models
 
 #: Table of a panel -> (its settings, latency model) -> rows
 PANELS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
@@ -117,7 +117,7 @@ def search(options: argparse.Namespace) -> None:
     if options.trace not in experiment.requests:
         raise ConfigError(f"{options.config}: searches.{options.name}.requests has no trace {options.trace!r}; add it")
     specs = experiment.specs(actual_trace(options), options.latency, experiment.requests[options.trace])
-    earlier = tables.read_table(options.guesses).to_pylist() if options.guesses else []
+    earlier = tables.read_table(options.guesses, "a table that `search` wrote").to_pylist() if options.guesses else []
     told = run_started(searches=len(specs) * experiment.seeds)
     write_rows(options, grids.search_rows(experiment, specs, told, earlier), experiment)
 
@@ -158,13 +158,14 @@ def capacity(options: argparse.Namespace) -> None:
     rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=run_started(searches=options.seeds))
     by_criterion = {row["criterion"]: row for row in rows}
     strict, paper = (by_criterion[name] for name in capacities_of.CRITERIA)
-    answer = {"backend": BACKEND, **strict, "without_tbt": {k: paper[k] for k in strict if paper[k] != strict[k]}}
+    answer = {"backend": BACKEND, **strict, "changed": spec.changed}
+    answer["without_tbt"] = {k: paper[k] for k in strict if paper[k] != strict[k]}
     answer["capacity_without_tbt_qps"] = paper["capacity_qps"]
     if options.json:
         print(json.dumps(answer, indent=1))
         return
     print(f"{strict['system']} on {strict['trace']}, N = {strict['requests']}, {strict['seeds']} seeds")
-    print(f"backend {BACKEND}, latency {strict['latency']}, predictor {strict['predictor']}")
+    print_models(answer)
     for title, row in (("all SLOs", strict), ("TTFT and TTLT only", paper)):
         print(f"  {title:20s} {describe_capacity(row)}")
     print(f"  fluid bound          {strict['fluid_bound_qps']:.3f} QPS (a finite run can exceed it)")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from artifact.config import ConfigError, Count, Names, Positive, Strict, parse
+from artifact.config import ConfigError, Count, Load, Loads, LoadStep, Names, Once, Strict, parse
 from artifact.experiments.like import read_values
 from artifact.experiments.panel_config import Panels
 from artifact.experiments.scenario_config import DisaggregatedExperiment, OverloadExperiment
@@ -41,12 +41,14 @@ TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 class ClusterExperiment(Strict):
     """Replicas needed at one load, silo against shared; and fleets of given sizes."""
 
-    traces: tuple[str, ...] = Field(strict=False)
-    load_qps: Annotated[float, Field(gt=0)]
+    traces: Annotated[tuple[str, ...], Field(strict=False), Once]
+    load_qps: Load
     requests: Count
     seeds: Count
-    shared: tuple[str, ...] = Field(strict=False)
-    fleets: dict[str, list[list[int]]] = Field(description="fleets to run as they are: system -> replicas per pool")
+    shared: Annotated[tuple[str, ...], Field(strict=False), Once]
+    fleets: dict[str, Annotated[list[list[int]], Once]] = Field(
+        description="fleets to run as they are: system -> replicas per pool"
+    )
 
 
 class NamedExperiment(Strict):
@@ -98,7 +100,7 @@ class Grid(NamedExperiment):
     """Every variant of every system at every load with every seed."""
 
     traces: Names
-    loads_qps: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
+    loads_qps: Loads
     requests: Count = Field(description="requests per run; a variant may change it")
 
     def specs(self, trace: str, latency: str) -> list[tuple[str, RunSpec]]:
@@ -119,7 +121,7 @@ class Search(NamedExperiment):
     """Capacity of every variant of every system."""
 
     requests: dict[str, Count] = Field(min_length=1, description="requests per run, by trace; a variant may change it")
-    step_qps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    step_qps: LoadStep = 0.1
     continues: str | None = Field(
         default=None, description="a search whose table gets these rows too, and at whose answers these searches start"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from artifact.config import Count, Strict, parse, read_yaml
+from artifact.config import Count, Strict, parse, read_mapping
 
 
 class MoreSeeds(Strict):
@@ -17,13 +17,13 @@ class MoreSeeds(Strict):
     seeds: Count = Field(description="seeds 0 .. N-1 of every experiment")
 
 
-def read_values(path: Path) -> Any:
+def read_values(path: Path) -> dict[str, Any]:
     """What a file, or the one that it is like, says. Raises ConfigError."""
-    values = read_yaml(path) or {}
-    if not isinstance(values, dict) or "like" not in values:
+    values = read_mapping(path)
+    if "like" not in values:
         return values
     other = parse(MoreSeeds, values, str(path))
-    return _with_seeds(read_yaml(path.parent / other.like) or {}, other.seeds)
+    return _with_seeds(read_mapping(path.parent / other.like), other.seeds)
 
 
 def _with_seeds(values: Any, seeds: int) -> Any:

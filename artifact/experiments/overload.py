@@ -14,6 +14,7 @@ from artifact.results import metrics
 from artifact.runs.rows import identity
 from artifact.runs.run import Result, run
 from artifact.runs.spec import RunSpec, every
+from figures.groups import ALL, LONG, RELEGATED, SHORT
 
 WAVE_COLUMNS = ("low_qps", "high_qps", "dwell_s", "low_importance_share")
 WINDOW_QUANTILES = {"p50": 0.5, "p99": 0.99}
@@ -59,10 +60,10 @@ def groups(result: Result) -> Iterator[tuple[str, np.ndarray]]:
     yield from metrics.groups(result.requests)
     relegated = result.run.relegations > 0
     for name, mask in metrics.groups(result.requests):
-        if name == "all":
-            yield "relegated", relegated
-        elif name not in ("short", "long"):
-            yield f"relegated {name}", relegated & mask
+        if name == ALL:
+            yield RELEGATED, relegated
+        elif name not in (SHORT, LONG):
+            yield f"{RELEGATED} {name}", relegated & mask
 
 
 def group_rows(result: Result, columns: dict[str, np.ndarray]) -> list[dict[str, object]]:

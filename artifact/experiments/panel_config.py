@@ -6,13 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from artifact.config import Strict
+from artifact.config import Count, Load, Loads, Names, Once, Seed, Strict
 from artifact.runs.spec import PAPER_MIX, ClassSpec, RunSpec, every
 
-Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Loads = Annotated[tuple[Load, ...], Field(min_length=1, strict=False)]
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Mix = Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)]
 
@@ -21,7 +17,7 @@ class Curve(Strict):
     """Fig 4: latency and throughput of one iteration."""
 
     most_chunk_tokens: Count = Field(description="chunks 1 .. this many prefill tokens")
-    decodes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)]
+    decodes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), Once]
     context_tokens: Annotated[int, Field(ge=0)] = Field(description="tokens of KV behind each decode")
 
 
@@ -34,7 +30,7 @@ class Window(Strict):
     requests: Count
     iterations: Count = Field(description="how many, from the middle of the run on")
     prefill_only: bool = Field(default=False, description="count only iterations that prefill")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     classes: Mix = PAPER_MIX
 
     def specs(self, latency: str) -> list[RunSpec]:
@@ -68,7 +64,7 @@ class Fleets(Strict):
     load_qps: Load
     requests: Count
     seeds: Count
-    shares: Annotated[tuple[Share, ...], Field(min_length=1, strict=False)] = Field(
+    shares: Annotated[tuple[Share, ...], Field(min_length=1, strict=False), Once] = Field(
         description="share of the first class; the second has the rest"
     )
     classes: Annotated[tuple[ClassSpec, ClassSpec], Field(strict=False)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from artifact.config import ConfigError, Count, Names, Positive, Strict
+from artifact.config import ConfigError, Count, Load, LoadStep, Names, Positive, Strict
 from artifact.runs.spec import PAPER_MIX
 from artifact.runs.systems import DISAGGREGATED, build_system
 from niyama import load_card
@@ -33,7 +33,7 @@ class DisaggregatedExperiment(Strict):
         description="decode nodes are enough to stay at this share of each limit on average: TBT, KV, requests"
     )
     seeds: Count
-    step_qps: Positive
+    step_qps: LoadStep
 
     def check(self) -> None:
         """Raise ValueError on the first name that is unknown."""
@@ -52,8 +52,8 @@ class OverloadExperiment(Strict):
 
     traces: Names
     systems: Names
-    low_qps: Positive = Field(description="load of the first phase and of every second one after it")
-    high_qps: Positive = Field(description="load of the others")
+    low_qps: Load = Field(description="load of the first phase and of every second one after it")
+    high_qps: Load = Field(description="load of the others")
     dwell_s: Positive = Field(description="length of a phase")
     duration_s: Positive = Field(description="how long requests arrive, on average")
     low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(description="share that is not important")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from figures.groups import ALL, IMPORTANT, LONG, LOW, SHORT
 from niyama.jit import compiled_apart
 from niyama.sim import Requests, Run
 
@@ -84,10 +85,10 @@ def groups(requests: Requests) -> Iterator[tuple[str, np.ndarray]]:
     """Name and boolean mask of each group that results are reported for; empty groups are left out."""
     n = len(requests)
     long = requests.prompt_tokens >= np.quantile(requests.prompt_tokens, LONG_QUANTILE)
-    masks = {"all": np.ones(n, bool), "short": ~long, "long": long}
+    masks = {ALL: np.ones(n, bool), SHORT: ~long, LONG: long}
     masks |= {c.name: requests.class_index == i for i, c in enumerate(requests.classes)}
     if not requests.important.all():
-        masks |= {"important": requests.important, "low": ~requests.important}
+        masks |= {IMPORTANT: requests.important, LOW: ~requests.important}
     return ((name, mask) for name, mask in masks.items() if mask.any())
 
 

@@ -14,6 +14,7 @@ from artifact.runs.options import about, add_run_options, spec_of
 from artifact.runs.rows import identity, summary_rows
 from artifact.runs.run import Result, run, warm_up_like
 from artifact.runs.text import print_point
+from figures.groups import ALL
 
 
 def add_commands(verb: Verb) -> None:
@@ -50,7 +51,7 @@ def simulate(options: argparse.Namespace) -> None:
 def point(done: Result, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer of `simulate`: the run, its metrics, and each group's."""
     by_group = {row["group"]: row for row in rows}
-    shared = {**identity(done), **metrics.run_metrics(done.requests, done.run)}
+    shared = {**identity(done), "changed": done.spec.changed, **metrics.run_metrics(done.requests, done.run)}
     own = {name: {k: v for k, v in row.items() if k not in shared and k != "group"} for name, row in by_group.items()}
     names = [c.name for c in done.spec.classes]
     return {
@@ -58,7 +59,7 @@ def point(done: Result, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "kernel_s": done.kernel_s,
         "iterations_per_s": done.run.iterations / done.kernel_s,
         "requests_per_s": done.spec.requests / done.kernel_s,
-        **own["all"],
+        **own[ALL],
         "classes": {name: own[name] for name in names if name in own},
-        "groups": {name: row for name, row in own.items() if name not in names and name != "all"},
+        "groups": {name: row for name, row in own.items() if name not in names and name != ALL},
     }

@@ -6,19 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from artifact.config import MOST_REPLICAS, ConfigError, Count, Load, Seed, Strict, parse, read_yaml
+from artifact.config import MOST_REPLICAS, ConfigError, Count, Load, Seed, Strict, number_hint, parse, read_yaml
+from figures.groups import is_group
 from niyama import PAPER_CLASSES, QoSClass, load_card
 from niyama.latency.model import MOST_NOISE
-from niyama.qos import MOST_DELIVERY_S, refuse_milliseconds
+from niyama.qos import MIN_SLO_S, MOST_DELIVERY_S, refuse_milliseconds
 from traces import WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
 LATENCY = "a100-llama3-8b-linear"
-
+#: Fields that each answer names by columns of its own.
+NAMED = {"trace", "system", "load_qps", "requests", "seed", "latency", "predictor"}
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Slo = Annotated[float, Field(ge=MIN_SLO_S, allow_inf_nan=False)]
 
 
 class ClassSpec(Strict):
@@ -26,9 +29,16 @@ class ClassSpec(Strict):
 
     name: Annotated[str, Field(min_length=1)] = Field(description="name in results")
     share: Share = Field(description="share of the requests")
-    ttft_s: float | None = Field(default=None, description="interactive: time to first token, s")
-    tbt_s: float | None = Field(default=None, description="interactive: time between tokens, s")
-    ttlt_s: float | None = Field(default=None, description="batch: time to last token, s")
+    ttft_s: Slo | None = Field(default=None, description="interactive: time to first token, s")
+    tbt_s: Slo | None = Field(default=None, description="interactive: time between tokens, s")
+    ttlt_s: Slo | None = Field(default=None, description="batch: time to last token, s")
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_group(cls, name: str) -> str:
+        if is_group(name):
+            raise ValueError(f"results have a group of that name that is no class; rename it, such as {name + '-1'!r}")
+        return name
 
     @model_validator(mode="after")
     def _is_a_qos_class(self) -> ClassSpec:
@@ -72,7 +82,9 @@ class RunSpec(Strict):
     overlapped: bool = Field(
         default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
     )
-    routing: str = Field(default="round-robin", description="round-robin, least-work or packed")
+    routing: str | None = Field(
+        default=None, description="round-robin, least-work or packed; none: round-robin, or what the system has"
+    )
     arrivals: str | dict[str, Any] = Field(default="poisson", description="poisson, trace, or another process")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(
         default=PAPER_MIX, description="QoS classes with shares that sum to 1"
@@ -83,6 +95,27 @@ class RunSpec(Strict):
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of the system's policies (`niyama.Policy`) that differ from its own"
     )
+
+    @field_validator("arrivals", "policy")
+    @classmethod
+    def _numbers_are_no_text(cls, fields: Any) -> Any:
+        for name, value in fields.items() if isinstance(fields, dict) else ():
+            if hint := number_hint(value):
+                raise ValueError(f"{name} is text{hint}")
+        return fields
+
+    @model_validator(mode="after")
+    def _bursts_are_of_noise(self) -> RunSpec:
+        if self.noise_bursts and not self.noise:
+            raise ValueError(
+                f"noise_bursts is {self.noise_bursts}, a share of the noise, and noise is 0; give noise too"
+            )
+        return self
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON has it, without the fields that NAMED has."""
+        return self.model_dump(mode="json", exclude=NAMED, exclude_defaults=True)
 
     @property
     def latency_name(self) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 from artifact.config import ConfigError
 from artifact.runs.spec import ClassSpec
+from artifact.runs.unread import warn_of_unread
 from niyama import BUILT_IN, Policy
 from niyama.names import unknown_name
 from niyama.policy_files import load_from_file
-from niyama.sim import PACKED, Pool, System, shared
+from niyama.sim import PACKED, ROUND_ROBIN, Pool, System, shared
 
 SILO, POLYSERVE = "sarathi-silo", "polyserve"
 SYSTEMS = (
@@ -41,21 +42,37 @@ def build_system(
     name: str,
     classes: tuple[ClassSpec, ...],
     replicas: tuple[int, ...] | None = None,
-    routing: str = "round-robin",
+    routing: str | None = None,
     changes: Mapping[str, Any] = NO_CHANGES,
 ) -> System:
-    """The system called `name` for these classes, with `replicas` per pool (default one each).
+    """The system called `name` for these classes, with `replicas` per pool (default one each), routed round robin.
 
     `sarathi-silo` has one pool per class: chunk 256 for interactive classes, 2048 for batch (paper section 4).
-    `polyserve` has one pool per class too, each with steps of that class's TBT, and packs requests whatever `routing`.
+    `polyserve` has one pool per class too, each with steps of that class's TBT, and packs requests.
     FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
-    its own. Raises ConfigError.
+    its own; those that change nothing are told on stderr. Raises ConfigError.
     """
-    if ":" in name:
-        loaded = _load(name)
-        if isinstance(loaded, System):
-            return replace(loaded, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in loaded.pools))
-        return shared(changed(loaded, changes), _sizes(name, replicas, 1)[0], routing)
+    system = _build(name, classes, replicas, routing, changes)
+    warn_of_unread(name, system, changes)
+    return system
+
+
+def _build(
+    name: str,
+    classes: tuple[ClassSpec, ...],
+    replicas: tuple[int, ...] | None,
+    routing: str | None,
+    changes: Mapping[str, Any],
+) -> System:
+    own = _load(name) if ":" in name else None
+    if isinstance(own, System):
+        _refuse(name, replicas=replicas, routing=routing)
+        return replace(own, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in own.pools))
+    if name == POLYSERVE:
+        _refuse(name, routing=None if routing == PACKED else routing)
+    routing = routing or ROUND_ROBIN
+    if own is not None:
+        return shared(changed(own, changes), _sizes(name, replicas, 1)[0], routing)
     if name == SILO:
         sizes = _sizes(name, replicas, len(classes))
         return System(SILO, tuple(silo_pool(c, n, changes) for c, n in zip(classes, sizes, strict=True)), routing)
@@ -87,6 +104,13 @@ def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
         return policy.with_numbers(changes)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _refuse(name: str, **given: Any) -> None:
+    """ConfigError for the first that is given although the system has its own."""
+    for field, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{field} is {value!r}: system {name!r} has its own; leave it out")
 
 
 def _sizes(name: str, replicas: tuple[int, ...] | None, pools: int) -> tuple[int, ...]:

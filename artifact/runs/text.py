@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from artifact.results import metrics
@@ -11,9 +13,10 @@ def print_point(answer: dict[str, Any]) -> None:
     """Print what `simulate` found."""
     print(
         f"{answer['system']} on {answer['trace']} at {answer['load_qps']:g} QPS: {answer['requests']} requests, "
-        f"{answer['duration_s'] / 3600:.2f} h, seed {answer['seed']}\n"
-        f"backend {answer['backend']}, latency {answer['latency']}, predictor {answer['predictor']}\n"
+        f"{answer['duration_s'] / 3600:.2f} h, seed {answer['seed']}"
     )
+    print_models(answer)
+    print()
     print(
         f"{'group':10s} {'violated':>9s} {'(no TBT)':>9s} {'TTFT p50':>9s} {'p99':>8s} {'TTLT p50':>9s} {'p99':>8s}"
         f" {'gap p99':>8s} {'late tok':>9s} {'relegated':>9s}"
@@ -31,6 +34,16 @@ def print_point(answer: dict[str, Any]) -> None:
         f" last arrival\n{answer['iterations']} iterations at {answer['iterations_per_s']:,.0f}/s, "
         f"{answer['requests_per_s']:,.0f} requests/s"
     )
+
+
+def print_models(answer: Mapping[str, Any]) -> None:
+    """Print what executes and predicts, and, in a line more, what of the run differs from the defaults."""
+    print(f"backend {answer['backend']}, latency {answer['latency']}, predictor {answer['predictor']}")
+    if answer["changed"]:
+        values = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in answer["changed"].items()
+        }
+        print(f"changed: {', '.join(f'{name} {value}' for name, value in values.items())}")
 
 
 def describe_capacity(row: dict[str, Any]) -> str:

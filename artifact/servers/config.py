@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from artifact.config import ConfigError, Strict, parse, read_yaml
+from artifact.config import ConfigError, Loads, Names, Once, Strict, parse, read_mapping
 from artifact.runs.fluid import fluid_bound_qps
 from artifact.runs.run import trace
 from artifact.runs.spec import ClassSpec, RunSpec
@@ -20,7 +20,8 @@ from niyama import PAPER_CLASSES, load_card
 
 NO_SERVERS = "none"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
-Loads = Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)]
+Share = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
+Shares = Annotated[tuple[Share, ...], Field(min_length=1, strict=False), Once]
 
 
 class EngineForm(Strict):
@@ -31,19 +32,16 @@ class EngineForm(Strict):
     """
 
     loads_qps_per_gpu: Loads | None = None
-    loads_of_fluid_bound: Loads | None = None
+    loads_of_fluid_bound: Shares | None = None
     seconds: Positive = Field(description="how long requests arrive at each load")
     seeds: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
-    def _loads_are_distinct(self) -> EngineForm:
+    def _loads_are_given_once(self) -> EngineForm:
         names = ("loads_qps_per_gpu", "loads_of_fluid_bound")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if len(given) != 1:
-            raise ValueError(f"{len(given)} of {' and '.join(names)} are set; give one of the two")
-        for name, loads in given.items():
-            if len(set(loads)) < len(loads):
-                raise ValueError(f"{name} is {list(loads)}; give each load once")
+        given = sum(getattr(self, name) is not None for name in names)
+        if given != 1:
+            raise ValueError(f"{given} of {' and '.join(names)} are set; give one of the two")
         return self
 
 
@@ -69,7 +67,7 @@ class ServerExperiment(Strict):
 
     trace: Annotated[str, Field(min_length=1)]
     latency: str = Field(description="latency model: emulated by the servers, and what Niyama predicts with")
-    systems: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    systems: Names
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)]
     attempts: Annotated[int, Field(ge=1)] = Field(
         default=3, description="a load at which the client itself lagged is measured again, up to this often"
@@ -99,7 +97,7 @@ class ServerExperiment(Strict):
 
 def load_server_experiment(path: Path, latency: str | None = None) -> ServerExperiment:
     """The experiment of a configuration file, with another latency model where one is given. Raises ConfigError."""
-    values = read_yaml(path) or {}
+    values = read_mapping(path)
     return parse(ServerExperiment, values if latency is None else {**values, "latency": latency}, str(path))
 
 

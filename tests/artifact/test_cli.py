@@ -8,8 +8,15 @@ import pytest
 from artifact.__main__ import main
 from artifact.commands.bounds import BOUNDS
 from artifact.commands.table import parser
+from artifact.runs import unread
 from artifact.runs.options import NUMBERS
+from artifact.runs.spec import ClassSpec
+from artifact.runs.systems import build_system
+from figures.groups import NOT_CLASSES
+from niyama import Policy
+from niyama.sim import shared
 
+SHORT_WAVE = '{"kind": "square", "low_qps": 1, "high_qps": 5, "dwell_s": 5e-324}'
 POINT = ["--trace", "azure-code-2023-synth", "--requests", "400"]
 
 
@@ -90,7 +97,23 @@ def test_a_policy_from_a_file(capsys, tmp_path):
     ("arguments", "words"),
     [
         (["--system", "nyiama", "--load", 3], ["system 'nyiama' is unknown", "did you mean 'niyama'"]),
-        (["--system", "niyama", "--load", -1], ["load_qps is -1.0", "greater than 0"]),
+        (["--system", "niyama", "--load", -1], ["load_qps is -1.0", "greater than or equal to 0.0001"]),
+        (["--system", "niyama", "--load", "1e-15"], ["load_qps is 1e-15", "greater than or equal to 0.0001"]),
+        (["--system", "niyama", "--load", "5e-324"], ["load_qps is 5e-324"]),
+        (
+            ["--system", "niyama", "--load", 3, "--arrivals", SHORT_WAVE],
+            ["dwell_s = 5e-324", "equal to 1e-06"],
+        ),
+        (
+            ["--system", "niyama", "--load", 3, "--noise-bursts", 0.5],
+            ["noise_bursts is 0.5", "noise is 0", "give noise"],
+        ),
+        (
+            ["--system", "polyserve", "--load", 3, "--routing", "least-work"],
+            ["routing is 'least-work'", "leave it out"],
+        ),
+        (["--system", "niyama", "--load", 3, "--policy", '{"margin": "1e0"}'], ["margin is text; write 1.0e+0"]),
+        (["--system", "niyama", "--load", 3, "--arrivals", '{"kind": "gamma", "cv": "3"}'], ["cv is text; write 3"]),
         (["--system", "niyama", "--load", "nan"], ["load_qps is nan", "finite"]),
         (["--system", "niyama", "--load", 3, "--seed", -1], ["seed is -1"]),
         (["--system", "niyama", "--load", 3, "--latency", "h100"], ["latency model 'h100' is unknown"]),
@@ -126,6 +149,69 @@ def test_a_mistake_is_one_line_that_names_field_value_and_fix(capsys, arguments,
     assert len(lines) == 1 and "Traceback" not in err
     for word in words:
         assert word in lines[0]
+
+
+@pytest.mark.parametrize("option", [["--replicas", "2"], ["--routing", "round-robin"], ["--routing", "nonsense"]])
+def test_a_system_from_a_file_has_its_own_replicas_and_routing(capsys, tmp_path, option):
+    (file := tmp_path / "mine.py").write_text(
+        "from niyama import load_policy\nfrom niyama.sim import Pool, System\n"
+        "mine = System('mine', (Pool(load_policy('niyama'), 2),), 'least-work')\n"
+    )
+    status, out, err = run(capsys, "simulate", *POINT, "--system", f"{file}:mine", "--load", 3, *option)
+    name = option[0].removeprefix("--")
+    assert (status, out) == (2, "") and f"error: {name} is " in err and "has its own; leave it out" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "changed"),
+    [
+        ({}, {}),
+        ({"--noise": 0.5, "--stalls": 0.2}, {"noise": 0.5, "stalls": 0.2}),
+        ({"--delivery-s": 1, "--policy": '{"margin": 2.0}'}, {"delivery_s": 1.0, "policy": {"margin": 2.0}}),
+        ({"--low-importance-share": 0.1, "--arrivals": "trace"}, {"low_importance_share": 0.1, "arrivals": "trace"}),
+        ({"--replicas": "2", "--routing": "least-work"}, {"replicas": [2], "routing": "least-work"}),
+    ],
+)
+@pytest.mark.parametrize("command", ["simulate", "capacity"])
+def test_what_differs_from_the_defaults_is_said(capsys, command, option, changed):
+    arguments = [command, "--trace", "azure-code-2023-synth", "--system", "niyama", "--requests", 2]
+    arguments += ["--load", 3] if command == "simulate" else ["--seeds", 1, "--step", 10]
+    arguments += [part for pair in option.items() for part in pair]
+    assert json.loads(run(capsys, *arguments, "--json")[1])["changed"] == changed
+    said = [line for line in run(capsys, *arguments)[1].splitlines() if line.startswith("changed: ")]
+    assert len(said) == bool(changed) and all(name in said[0] for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("system", "number", "told"),
+    [
+        ("sarathi-fcfs", "margin", True),
+        ("sarathi-silo", "kv_low_tokens", True),
+        ("niyama", "margin", False),
+        ("niyama", "steady_tbts", True),
+        ("niyama-steady", "steady_tbts", False),
+        ("medha", "step_s", False),
+        ("sarathi-fcfs", "longest_tbts", False),  # the plan reads it, whatever the rule
+        ("polyserve", "margin", False),  # as does its router
+    ],
+)
+def test_a_number_that_no_rule_reads_is_told(capfd, system, number, told):
+    classes = (ClassSpec(name="a", share=1.0, ttft_s=6.0, tbt_s=0.05),)
+    unread._say.cache_clear()
+    for _ in range(2):
+        build_system(system, classes, changes={number: 2})
+    warning = f"warning: policy has {number}, which no rule of {system!r} reads; it changes nothing\n"
+    assert capfd.readouterr().err == warning * told
+
+
+def test_a_users_rule_may_read_any_number():
+    from niyama.rules import budget_rule
+
+    @budget_rule
+    def everything(model, batch, limits, prefix, slack_s):
+        return limits[0]
+
+    assert unread.unread(shared(Policy("mine", prefill_budget=everything)), ["margin"]) == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +254,21 @@ def test_every_number_that_an_option_takes_has_bounds():
 @pytest.mark.parametrize(
     ("yaml", "words"),
     [
-        ("- {name: a, share: 1.0, ttft_s: -6, tbt_s: 0.05}", ["ttft_s is -6", "positive"]),
+        ("- {name: a, share: 1.0, ttft_s: -6, tbt_s: 0.05}", ["class 1: ttft_s is -6", "equal to 0.001"]),
+        ("- {name: a, share: 1.0, ttlt_s: 1.0e-12}", ["class 1: ttlt_s is 1e-12", "equal to 0.001"]),
+        ("- {name: a, share: 1.0, ttft_s: 1, tbt_s: 0.0009}", ["class 1: tbt_s is 0.0009", "equal to 0.001"]),
+        ("- {name: a, share: 1.0, ttlt_s: .inf}", ["ttlt_s is inf", "finite"]),
+        ("- {name: a, share: 1.0, ttlt_s: 1e-9}", ["ttlt_s is '1e-9'", "; write 1.0e-9, for YAML takes 1e-9 as text"]),
+        ("- {name: a, share: 1.0, ttlt_s: 2.5e3}", ["ttlt_s is '2.5e3'", "; write 2.5e+3,"]),
+        ("- {name: a, share: '1', ttlt_s: 6}", ["share is '1'", "; write 1 without quotes"]),
+        ("- {name: a, share: 1.0, ttft_s: 6, tbt_s: -.5e3}", ["tbt_s is '-.5e3'", "; write -.5e+3,"]),
+        ("- {name: a, share: one, ttlt_s: 6}", ["share is 'one': Input should be a valid number\n"]),
+        *((f"- {{name: {name}, share: 1.0, ttlt_s: 6}}", [f"name is '{name}'", "rename it"]) for name in NOT_CLASSES),
+        ("- {name: relegated Q1, share: 1.0, ttlt_s: 6}", ["name is 'relegated Q1'", "rename it"]),
+        ("- 1", ["classes.yaml class 1: is 1, not a mapping; write its fields"]),
+        ("- {name: a, share: 1.0, ttlt_s: 6}\n- null", ["classes.yaml class 2: is None, not a mapping"]),
+        ("- hello", ["classes.yaml class 1: is 'hello', not a mapping"]),
+        ("- [name, a]", ["classes.yaml class 1: is ['name', 'a'], not a mapping"]),
         ("- {name: a, share: 1.0, ttft_s: .nan, tbt_s: 0.05}", ["ttft_s is nan"]),
         ("- {name: a, share: 1.0, ttft_s: 6}", ["set ttft_s and tbt_s"]),
         ("- {name: a, share: 1.0, ttft_s: 6000, tbt_s: 0.05}", ["ttft_s is 6000 seconds", "write ttft_s: 6,"]),
@@ -205,3 +305,10 @@ def test_an_earlier_name_of_a_command_names_todays(capsys):
     assert capsys.readouterr().err == "error: server-twins is called server-simulated now\n"
     assert main(["capacities", "--run-length", "long"]) == 2
     assert capsys.readouterr().err == "error: capacities is called search capacity now\n"
+
+
+def test_a_per_cent_sign_is_one_in_every_help(capsys):
+    subparsers = next(a for a in parser()._actions if isinstance(a.choices, dict))
+    texts = [parser([]).format_help(), *(command.format_help() for command in subparsers.choices.values())]
+    assert any("crosses 1 %." in text for text in texts) and not any("%%" in text for text in texts)
+    assert "niyama-steady, for one, has none" in " ".join(subparsers.choices["fidelity"].format_help().split())

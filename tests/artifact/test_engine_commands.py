@@ -117,6 +117,10 @@ def test_a_decision_log_is_of_one_replica(capsys, tmp_path):
         (["--capacity", "-1"], ["--capacity is -1.0"]),
         (["--trace", "mooncake-conv"], ["no reference capacity of niyama on mooncake-conv", "--capacity QPS"]),
         (["--requests", "0"], ["requests is 0"]),
+        (["--loads", "0.7,0.70"], ["loads: 0.7 is there 2 times; give it once"]),
+        (["--trace", "azure-code-2023,azure-code-2023"], ["trace: 'azure-code-2023' is there 2 times"]),
+        (["--slos", "paper,paper"], ["slos: 'paper' is there 2 times"]),
+        (["--latency", "a,a"], ["latency: 'a' is there 2 times"]),
     ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, words):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from artifact.__main__ import main
 from artifact.config import ConfigError
 from artifact.experiments.capacity import find_capacity
 from artifact.experiments.config import Grid, Search, load_experiments, named_experiment
@@ -167,6 +168,30 @@ def test_an_unknown_name_lists_the_known_ones():
         ("noise: 0.1", "predictor: h100", ["grids.steps", "latency model 'h100' is unknown"]),
         ("loads_qps: [4, 6]", "loads_qps: [4, 0]", ["grids.steps.loads_qps.1 is 0"]),
         ("loads_qps: [4, 6]", "loads_qps: []", ["grids.steps.loads_qps is []"]),
+        ("loads_qps: [4, 6]", "loads_qps: [4, 1.0e-9]", ["grids.steps.loads_qps.1 is 1e-09", "equal to 0.0001"]),
+        ("loads_qps: [4, 6]", "loads_qps: [4, 6e0]", ["grids.steps.loads_qps.1 is '6e0'", "write 6.0e+0"]),
+        ("loads_qps: [4, 6]", "loads_qps: [4, 4.0]", ["grids.steps.loads_qps", "4.0 is there 2 times; give it once"]),
+        (
+            "systems: [niyama]\n    loads",
+            "systems: [niyama, niyama]\n    loads",
+            ["steps.systems", "'niyama' is there 2"],
+        ),
+        ("  shared: [niyama]", "  shared: [niyama, niyama]", ["cluster.shared", "'niyama' is there 2 times"]),
+        (
+            "sarathi-silo: [[2, 1, 1]]",
+            "sarathi-silo: [[2, 1, 1], [2, 1, 1]]",
+            ["cluster.fleets", "[2, 1, 1] is there 2"],
+        ),
+        ("  load_qps: 8\n  requests: 3000", "  load_qps: 1.0e-9\n  requests: 3000", ["cluster.load_qps is 1e-09"]),
+        (
+            "requests: 1500\n    seeds: 2\n    run",
+            "requests: 1.5e3\n    seeds: 2\n    run",
+            ["requests is '1.5e3'", "; write 1500"],
+        ),
+        ("loads_qps: [4, 20]", "loads_qps: [20, 20]", ["panels.chunk_throughput.loads_qps", "20.0 is there 2 times"]),
+        ("shares: [0.5]", "shares: [0.5, 0.5]", ["panels.polyserve_fleets.shares", "0.5 is there 2 times"]),
+        ("load_qps: 12,", "load_qps: 1.0e-9,", ["panels.polyserve_fleets.load_qps is 1e-09", "equal to 0.0001"]),
+        ("alpha_low: 0.0", "alpha_low: 0e0", ["alpha_low is text; write 0.0e+0"]),
         ("systems: [niyama]\n    loads", "systems: [nyama]\n    loads", ["grids.steps", "did you mean 'niyama'"]),
         ("cv: 3.0", "cv: 0.0", ["searches.bursts", "arrivals.gamma.cv = 0.0"]),
         ("azure-code-2023: 4000}", "a: 0}", ["requests.a is 0"]),
@@ -203,3 +228,15 @@ def test_a_mistake_is_one_line_that_names_the_entry_the_field_and_the_value(tmp_
     assert "\n" not in said
     for word in words:
         assert word in said
+
+
+@pytest.mark.parametrize("text", ["- 1", "- null", "- {like: x}", "hello", "1", "[[1]]"])
+@pytest.mark.parametrize(
+    "command", [["panel", "chunk_curve"], ["grid", "summary", "--trace", TRACE], ["engine-sweep", "--system", "niyama"]]
+)
+def test_a_file_that_is_no_mapping_is_one_line(tmp_path, capsys, command, text):
+    (path := tmp_path / "c.yaml").write_text(text)
+    more = ["--described", "x"] if command[0] == "engine-sweep" else []
+    line = [*command, *more, "--config", str(path), "--latency", LATENCY, "--out", str(tmp_path / "t")]
+    assert main(line) == 2
+    assert re.fullmatch(rf"error: {re.escape(str(path))}: is .*, not a mapping; [^\n]+\n", capsys.readouterr().err)

@@ -174,6 +174,8 @@ def test_windows_hold_the_requests_that_arrive_in_them():
         ("a100-llama3-8b-linear: 131072", "a100-linear: 131072", "disaggregated: latency model 'a100-linear' is unk"),
         ("decode_share: 0.7", "decode_share: 1.7", "disaggregated.decode_share is 1.7"),
         ("  high_qps: 8.0", "  high_qps: 0.0", "overload.high_qps is 0.0"),
+        ("  high_qps: 8.0", "  high_qps: 1.0e-9", "overload.high_qps is 1e-09"),
+        ("systems: [sarathi-fcfs, niyama]\n  low", "systems: [niyama, niyama]\n  low", "'niyama' is there 2 times"),
         ("systems: [sarathi-fcfs, niyama]\n  low", "systems: [fcfs]\n  low", "overload: system 'fcfs' is unknown"),
     ],
 )

@@ -269,9 +269,9 @@ def test_commands_write_tables_with_provenance(config, cycles, tmp_path, capsys)
     ("old", "new", "words"),
     [
         ("systems: [vllm-fcfs,", "systems: [vllm-fcsf,", "did you mean 'vllm-fcfs'"),
-        ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [20, 20]", "give each load once"),
-        ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [-1]", "greater than 0"),
-        ("loads_qps_per_gpu: [20, 40]", "loads_of_fluid_bound: [0.5, 0.5]", "give each load once"),
+        ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [20, 20]", "is there 2 times; give it once"),
+        ("loads_qps_per_gpu: [20, 40]", "loads_qps_per_gpu: [-1]", "greater than or equal to 0.0001"),
+        ("loads_qps_per_gpu: [20, 40]", "loads_of_fluid_bound: [0.5, 0.5]", "is there 2 times; give it once"),
         ("loads_qps_per_gpu: [20, 40],", "", "0 of loads_qps_per_gpu and loads_of_fluid_bound are set"),
         ("seconds: 0.2", "loads_of_fluid_bound: [1], seconds: 0.2", "2 of loads_qps_per_gpu and loads_of"),
         ("seconds: 0.2", "seconds: .nan", "forms.short.seconds"),
