@@ -218,8 +218,8 @@ def test_the_trace_must_be_the_one_named_or_its_twin():
     [
         ({"load_qps": float("nan")}, "load_qps = nan: Input should be"),
         ({"load_qps": float("inf")}, "load_qps = inf: Input should be a finite number"),
-        ({"load_qps": 0}, "load_qps = 0: Input should be greater than or equal to 1e-06"),
-        ({"load_qps": 1e-300}, "load_qps = 1e-300: Input should be greater than or equal to 1e-06"),
+        ({"load_qps": 0}, "load_qps = 0: Input should be greater than or equal to"),
+        ({"load_qps": 1e-300}, "load_qps = 1e-300: Input should be greater than or equal to"),
         ({"load_qps": "4"}, "load_qps = '4': Input should be a valid number"),
         ({"seed": -1}, "seed = -1: Input should be greater than or equal to 0"),
         ({"requests": 0}, "requests = 0: Input should be greater than or equal to 1"),
