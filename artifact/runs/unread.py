@@ -20,7 +20,7 @@ HANDED_ON = (limits_of, ask_budget)
 
 
 @cache
-def attributes_read(function: Callable) -> frozenset[str]:
+def attributes_read(function: Callable[..., Any]) -> frozenset[str]:
     """Names of the attributes that a compiled function of ours and those that it calls read, without HANDED_ON."""
     found: set[str] = set()
     seen, left = set(HANDED_ON), [function]
