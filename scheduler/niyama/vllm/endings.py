@@ -9,7 +9,7 @@ from typing import Any
 from vllm.v1.request import RequestStatus
 
 from niyama.vllm.metrics import SchedulerMetrics
-from niyama.vllm.records import Live
+from niyama.vllm.records import NO_ROW, Live
 from niyama.vllm.token_times import TokenTimes
 
 
@@ -28,7 +28,7 @@ class Endings:
         if complete:
             self._finished(live, now_s)
         else:
-            self._metrics.aborted(name)
+            self._metrics.aborted(name, self._decided(live, now_s))
         if request.status != RequestStatus.FINISHED_ABORTED:
             self._told[request.request_id] = {"class": name, "relegated": live.relegations > 0}
 
@@ -43,6 +43,21 @@ class Endings:
             worst_token_lateness_s=late_s if served.interactive and late_s > -math.inf else None,
             ttlt_slo_s=None if served.interactive else served.deadline_slo_s,
         )
+
+    def _decided(self, live: Live, now_s: float) -> dict[str, bool]:
+        """SLOs of a request that ends too early whose outcome is known, and whether they were attained.
+
+        In overload clients give up: without theirs, the share of SLOs attained would look best when it is worst.
+        """
+        served = live.served
+        in_time = now_s - live.arrival_s <= served.deadline_slo_s
+        if not served.interactive:
+            return {} if in_time else {"ttlt": False}
+        first_s = float(self.times.first_s[live.row]) if live.row != NO_ROW else math.nan
+        if math.isnan(first_s):  # no token came
+            return {} if in_time else {"ttft": False}
+        late = {"tbt": False} if self.times.worst_late_s[live.row] > 0 else {}
+        return {"ttft": first_s - live.arrival_s <= served.deadline_slo_s, **late}
 
     def tell(self, outputs: Mapping[int, Any]) -> None:
         """Write the served class and whether it was relegated into the last output of requests that have ended."""

@@ -7,7 +7,8 @@ label value is known at the start (class names, fields), so that the number of s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from niyama.vllm.metric_files import engine_folder, kept_in, remove_at_exit
 from niyama.vllm.qos import FIELDS, UNKNOWN, Served
+from niyama.vllm.served_class import ServedClass
 
 logger = logging.getLogger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
 
@@ -44,7 +46,9 @@ class SchedulerMetrics:
             remove_at_exit(folder)
         except OSError as error:
             logger.warning("Niyama: metrics stay inside the engine core and off /metrics: %s", error)
+            folder = None
             self._make(tuple(class_names))
+        self._folder = folder
 
     def _make(self, names: tuple[str, ...]) -> None:
         self.registry = CollectorRegistry()
@@ -52,7 +56,7 @@ class SchedulerMetrics:
         self._make_step_metrics(names)
 
     def _make_request_metrics(self, names: tuple[str, ...]) -> None:
-        slo = self._counter("niyama_slo", "Finished requests by SLO of their class.", "class", "slo", "outcome")
+        slo = self._counter("niyama_slo", "Ended requests whose SLO is decided, by outcome.", "class", "slo", "outcome")
         self._slo = {(n, s, o): slo.labels(n, s, o) for n in names for s in SLOS for o in OUTCOMES}
         self._finished = self._per_class(names, "niyama_finished_requests", "Finished requests.")
         self._aborted = self._per_class(names, "niyama_aborted_requests", "Requests that ended unfinished.")
@@ -93,6 +97,21 @@ class SchedulerMetrics:
         )
         self.correction(1.0)
 
+    def describe(self, classes: Sequence[ServedClass], **about: str) -> None:
+        """What is promised, and what serves: its policy, latency card and versions. Once, after which `promise`."""
+        with kept_in(self._folder) if self._folder is not None else nullcontext():
+            slos = self._largest("niyama_slo_seconds", "SLO of a class; a request may have relaxed it.", "class", "slo")
+            self._promised = {(c.name, slo): slos.labels(c.name, slo) for c in classes for slo in _promises(c)}
+            self._largest("niyama_info", "What schedules here; always 1.", *about).labels(**about).set(1)
+        self.promise(classes)
+
+    def promise(self, classes: Iterable[ServedClass]) -> None:
+        """The classes' SLOs from now on; not of a class, or of a kind of SLO, that was not there from the start."""
+        for served in classes:
+            for slo, seconds in _promises(served).items():
+                if (gauge := self._promised.get((served.name, slo))) is not None:
+                    self._show(gauge, seconds)
+
     def finished(
         self,
         class_name: str,
@@ -122,9 +141,14 @@ class SchedulerMetrics:
     def _outcome(self, class_name: str, slo: str, attained: bool) -> None:
         self._slo[class_name, slo, OUTCOMES[0] if attained else OUTCOMES[1]].inc()
 
-    def aborted(self, class_name: str) -> None:
-        """A request ended without its last token: the client left, or vLLM gave it up."""
+    def aborted(self, class_name: str, decided: Mapping[str, bool]) -> None:
+        """A request ended without its last token: the client left, or vLLM gave it up.
+
+        decided: its SLOs (of SLOS) whose outcome is known all the same, and whether they were attained.
+        """
         self._aborted[class_name].inc()
+        for slo, attained in decided.items():
+            self._outcome(class_name, slo, attained)
 
     def relegated(self, class_name: str) -> None:
         """A request was relegated, because a miss was predicted."""
@@ -192,9 +216,18 @@ class SchedulerMetrics:
         gauge = Gauge(name, text, ("class",), registry=self.registry, multiprocess_mode="livesum")
         return {n: gauge.labels(n) for n in names}
 
+    def _largest(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livemax")
+
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, registry=self.registry, buckets=buckets)
 
     def _histogram_per_class(self, names: tuple[str, ...], name: str, text: str) -> dict[str, Histogram]:
         histogram = Histogram(name, text, ("class",), registry=self.registry, buckets=LATENCY_BUCKETS_S)
         return {n: histogram.labels(n) for n in names}
+
+
+def _promises(served: ServedClass) -> dict[str, float]:
+    """Seconds by SLO of SLOS, of those that the class has."""
+    seconds = {slo: getattr(served, f"{slo}_s") for slo in SLOS}
+    return {slo: value for slo, value in seconds.items() if value is not None}

@@ -16,7 +16,9 @@ from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
+from vllm.version import __version__ as vllm_version
 
+from niyama import __version__
 from niyama.vllm import engine
 from niyama.vllm.planner import Planner
 
@@ -31,6 +33,7 @@ class _Niyama:
         self.planner: Planner | None = Planner.start(self, os.environ, (time.monotonic(), time.time()))
         self.imposed = engine.Imposed(self)
         self._in_schedule = False
+        self._guarded(_describe)
 
     def add_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """vLLM's, then ours: what the request is promised, and its row in the kernel's table."""
@@ -107,3 +110,10 @@ class NiyamaScheduler(_Niyama, Scheduler):
 
 class NiyamaAsyncScheduler(_Niyama, AsyncScheduler):
     """For engines that schedule a step while the one before is in flight: vLLM's default on a GPU."""
+
+
+def _describe(planner: Planner) -> None:
+    """Show in the metrics what is promised, and what serves."""
+    ours = planner.mirror.scheduler
+    names = {"policy": ours.policy.name, "latency_card": ours.card.name}
+    planner.metrics.describe(planner.config.classes, version=__version__, vllm_version=vllm_version, **names)
