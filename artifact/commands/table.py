@@ -45,7 +45,7 @@ COMMANDS = {
         "manifest": "List tables with their checksums, for `verify`.",
     },
     "artifact.servers.cli": {
-        "serve": "Bring up a system of vLLM servers, and a router where it has several.",
+        "serve": "For experiments: bring up vLLM servers, with a router for several. Else: docs/DEPLOYING.md.",
         "load": "Replay a workload file, open loop, on servers that are up.",
         "crosscheck": "Compare our client with `vllm bench serve` on one server.",
     },
