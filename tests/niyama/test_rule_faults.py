@@ -214,7 +214,7 @@ def test_constants_drawn_before_and_functions_of_math_are_no_chance(tmp_path):
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="plain Python takes what numba does not")
-@pytest.mark.parametrize("answer", ["[str(alpha)]", "open('x')"])
+@pytest.mark.parametrize("answer", ["sorted([alpha], key=str)[0]", "open('x')"])
 def test_what_numba_cannot_compile_is_one_line(answer, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}@rank_rule\ndef r(job, alpha):\n    return {answer}\nmine = Policy('mine', rank=r)\n")
