@@ -38,9 +38,11 @@ def test_the_example_file_says_the_defaults_and_its_commented_part_is_valid_too(
     last = next(i for i, line in enumerate(lines) if line.startswith("# anonymous:"))
     lines[first : last + 1] = [line.removeprefix("# ") for line in lines[first : last + 1]]
     whole = tmp_path / "whole.yaml"
-    whole.write_text("\n".join(lines).replace("64 hex digits", KEY))
+    text = "\n".join(lines).replace("64 hex digits", KEY).replace("64 other hex digits", "1" * 64)
+    whole.write_text(text)
     config = load_config({"niyama": str(whole)}, {})
     assert config.identities[0].classes == ("Q1", "Q2", "Q3")
+    assert len(config.identities[0].all_keys) == 2
     assert config.anonymous == ("Q2", "Q3")
 
 

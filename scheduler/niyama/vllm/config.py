@@ -6,7 +6,6 @@ paper's classes. Seconds everywhere; requests speak milliseconds (`niyama.vllm.q
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from niyama import PAPER_CLASSES, Policy
 from niyama.latency import ModelCard, is_card_file, load_card
+from niyama.vllm.identities import ApiKey, Identity, Names, holder, refuse_shared_keys
 from niyama.vllm.loading import ConfigError, explain, read_file, refuse_unwritable, short
 from niyama.vllm.parts import build_policy
 from niyama.vllm.served_class import Name, ServedClass, Strict
@@ -22,19 +22,6 @@ from niyama.vllm.served_class import Name, ServedClass, Strict
 ENV_VARIABLE = "NIYAMA_CONFIG"
 #: Each class is a label of every metric.
 MAX_CLASSES = 32
-
-Names = Annotated[tuple[Name, ...], Field(strict=False)]
-
-
-class Identity(Strict):
-    """A client, known by its API key, and the classes it may use: without asking, default_class or else the first."""
-
-    name: Name = Field(description="for error messages")
-    key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
-        description="printf %%s KEY | sha256sum", repr=False
-    )
-    classes: Names = Field(description="classes its requests may name")
-
 
 #: Table 3 of the paper.
 PAPER_SERVED = tuple(ServedClass(name=c.name, ttft_s=c.ttft_s, tbt_s=c.tbt_s, ttlt_s=c.ttlt_s) for c in PAPER_CLASSES)
@@ -115,10 +102,7 @@ class EngineConfig(Strict):
                 raise ValueError(f"{field} is empty; name at least one class")
         _refuse_repeats("classes", [c.name for c in self.classes])
         _refuse_repeats("identities", [i.name for i in self.identities])
-        keys = [i.key_sha256 for i in self.identities]
-        twin = next((i.name for n, i in enumerate(self.identities) if i.key_sha256 in keys[:n]), None)
-        if twin is not None:
-            raise ValueError(f"identity {twin!r}: key_sha256 is another's too; give each client a key of its own")
+        refuse_shared_keys(self.identities)
         return self
 
     @model_validator(mode="after")
@@ -156,32 +140,27 @@ class EngineConfig(Strict):
         raise ValueError(f"class {name!r} is unknown; use one of {', '.join(c.name for c in self.classes)}")
 
     def allowed_classes(self, key_sha256: Any) -> tuple[str, ...]:
-        """Classes that the client with this key's hash may use, its default class first; any value is understood."""
+        """Classes that the client with this key's hash may use, its default class first; any value is understood.
+
+        Whether the key has expired is asked once, before a request is let in: what it is promised then, it keeps.
+        """
         if not self.identities:
             names = tuple(c.name for c in self.classes)
         else:
-            identity = self._identity(key_sha256)
-            names = identity.classes if identity is not None else self.anonymous or (self.default_class,)
+            found = holder(self.identities, key_sha256)
+            names = found[0].classes if found is not None else self.anonymous or (self.default_class,)
         first = (self.default_class,) if self.default_class in names else ()
         return (*first, *(name for name in names if name not in first))
 
-    def knows(self, key_sha256: Any) -> bool:
-        """Whether a client has the key with this hash."""
-        return self._identity(key_sha256) is not None
+    def key(self, key_sha256: Any) -> ApiKey | None:
+        """The known key with this hash, which may have expired."""
+        found = holder(self.identities, key_sha256)
+        return found[1] if found is not None else None
 
     @property
     def is_closed(self) -> bool:
         """Whether requests without a known key are refused."""
         return bool(self.identities) and self.anonymous == ()
-
-    def _identity(self, key_sha256: Any) -> Identity | None:
-        """The client with this key's hash; takes as long whichever it is."""
-        found = None
-        given = key_sha256.encode("utf-8", "replace") if isinstance(key_sha256, str) else b""
-        for identity in self.identities:
-            if hmac.compare_digest(given, identity.key_sha256.encode()):
-                found = identity
-        return found
 
     @property
     def app_count(self) -> int:
@@ -223,7 +202,7 @@ def _validate(values: Any, what: str) -> EngineConfig:
     try:
         return EngineConfig.model_validate(dict(values))
     except ValidationError as error:
-        known = {field for model in (EngineConfig, ServedClass, Identity) for field in model.model_fields}
+        known = {field for model in (EngineConfig, ServedClass, Identity, ApiKey) for field in model.model_fields}
         raise explain(error, what, known) from None
 
 

@@ -149,9 +149,9 @@ async def refuse(
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def turn_away(scope: Scope, send: Send) -> None:
-    """401; a WebSocket is closed before it opens."""
+async def turn_away(scope: Scope, send: Send, why: str) -> None:
+    """401 that says why; a WebSocket is closed before it opens."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    await refuse(send, 401, "no valid API key; send it as Authorization: Bearer KEY")
+    await refuse(send, 401, why)

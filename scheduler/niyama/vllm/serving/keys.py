@@ -1,4 +1,4 @@
-"""Who knocks: the API key of a request, and whether it is let in at all, told from its headers alone."""
+"""The API key of a request, and whether it may go on at all, told from its headers alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from niyama.vllm.config import EngineConfig
@@ -24,16 +25,22 @@ def key_sha256(headers: Headers) -> str | None:
     return hashlib.sha256(token).hexdigest() if scheme.lower() == b"bearer" and token else None
 
 
-def is_let_in(config: EngineConfig, scope: Mapping[str, Any], path: str) -> bool:
-    """Whether the request may go on: with a key of vLLM's where vLLM asks for one, and with a known one if the
-    configuration lets nobody else in."""
+def why_kept_out(config: EngineConfig, scope: Mapping[str, Any], path: str, now: datetime) -> str | None:
+    """Why the request may not go on, in words for its client; None: it may.
+
+    It needs a key of vLLM's where vLLM asks for one, and a known one if the configuration lets nobody else in. A key
+    that has expired is refused wherever it is sent: its client should learn of it, not be served as somebody unknown.
+    """
     given = key_sha256(scope["headers"])
-    if config.is_closed and not config.knows(given):
-        return False
+    key = config.key(given)
+    if key is not None and key.expires is not None and key.expires <= now:
+        return f"this API key expired at {key.expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}; send a newer one"
     wanted = server_keys(scope) if path.startswith(GUARDED) else []
     hashes = [hashlib.sha256(key.encode()).hexdigest() for key in wanted]
     found = [hmac.compare_digest(given or "", one) for one in hashes]
-    return any(found) or not hashes
+    if (config.is_closed and key is None) or (hashes and not any(found)):
+        return "no valid API key; send it as Authorization: Bearer KEY"
+    return None
 
 
 def server_keys(scope: Mapping[str, Any]) -> list[str]:

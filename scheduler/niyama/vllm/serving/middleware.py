@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 
@@ -43,7 +44,7 @@ from niyama.vllm.serving.bodies import (
     with_length,
 )
 from niyama.vllm.serving.http_qos import XARGS, Asked, ask, ask_by_headers, names_qos
-from niyama.vllm.serving.keys import Headers, is_let_in, key_sha256
+from niyama.vllm.serving.keys import Headers, key_sha256, why_kept_out
 
 MESSAGES, INVOCATIONS, BATCH = "/v1/messages", "/invocations", "/v1/chat/completions/batch"
 #: The endpoints whose bodies are JSON and may have `vllm_xargs`.
@@ -93,8 +94,8 @@ class QoSMiddleware:
         path = _path(scope)
         if scope["type"] == "http" and scope["method"] != "POST":
             await self._app(scope, receive, send)
-        elif not is_let_in(self._config, scope, path):
-            await turn_away(scope, send)
+        elif (why := why_kept_out(self._config, scope, path, datetime.now(UTC))) is not None:
+            await turn_away(scope, send, why)
         elif scope["type"] == "websocket":
             await self._impose(scope, path, receive, send)
         elif path in AUDIO and _kind(scope) in FORMS:
