@@ -148,7 +148,7 @@ def test_on_the_cpu_five_systems_are_compared_on_the_same_trace():
 @pytest.mark.parametrize("name", ["gpu", "cpu"])
 def test_the_knees_of_all_systems_lie_between_its_loads(name):
     shares = load_server_experiment(CONFIGS / f"{name}.yaml").form("full").loads_of_fluid_bound
-    assert min(shares) < 0.7 and max(shares) > 1.0 and len(shares) >= 4
+    assert min(shares) <= 0.7 and max(shares) > 1.0 and len(shares) >= 4
 
 
 @pytest.mark.parametrize("name, start_s, drain_s, most_s", [("gpu", 60, 20, 25 * 60), ("cpu", 25, 4, 28 * 60)])
