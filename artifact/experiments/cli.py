@@ -32,6 +32,7 @@ from artifact.runs.options import add_run_options, spec_of
 from artifact.runs.run import BACKEND
 from artifact.runs.sources import describe_trace, trace
 from artifact.runs.text import describe_capacity, print_models
+from artifact.runs.unread import warn_of_unread
 
 #: Table of a panel -> (its settings, latency model) -> rows
 PANELS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
@@ -155,6 +156,7 @@ def panel(options: argparse.Namespace) -> None:
 def capacity(options: argparse.Namespace) -> None:
     """A capacity with its bracket and interval, under both criteria."""
     spec = spec_of(options, load_qps=1.0)
+    warn_of_unread(spec)
     rows = capacities_of.find_capacity(spec, options.seeds, options.step, on_run=run_started(searches=options.seeds))
     by_criterion = {row["criterion"]: row for row in rows}
     strict, paper = (by_criterion[name] for name in capacities_of.CRITERIA)

@@ -14,6 +14,7 @@ from artifact.runs.options import about, add_run_options, spec_of
 from artifact.runs.rows import identity, summary_rows
 from artifact.runs.run import Result, run, warm_up_like
 from artifact.runs.text import print_point
+from artifact.runs.unread import warn_of_unread
 from figures.groups import ALL
 
 
@@ -31,6 +32,7 @@ def add_commands(verb: Verb) -> None:
 def simulate(options: argparse.Namespace) -> None:
     """One point."""
     spec = spec_of(options, load_qps=options.load, seed=options.seed, overlapped=options.overlapped)
+    warn_of_unread(spec)
     if options.decision_log is not None:
         options.decision_log.parent.mkdir(parents=True, exist_ok=True)
     warm_up_like(spec, decision_log=options.decision_log is not None)

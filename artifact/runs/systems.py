@@ -8,7 +8,6 @@ from typing import Any
 
 from artifact.config import ConfigError
 from artifact.runs.spec import ClassSpec
-from artifact.runs.unread import warn_of_unread
 from niyama import BUILT_IN, Policy
 from niyama.names import unknown_name
 from niyama.policy_files import load_from_file
@@ -50,20 +49,8 @@ def build_system(
     `sarathi-silo` has one pool per class: chunk 256 for interactive classes, 2048 for batch (paper section 4).
     `polyserve` has one pool per class too, each with steps of that class's TBT, and packs requests.
     FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
-    its own; those that change nothing are told on stderr. Raises ConfigError.
+    its own. Raises ConfigError.
     """
-    system = _build(name, classes, replicas, routing, changes)
-    warn_of_unread(name, system, changes)
-    return system
-
-
-def _build(
-    name: str,
-    classes: tuple[ClassSpec, ...],
-    replicas: tuple[int, ...] | None,
-    routing: str | None,
-    changes: Mapping[str, Any],
-) -> System:
     own = _load(name) if ":" in name else None
     if isinstance(own, System):
         _refuse(name, replicas=replicas, routing=routing)

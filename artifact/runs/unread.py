@@ -8,6 +8,8 @@ from types import FunctionType
 from typing import Any
 
 from artifact.commands.progress import announce
+from artifact.runs.spec import RunSpec
+from artifact.runs.systems import build_system
 from niyama.faults import ask_budget
 from niyama.inputs import Limits
 from niyama.limits import limits_of
@@ -44,15 +46,14 @@ def unread(system: System, numbers: Iterable[str]) -> list[str]:
     return [name for name in numbers if name in Limits._fields and name not in read]
 
 
-def warn_of_unread(name: str, system: System, numbers: Iterable[str]) -> None:
-    """Say once on stderr which of the numbers change nothing."""
-    if found := unread(system, numbers):
-        _say(f"warning: policy has {', '.join(found)}, which no rule of {name!r} reads; it changes nothing")
+def warn_of_unread(spec: RunSpec) -> None:
+    """Say on stderr which of the policy numbers that somebody gave for a run change nothing."""
+    if spec.policy and (found := unread(_system(spec), spec.policy)):
+        announce(f"warning: policy has {', '.join(found)}, which no rule of {spec.system!r} reads; it changes nothing")
 
 
-@cache
-def _say(text: str) -> None:
-    announce(text)
+def _system(spec: RunSpec) -> System:
+    return build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
 
 
 def _python(function: Any) -> Any:

@@ -10,8 +10,7 @@ from artifact.commands.bounds import BOUNDS
 from artifact.commands.table import parser
 from artifact.runs import unread
 from artifact.runs.options import NUMBERS
-from artifact.runs.spec import ClassSpec
-from artifact.runs.systems import build_system
+from artifact.runs.spec import ClassSpec, RunSpec
 from figures.groups import NOT_CLASSES
 from niyama import Policy
 from niyama.sim import shared
@@ -197,9 +196,10 @@ def test_what_differs_from_the_defaults_is_said(capsys, command, option, changed
 )
 def test_a_number_that_no_rule_reads_is_told(capfd, system, number, told):
     classes = (ClassSpec(name="a", share=1.0, ttft_s=6.0, tbt_s=0.05),)
-    unread._say.cache_clear()
-    for _ in range(2):
-        build_system(system, classes, changes={number: 2})
+    spec = RunSpec(
+        trace="azure-code-2023", system=system, load_qps=1.0, requests=10, classes=classes, policy={number: 2}
+    )
+    unread.warn_of_unread(spec)
     warning = f"warning: policy has {number}, which no rule of {system!r} reads; it changes nothing\n"
     assert capfd.readouterr().err == warning * told
 

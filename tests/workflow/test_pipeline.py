@@ -171,7 +171,7 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(results, tmp_path):
 def test_every_claim_has_a_target():
     """What `verify` tells people to run is something that the workflow makes."""
     sources = load_claims().tables.values()
-    of_make = {source.target for source in sources if source.gpu_h}
+    of_make = {source.target for source in sources if source.target.startswith("make ")}
     assert all(f"\n{target.removeprefix('make ')}:" in (ROOT / "Makefile").read_text() for target in of_make)
     targets = {source.target for source in sources} - of_make
     plain = sorted(target for target in targets if " " not in target)
