@@ -55,7 +55,8 @@ def measure_in_turn(cycles: Sequence[RunCycle], tell: Tell) -> None:
     """Measure the missing points of all cycles, the systems in turn at each load; who is first changes every time.
 
     All servers run at once; cycles of one system, of several seeds, share its servers. A system whose servers fail is
-    left out from there on: its own run cycle tries again what is missing, and fails for it.
+    left out from there on: its own run cycle tries again what is missing, and fails for it. Raises RunFailed when no
+    system's servers are left.
     """
     left = [
         (cycle.specs[0].seed, at, part)
@@ -78,6 +79,8 @@ def measure_in_turn(cycles: Sequence[RunCycle], tell: Tell) -> None:
                         spec = part.specs[at]
                         _measure_point(part, fleets[part.label], spec, _requests(part, spec), tell)
                         tell(_describe_point(part, spec))
+        if left and not fleets:
+            raise RunFailed("the servers of every system failed; their logs, named above, say why")
 
 
 @contextmanager

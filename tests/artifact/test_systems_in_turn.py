@@ -10,6 +10,7 @@ from artifact.__main__ import main
 from artifact.servers import Fleet, ServerError
 from artifact.servers import sweep as server_sweep
 from artifact.servers.config import load_server_experiment
+from artifact.servers.measured import RunFailed
 from artifact.servers.run_cycle import plan_run_cycle
 from artifact.servers.sweep import measure_in_turn, measure_run_cycle
 from tests.artifact.test_server_sweep import CONFIG, QUIET, run_command
@@ -134,6 +135,17 @@ def test_a_system_whose_server_does_not_start_is_left_out(config, machine, monke
     measure_in_turn(cycles_of(config), said.append)
     assert {name for _, _, name in machine.order} == {"vllm-fcfs/shared", "niyama/shared"}
     assert sum("no memory" in text for text in said) == 2, "once for each of silo's pools"
+
+
+def test_when_no_system_has_a_server_left_it_fails_and_leaves_no_stamp(config, machine, tmp_path, monkeypatch):
+    def failing(*_, **__):
+        raise ServerError("no memory")
+
+    monkeypatch.setattr(server_sweep, "running", failing)
+    out = tmp_path / "in_turn.txt"
+    with pytest.raises(RunFailed, match="the servers of every system failed"):
+        measure_in_turn(cycles_of(config), QUIET)
+    assert run_command(tmp_path, config, "server-turns", folder=tmp_path / "raw", out=out) == 2 and not out.exists()
 
 
 def test_the_command_measures_all_and_says_so(config, machine, tmp_path):

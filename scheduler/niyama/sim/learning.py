@@ -20,6 +20,7 @@ class Learned(Numbers):
     scale: float = 1.0
     log_scale: float = 0.0
     spread: float = 0.0
+    usual_s: float = 0.0
     steps: int = 0
 
 
@@ -43,8 +44,9 @@ def learn_step(learning, k, predicted_s, scale, duration_s):
     """A step has ended that took `duration_s`; predicted_s: what it was predicted to take, stretched by `scale`."""
     c = learning.learned
     c.steps += 1
-    log_ratio = math.log(duration_s * scale / predicted_s)
-    c.log_scale, c.spread = learned(c.log_scale, c.spread, c.steps, log_ratio)
+    step_s = predicted_s / scale
+    log_ratio = math.log(duration_s / step_s)
+    c.log_scale, c.spread, c.usual_s = learned(c.log_scale, c.spread, c.usual_s, c.steps, log_ratio, step_s)
     k.state.totals.step_spread = c.spread
     if learning.correct:
         c.scale = math.exp(c.log_scale)
