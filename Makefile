@@ -104,7 +104,7 @@ gpu:
 cpu: $(STAMP)
 	@grep -qx cpu $(STAMP) || { echo >&2 "vLLM's CPU build is not in $(VENV) (there: $$(cat $(STAMP)))." \
 	"To put it there: make cpu ENGINE=cpu"; exit 1; }
-	@echo "Measuring into $(CPU_RESULTS): step times (two minutes on two idle cores), then servers (27). Interrupted, \
+	@echo "Measuring into $(CPU_RESULTS): step times (two minutes on two idle cores), then servers (37). Interrupted, \
 	the same command goes on."
 	$(call measure,cpu,cpu,$(CPU_RESULTS))
 

@@ -155,6 +155,7 @@ NOT_READ = {
     "artifact/results/tables.yaml",
     "artifact/vllm_suite/expected.yaml",
     "figures/paper_values.yaml",
+    "artifact/reference/cpu/card-monotone.json",
     "artifact/reference/latency/a100-llama3-8b-roofline.json",
     "artifact/reference/latency/published.json",
     "niyama/vllm/grafana-dashboard.json",
