@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("prometheus_client", reason="prometheus_client comes with vLLM")
 
 from niyama.vllm.clock import FITS_WITHIN
-from niyama.vllm.serving.middleware import _faults
+from niyama.vllm.serving.middleware import _faults, _hash, _reloads
 from tests.helpers.observed import (
     DASHBOARD,
     BusyServer,
@@ -53,7 +53,8 @@ def test_every_metric_is_on_the_dashboard(samples):
 
 
 def test_the_middlewares_counter_has_the_name_that_the_dashboard_asks_for():
-    assert [metric.name for metric in _faults().collect()] == ["niyama_http_qos_faults"]
+    names = [metric.name for one in (_faults(), _reloads(), _hash()) for metric in one.collect()]
+    assert names == ["niyama_http_qos_faults", "niyama_http_config_reloads", "niyama_http_config_hash"]
 
 
 def test_the_misfit_alert_and_the_log_line_have_one_threshold():

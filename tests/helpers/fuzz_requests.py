@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from niyama.vllm.qos import APP, CLASS, FIELDS, IMPORTANCE, KEY, MAX_MS, TBT_MS, TTFT_MS, TTLT_MS
-from niyama.vllm.serving.middleware import BATCH, INVOCATIONS, MESSAGES
-from niyama.vllm.serving.middleware import PATHS as QOS_PATHS
+from niyama.vllm.serving.endpoints import BATCH, INVOCATIONS, MESSAGES
+from niyama.vllm.serving.endpoints import PATHS as QOS_PATHS
 from tests.helpers.raw_http import Knock, request
 
 COMPLETIONS, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"

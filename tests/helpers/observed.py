@@ -23,8 +23,6 @@ RULES: list[dict[str, Any]] = yaml.safe_load((DEPLOY / "prometheus" / "niyama.ru
 DASHBOARD: dict[str, Any] = json.loads(files("niyama.vllm").joinpath("grafana-dashboard.json").read_text())
 CLASSES = ("Q1", "Q2", "Q3")
 ABOUT = {"version": "1", "vllm_version": "2", "policy": "niyama", "latency_card": "a card"}
-#: Asked for, and not exported by every version: counters by result, and numbers.
-RELOADS, HASHES = ([f"niyama_{part}config_{name}" for part in ("", "http_")] for name in ("reloads_total", "hash"))
 
 
 def rules(kind: str) -> dict[str, str]:
@@ -57,16 +55,14 @@ class BusyServer(Collector):
     def __init__(self, folder: Path) -> None:
         self.metrics, self._folder = SchedulerMetrics(CLASSES, {}, folder=folder), folder
         self.metrics.describe(EngineConfig().classes, **ABOUT)
+        self.metrics.configured(None, EngineConfig())
         self.metrics.fallback()
         self.metrics.log_ended()
         self.registry = CollectorRegistry()
         self.faults = Counter("niyama_http_qos_faults", "", ("field", "action"), registry=self.registry)
         self.faults.labels("niyama_class", "refused")
-        exported = {metric.name for metric in self._engines()}
-        for name in (name for name in RELOADS if name.removesuffix("_total") not in exported):
-            Counter(name, "", ("result",), registry=self.registry).labels("applied")
-        for name in (name for name in HASHES if name not in exported):
-            Gauge(name, "", registry=self.registry)
+        Counter("niyama_http_config_reloads", "", ("result",), registry=self.registry).labels("applied")
+        Gauge("niyama_http_config_hash", "", registry=self.registry)
         self.registry.register(self)
 
     def describe(self) -> list[Metric]:

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("prometheus_client", reason="prometheus_client comes with vLLM")
 pytest.importorskip("httpx", reason="httpx comes with vLLM")
 
-from niyama.vllm.serving import bodies, middleware
+from niyama.vllm.serving import bodies, endpoints
 from niyama.vllm.serving.bodies import LONG_BODY_BYTES, MOST_CONTAINERS, has_too_many_parts
 from niyama.vllm.serving.middleware import QoSMiddleware
 from tests.helpers.asgi_app import COMPLETIONS, Echo, configured, knock
@@ -80,7 +80,7 @@ LONG = json.dumps({"prompt": "x" * LONG_BODY_BYTES}).encode()
 def test_while_a_long_body_is_parsed_everybody_else_is_served(monkeypatch):
     """The parser waits until another request has been answered, which it is only if the event loop goes on."""
     answered, parsers = threading.Event(), []
-    whole = middleware.json.loads
+    whole = endpoints.json.loads
 
     def slow(body):
         if len(body) > LONG_BODY_BYTES:
@@ -88,7 +88,7 @@ def test_while_a_long_body_is_parsed_everybody_else_is_served(monkeypatch):
             assert answered.wait(60), "nobody else was served meanwhile"
         return whole(body)
 
-    monkeypatch.setattr(middleware, "json", SimpleNamespace(loads=slow, dumps=json.dumps))
+    monkeypatch.setattr(endpoints, "json", SimpleNamespace(loads=slow, dumps=json.dumps))
     door = QoSMiddleware(Echo(reply={}), configured())
 
     async def one(method, path, body):
@@ -164,15 +164,15 @@ def test_a_string_that_does_not_end_is_read_once():
 
 
 FORM = (b"content-type", b"multipart/form-data; boundary=x")
-UPLOADS = sorted(middleware.AUDIO)
+UPLOADS = sorted(endpoints.AUDIO)
 
 
 def test_the_limit_holds_for_bodies_that_are_not_ours_too():
     assert knock(b" " * 2000, path="/tokenize", config=configured(max_body_bytes=1024)).status_code == 413
 
 
-@pytest.mark.parametrize("kind", middleware.FORMS)
-@pytest.mark.parametrize("path", [*sorted(middleware.PATHS), "/tokenize"])
+@pytest.mark.parametrize("kind", endpoints.FORMS)
+@pytest.mark.parametrize("path", [*sorted(endpoints.PATHS), "/tokenize"])
 def test_a_form_is_no_way_round_the_limit_where_none_is_taken(path, kind):
     """And what nobody would parse is not passed on either: vLLM reads a body before it sees that it is no JSON."""
     echo = Echo(reply={})

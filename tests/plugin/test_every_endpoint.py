@@ -11,7 +11,8 @@ pytest.importorskip("prometheus_client", reason="prometheus_client comes with vL
 pytest.importorskip("httpx", reason="httpx comes with vLLM")
 
 from niyama.vllm.qos import KEY, QoSError, serve
-from niyama.vllm.serving.middleware import BATCH, INVOCATIONS, MESSAGES, OTHERS, PATHS, QoSMiddleware
+from niyama.vllm.serving.endpoints import BATCH, INVOCATIONS, MESSAGES, OTHERS, PATHS
+from niyama.vllm.serving.middleware import QoSMiddleware
 from tests.helpers.asgi_app import Echo, configured, knock
 
 GENERATE, TRANSCRIPTIONS = "/inference/v1/generate", "/v1/audio/transcriptions"

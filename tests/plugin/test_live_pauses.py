@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.live_server import call, counted
 from tests.helpers.waiting import HANG_S
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -29,20 +28,6 @@ CALLS = (
     ("/sleep?level=1&mode=keep", "/wake_up"),
     ("/sleep?level=1&mode=wait", "/wake_up"),
 )
-
-
-def call(url: str, body: object = None, method: str = "POST") -> bytes:
-    """The body of the answer; an error for a status of 400 and above."""
-    data = None if method == "GET" else json.dumps(body).encode() if body is not None else b""
-    asked = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(asked, timeout=HANG_S) as answer:
-        return answer.read()
-
-
-def counted(url: str, name: str) -> float:
-    """The sum of a metric over its labels."""
-    text = call(f"{url}/metrics", method="GET").decode()
-    return sum(map(float, re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", text, re.MULTILINE)))
 
 
 def test_requests_survive_pauses_resets_and_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from prometheus_client import REGISTRY
 from niyama.vllm.config import EngineConfig
 from niyama.vllm.qos import serve
 from niyama.vllm.serving.answer import note_outcomes, told_in_chunk
-from niyama.vllm.serving.middleware import PATHS, QoSMiddleware
+from niyama.vllm.serving.endpoints import PATHS
+from niyama.vllm.serving.middleware import QoSMiddleware
 from tests.helpers.asgi_app import COMPLETIONS, Echo, configured, knock
 
 PROMPT = {"model": "m", "prompt": "hello"}

@@ -6,7 +6,9 @@ paper's classes. Seconds everywhere; requests speak milliseconds (`niyama.vllm.q
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +24,11 @@ from niyama.vllm.served_class import Name, ServedClass, Strict
 ENV_VARIABLE = "NIYAMA_CONFIG"
 #: Each class is a label of every metric.
 MAX_CLASSES = 32
+
+#: Fields that a running engine cannot change; nor can it the number, names, order and kind of the classes.
+AT_START = frozenset(
+    {"policy", "latency", "correct_predictor", "delivery_s", "app_histories", "decision_log", "decision_log_max_mb"}
+)
 
 #: Table 3 of the paper.
 PAPER_SERVED = tuple(ServedClass(name=c.name, ttft_s=c.ttft_s, tbt_s=c.tbt_s, ttlt_s=c.ttlt_s) for c in PAPER_CLASSES)
@@ -107,7 +114,7 @@ class EngineConfig(Strict):
 
     @model_validator(mode="after")
     def _names_are_classes(self) -> EngineConfig:
-        known = [c.name for c in self.classes]
+        known = self.names
         for field, names in self._named_classes():
             for name in names:
                 if name not in known:
@@ -124,6 +131,21 @@ class EngineConfig(Strict):
         if self.anonymous is not None:
             yield "anonymous", self.anonymous
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, in their order."""
+        return tuple(c.name for c in self.classes)
+
+    @cached_property
+    def version(self) -> str:
+        """A hash of what can change while a server runs: the same in every process that has read the same."""
+        return hashlib.sha256(self.model_dump_json(exclude=AT_START).encode()).hexdigest()[:32]
+
+    @property
+    def number(self) -> int:
+        """The start of `version`, as much of it as a metric's float holds."""
+        return int(self.version[:12], 16)
+
     def build_policy(self) -> Policy:
         """The scheduling policy, with the file's numbers in place of its own."""
         return build_policy(self.policy)
@@ -137,7 +159,7 @@ class EngineConfig(Strict):
         for index, served in enumerate(self.classes):
             if served.name == name:
                 return index
-        raise ValueError(f"class {name!r} is unknown; use one of {', '.join(c.name for c in self.classes)}")
+        raise ValueError(f"class {name!r} is unknown; use one of {', '.join(self.names)}")
 
     def allowed_classes(self, key_sha256: Any) -> tuple[str, ...]:
         """Classes that the client with this key's hash may use, its default class first; any value is understood.
@@ -145,7 +167,7 @@ class EngineConfig(Strict):
         Whether the key has expired is asked once, before a request is let in: what it is promised then, it keeps.
         """
         if not self.identities:
-            names = tuple(c.name for c in self.classes)
+            names = self.names
         else:
             found = holder(self.identities, key_sha256)
             names = found[0].classes if found is not None else self.anonymous or (self.default_class,)
@@ -173,13 +195,27 @@ def load_config(additional_config: Mapping[str, Any] | None, environ: Mapping[st
 
     The paths of a card's and of a policy's file are relative to the configuration's folder.
     """
-    value, what = (additional_config or {}).get("niyama"), "additional_config niyama"
+    value, what = _source(additional_config, environ)
+    return validated(file_values(Path(value), what), value) if isinstance(value, str) else validated(value, what)
+
+
+def config_path(additional_config: Mapping[str, Any] | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that `load_config` reads; None if it reads none."""
+    value, _ = _source(additional_config, environ)
+    return Path(value) if isinstance(value, str) else None
+
+
+def _source(additional_config: Mapping[str, Any] | None, environ: Mapping[str, str]) -> tuple[Any, str]:
+    """A file's path or the values themselves, and what says so."""
+    value = (additional_config or {}).get("niyama")
     if value is None:
-        value, what = environ.get(ENV_VARIABLE) or {}, ENV_VARIABLE
-    if not isinstance(value, str):
-        return _validate(value, what)
-    path, values = Path(value), read_file(Path(value), what)
-    return _validate(_beside(path.parent, values), value)
+        return environ.get(ENV_VARIABLE) or {}, ENV_VARIABLE
+    return value, "additional_config niyama"
+
+
+def file_values(path: Path, what: str) -> Any:
+    """The values of the file that `what` names. Raises ConfigError."""
+    return _beside(path.parent, read_file(path, what))
 
 
 def _beside(folder: Path, values: Any) -> Any:
@@ -196,7 +232,8 @@ def _beside(folder: Path, values: Any) -> Any:
     return values
 
 
-def _validate(values: Any, what: str) -> EngineConfig:
+def validated(values: Any, what: str) -> EngineConfig:
+    """The configuration of these values, which `what` gave. Raises ConfigError."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{what}: is {short(values)}; make it a mapping of fields, such as 'policy: niyama'")
     try:

@@ -85,7 +85,7 @@ def sweep() -> None:
 
 
 class _FileValue:
-    """A number of prometheus_client's that lives in a multiprocess file. One process writes it, from one thread."""
+    """A number of prometheus_client's in a multiprocess file. One process writes it, one thread at a time."""
 
     _multiprocess = True
     folder: Path

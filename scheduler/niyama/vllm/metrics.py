@@ -10,12 +10,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from niyama.vllm.config import EngineConfig
 from niyama.vllm.metric_files import engine_folder, kept_in, remove_at_exit
 from niyama.vllm.qos import FIELDS, UNKNOWN, Served
+from niyama.vllm.reloading import APPLIED, RESULTS
 from niyama.vllm.served_class import ServedClass
 
 logger = logging.getLogger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
@@ -77,7 +78,8 @@ class SchedulerMetrics:
     def _make_step_metrics(self, names: tuple[str, ...]) -> None:
         self._waiting = self._gauge_per_class(names, "niyama_waiting_requests", "Requests that wait for prefill.")
         self._running = self._gauge_per_class(names, "niyama_running_requests", "Requests that hold KV.")
-        self._shown: dict[Any, float] = {}
+        self._shown: dict[Gauge, float] = {}
+        self._promised: dict[tuple[str, str], Gauge] = {}
         self._predicted = self._histogram(
             "niyama_step_predicted_seconds", "Step times as planned, correction included.", STEP_BUCKETS_S
         )
@@ -96,6 +98,9 @@ class SchedulerMetrics:
             multiprocess_mode="livemax",
         )
         self.correction(1.0)
+        reloads = self._counter("niyama_config_reloads", "Changes of the configuration's file, by result.", "result")
+        self._reloads = {result: reloads.labels(result) for result in RESULTS}
+        self._config_hash = self._largest("niyama_config_hash", "Stands for the configuration that requests get.")
 
     def describe(self, classes: Sequence[ServedClass], **about: str) -> None:
         """What is promised, and what serves: its policy, latency card and versions. Once, after which `promise`."""
@@ -191,6 +196,17 @@ class SchedulerMetrics:
         for gauge in (*self._waiting.values(), *self._running.values()):
             self._show(gauge, 0)
         self.correction(1.0)
+
+    def configured(self, result: str | None, config: EngineConfig) -> None:
+        """A changed file was read, unless result is None; config: what is in force.
+
+        From another thread than all else, and nothing else sets these.
+        """
+        if result is not None:
+            self._reloads[result].inc()
+        if result == APPLIED:
+            self.promise(config.classes)
+        self._config_hash.set(config.number)
 
     def log_ended(self) -> None:
         """The decision log could not be written, or had reached its limit."""

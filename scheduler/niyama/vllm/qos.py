@@ -21,6 +21,8 @@ FIELDS = (CLASS, TTFT_MS, TBT_MS, TTLT_MS, IMPORTANCE, APP)
 #: SHA-256 of the client's API key, which the middleware adds. Whoever knows it has the key or the configuration, so
 #: that a client who reaches the engine by a way that the middleware does not watch gets no more than its own classes.
 KEY = "niyama_key_sha256"
+#: `EngineConfig.version` of the configuration that the middleware promised by, which it adds as well.
+VERSION = "niyama_config"
 PREFIX = "niyama_"
 UNKNOWN = "unknown"
 MIN_MS, MAX_MS = 1, int(MAX_SLO_S * 1000)
@@ -74,12 +76,12 @@ def fall_back(config: EngineConfig, key_sha256: Any) -> Served:
 def parse(config: EngineConfig, values: Mapping[str, Any]) -> Served:
     """What a request asks for; keys that are not Niyama's are ignored. Raises QoSError."""
     asked = {key: value for key, value in values.items() if isinstance(key, str) and key.startswith(PREFIX)}
-    unknown = next((key for key in asked if key not in (*FIELDS, KEY)), None)
+    unknown = next((key for key in asked if key not in (*FIELDS, KEY, VERSION)), None)
     if unknown is not None:
         raise QoSError(UNKNOWN, f"is not a QoS field; use {', '.join(FIELDS)}", label=show(unknown))
     allowed = config.allowed_classes(asked.get(KEY))
     name = asked.get(CLASS, allowed[0])
-    if not isinstance(name, str) or name not in (c.name for c in config.classes):
+    if not isinstance(name, str) or name not in config.names:
         raise QoSError(CLASS, f"is {show(name)}, which is no class; use one of {', '.join(allowed)}")
     if name not in allowed:
         raise QoSError(

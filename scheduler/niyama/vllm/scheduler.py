@@ -20,7 +20,9 @@ from vllm.version import __version__ as vllm_version
 
 from niyama import __version__
 from niyama.vllm import engine
+from niyama.vllm.config import config_path
 from niyama.vllm.planner import Planner
+from niyama.vllm.reloading import ENGINE_LOOKS, LiveConfig
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
 
@@ -30,17 +32,24 @@ class _Niyama:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.planner: Planner | None = Planner.start(self, os.environ, (time.monotonic(), time.time()))
+        planner = Planner.start(self, os.environ, (time.monotonic(), time.time()))
+        self.planner: Planner | None = planner
         self.imposed = engine.Imposed(self)
         self._in_schedule = False
         self._guarded(_describe)
+        file = config_path(self.vllm_config.additional_config, os.environ)
+        self.live = LiveConfig(planner.config, file, planner.metrics.configured, ENGINE_LOOKS).watch()
 
     def add_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """vLLM's, then ours: what the request is promised, and its row in the kernel's table."""
         known = request.request_id in self.requests  # a further piece of a streaming input
         super().add_request(request, *args, **kwargs)
         if not known:
-            self._guarded(lambda planner: planner.arrived(self, request, time.monotonic(), time.time()))
+            self._guarded(lambda planner: self._arrived(planner, request))
+
+    def _arrived(self, planner: Planner, request: Request) -> None:
+        planner.config = self.live.of(getattr(request.sampling_params, "extra_args", None))
+        planner.arrived(self, request, time.monotonic(), time.time())
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """One step: plan, let vLLM carry it out, report what it granted."""

@@ -20,6 +20,7 @@ from niyama.vllm.qos import (
     TTFT_MS,
     TTLT_MS,
     UNKNOWN,
+    VERSION,
     QoSError,
     Served,
     fall_back,
@@ -54,24 +55,27 @@ class Asked:
     fault: QoSError | None = None
 
 
-def ask(config: EngineConfig, headers: Headers, body: Mapping[str, Any]) -> Asked | None:
+def ask(config: EngineConfig, headers: Headers, body: Mapping[str, Any], version: str | None = None) -> Asked | None:
     """The one QoS that headers and body ask for; None if vLLM must refuse the body (its `vllm_xargs` is no object).
 
-    Raises QoSError when the configuration is strict; else bad QoS gets the client's default class.
+    version: what the engine is told that this was promised by. Raises QoSError when the configuration is strict; else
+    bad QoS gets the client's default class.
     """
     xargs = {} if body.get(XARGS) is None else body[XARGS]
     if not isinstance(xargs, Mapping):
         return None
     pairs = [(name.decode("latin-1").lower(), value.decode("latin-1").strip()) for name, value in headers]
-    key = key_sha256(headers) if config.identities else None
+    ours = {KEY: key_sha256(headers) if config.identities else None, VERSION: version}
+    ours = {name: value for name, value in ours.items() if value is not None}
     try:
-        fields, tier = _merge(config, pairs, xargs, body.get(TIER), key)
+        fields, tier = _merge(config, pairs, xargs, body.get(TIER))
+        fields |= ours
         served = _parse(config, fields, _labels(pairs, xargs))
     except QoSError as error:
         if config.strict:
             raise
-        served = fall_back(config, key)
-        return Asked(_body(config, body, xargs, _identified({CLASS: served.class_name}, key)), served, None, error)
+        served = fall_back(config, ours.get(KEY))
+        return Asked(_body(config, body, xargs, {CLASS: served.class_name, **ours}), served, None, error)
     return Asked(_body(config, body, xargs, {**fields, CLASS: served.class_name}), served, tier)
 
 
@@ -104,12 +108,13 @@ def _parse(config: EngineConfig, fields: Mapping[str, Any], labels: Mapping[str,
 
 
 def _merge(
-    config: EngineConfig, pairs: list[tuple[str, str]], xargs: Mapping[str, Any], tier: Any, key: str | None
+    config: EngineConfig, pairs: list[tuple[str, str]], xargs: Mapping[str, Any], tier: Any
 ) -> tuple[dict[str, Any], str | None]:
     """Fields from all three places, and the tier. Raises QoSError when two places disagree."""
     fields = {key: value for key, value in xargs.items() if isinstance(key, str) and key.startswith(PREFIX)}
-    if KEY in fields:
-        raise QoSError(UNKNOWN, "is not for clients to set; send the API key", label=KEY)
+    for ours, instead in ((KEY, "send the API key"), (VERSION, "leave it out")):
+        if ours in fields:
+            raise QoSError(UNKNOWN, f"is not for clients to set; {instead}", label=ours)
     said_in = dict.fromkeys(fields, XARGS)
     for name, text in pairs:
         if name in HEADERS:
@@ -121,7 +126,7 @@ def _merge(
     by_tier = _class_of_tier(config, tier)
     if by_tier is not None:
         fields.setdefault(CLASS, by_tier)
-    return _identified(fields, key), tier
+    return fields, tier
 
 
 def _value(name: str, text: str) -> int | str:
@@ -140,10 +145,6 @@ def _class_of_tier(config: EngineConfig, tier: Any) -> str | None:
         known = ", ".join(dict.fromkeys((AUTO, *config.service_tiers)))
         raise QoSError(CLASS, f"is {show(tier)}; use one of {known}", label=TIER)
     return config.service_tiers[tier]
-
-
-def _identified(fields: dict[str, Any], key: str | None) -> dict[str, Any]:
-    return fields if key is None else {**fields, KEY: key}
 
 
 def _body(

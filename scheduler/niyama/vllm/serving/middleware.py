@@ -1,246 +1,71 @@
-"""QoS at the door of vLLM's OpenAI server: `vllm serve ... --middleware niyama.vllm.QoSMiddleware`.
+"""QoS in front of vLLM's OpenAI server: `vllm serve ... --middleware niyama.vllm.QoSMiddleware`.
 
-Reads the file that NIYAMA_CONFIG names. Whoever must show a key and has none is turned away first. On the endpoints of
-PATHS one QoS is made of headers, `service_tier` and `vllm_xargs`; what makes no sense or is not the client's to ask for
-is refused, and the response tells what was served. Bodies elsewhere are not read: there the headers and the key are
-imposed on what the endpoint asks of the engine. Clients have no say about vLLM's priority.
+Reads the file that NIYAMA_CONFIG names, and reads it again when it changes; `endpoints` does the work.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from functools import cache, partial
-from typing import Any
+from functools import cache
+from pathlib import Path
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-from niyama.vllm.config import EngineConfig, load_config
+from niyama.vllm.config import EngineConfig, config_path, load_config
 from niyama.vllm.metric_files import show_engine_metrics
-from niyama.vllm.qos import KEY, QoSError, show
-from niyama.vllm.serving.answer import Answer, decided, expect_outcome, note_outcomes
-from niyama.vllm.serving.bodies import (
-    LONG_BODY_BYTES,
-    MOST_CONTAINERS,
-    UNWANTED,
-    App,
-    Gone,
-    Piecewise,
-    Receive,
-    Scope,
-    Send,
-    TooLong,
-    declared_length,
-    discarded,
-    has_too_many_parts,
-    read,
-    refuse,
-    replay,
-    turn_away,
-    with_length,
-)
-from niyama.vllm.serving.http_qos import XARGS, Asked, ask, ask_by_headers, names_qos
-from niyama.vllm.serving.keys import Headers, key_sha256, why_kept_out
-
-MESSAGES, INVOCATIONS, BATCH = "/v1/messages", "/invocations", "/v1/chat/completions/batch"
-#: The endpoints whose bodies are JSON and may have `vllm_xargs`.
-PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses", MESSAGES, INVOCATIONS, BATCH})
-#: Those that take uploads, as forms.
-AUDIO = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
-#: Others that generate: of their QoS, headers and key are known before the body is.
-OTHERS = AUDIO | {"/inference/v1/generate", "/cohere/v2/chat", "/generative_scoring"}
-#: Endpoints of PATHS that lose `vllm_xargs` in some version of vLLM: QoS holds there only if it can be imposed.
-LOSE_XARGS = frozenset({MESSAGES, BATCH})
-#: Of AUDIO, bodies that are passed on piece by piece.
-FORMS = (b"multipart/form-data", b"application/x-www-form-urlencoded")
-PRIORITY_HEADER = b"x-vllm-priority"
-_CANNOT_CONFINE = "this server cannot hold this endpoint to the classes of an API key; use /v1/chat/completions"
+from niyama.vllm.reloading import API_SERVER_LOOKS, RESULTS, LiveConfig
+from niyama.vllm.serving.bodies import App, Receive, Scope, Send
+from niyama.vllm.serving.endpoints import Endpoints
 
 # Read on import, not when the application is made: uvicorn takes one that fails in its start-up for one without a
 # start-up, and would serve 500s; vLLM imports the class it is told of, and stops with the ConfigError.
-_CONFIGURED = load_config(None, os.environ)
-
-
-class _NoText(Exception):
-    """The body's field of this name is no Unicode text: vLLM could not hand it to its engine, and would answer 500."""
-
-
-@cache
-def _faults() -> Counter:
-    """One counter for each process, however many applications it makes."""
-    return Counter("niyama_http_qos_faults", "Requests whose QoS the middleware did not accept.", ("field", "action"))
+_CONFIGURED, _FILE = load_config(None, os.environ), config_path(None, os.environ)
 
 
 class QoSMiddleware:
-    """An ASGI application around vLLM's. config: NIYAMA_CONFIG's when this module was imported, unless given."""
+    """An ASGI application around vLLM's. config, file: NIYAMA_CONFIG's when this module was imported, unless given;
+    a configuration without a file stays.
+    """
 
-    def __init__(self, app: App, config: EngineConfig = _CONFIGURED) -> None:
-        self._app, self._config = app, config
-        self._fault_counter = _faults()
-        self._parser = ThreadPoolExecutor(1, "niyama-parser")  # one: long bodies share no more than a core
+    def __init__(self, app: App, config: EngineConfig | None = None, file: Path | None = None) -> None:
+        config, file = (_CONFIGURED, _FILE) if config is None else (config, file)
+        self.live = LiveConfig(config, file, _loaded, API_SERVER_LOOKS).watch()
+        self._app, self._parser = app, ThreadPoolExecutor(1, "niyama-parser")
+        self._endpoints = self._made(config)
         show_engine_metrics(os.environ)
 
+    def _made(self, config: EngineConfig) -> Endpoints:
+        return Endpoints(self._app, config, self.live.version_of(config), _faults(), self._parser)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        if self._config.client_priority == "strip":
-            headers = [pair for pair in scope["headers"] if pair[0].lower() != PRIORITY_HEADER]
-            scope = {**scope, "headers": headers}
-        path = _path(scope)
-        if scope["type"] == "http" and scope["method"] != "POST":
-            await self._app(scope, receive, send)
-        elif (why := why_kept_out(self._config, scope, path, datetime.now(UTC))) is not None:
-            await turn_away(scope, send, why)
-        elif scope["type"] == "websocket":
-            await self._impose(scope, path, receive, send)
-        elif path in AUDIO and _kind(scope) in FORMS:
-            await self._upload(scope, path, receive, send)
-        elif (body := await self._body(scope, receive, send)) is None:
-            return  # the client has its answer, or left
-        elif path in PATHS and _kind(scope) == b"application/json":
-            await self._serve(scope, path, body, receive, send)
-        else:
-            await self._impose(scope, path, replay(body, receive), send)
-
-    async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
-        """The whole body; None when it was refused or did not come."""
-        try:
-            body = await read(receive, declared_length(scope), self._config.max_body_bytes)
-        except Gone:
-            return None
-        except TooLong as found:
-            await self._refuse_length("max_body_bytes", found.unread, receive, send)
-            return None
-        if len(body) > LONG_BODY_BYTES and await self._aside(has_too_many_parts, body):
-            await refuse(send, 400, f"request body has more than {MOST_CONTAINERS} lists and objects; send fewer")
-            return None
-        return body
-
-    async def _upload(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
-        """A form that may be too large to be held here."""
-        limit = self._config.max_upload_bytes
-        if declared_length(scope) > limit:
-            await self._refuse_length("max_upload_bytes", True, receive, send)
-            return
-        form = Piecewise(receive, send, limit)
-        try:
-            await self._impose(scope, path, form.receive, form.send)
-        except Exception:
-            if not form.cut:
-                raise
-        if form.cut:
-            await self._refuse_length("max_upload_bytes", form.unread, receive, send)
-
-    async def _refuse_length(self, field: str, unread: bool, receive: Receive, send: Send) -> None:
-        limit = getattr(self._config, field)
-        text = f"request body is longer than {limit} bytes; send less, or raise {field}"
-        await refuse(send, 413, text, unread=discarded(receive, UNWANTED * limit) if unread else None)
-
-    async def _serve(self, scope: Scope, path: str, body: bytes, receive: Receive, send: Send) -> None:
-        """An endpoint whose body may have QoS in it."""
-        try:
-            if len(body) > LONG_BODY_BYTES:
-                asked, changed = await self._aside(self._ask, scope, body)
-            else:
-                asked, changed = self._ask(scope, body)
-        except QoSError as error:
-            await self._refuse_qos(send, error)
-            return
-        except _NoText as found:
-            await refuse(send, 400, f"{found} holds a lone surrogate, which is no character; leave it out", str(found))
-            return
-        except RecursionError:
-            await refuse(send, 400, "request body is nested too deeply; flatten it")
-            return
-        if asked is None:
-            await self._impose(scope, path, replay(body, receive), send)
-            return
-        if not note_outcomes(_engine_client(scope)) and self._config.identities and path in LOSE_XARGS:
-            await refuse(send, 403, _CANNOT_CONFINE)
-            return
-        self._count_fault(asked)
-        tier = None if path == MESSAGES else asked.tier  # which is OpenAI's field
-        answer = Answer(send, tier, expect_outcome(decided(asked), asked.served))
-        await self._app(with_length(scope, len(changed)), replay(changed, receive), answer.send)
-
-    async def _impose(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
-        """An endpoint whose body has no QoS for us to read; whether it generates shows when it asks the engine to."""
-        watched, served = note_outcomes(_engine_client(scope)), None
-        if path in OTHERS:
-            if self._config.identities and not watched:
-                await refuse(send, 403, _CANNOT_CONFINE)
-                return
-            try:
-                asked = ask_by_headers(self._config, scope["headers"])
-            except QoSError as error:
-                await self._refuse_qos(send, error)
-                return
-            served = asked.served if names_qos(scope["headers"]) else None
-        outcome = expect_outcome(partial(self._merged, scope["headers"]), served)
-        await self._app(scope, receive, Answer(send, None, outcome).send if scope["type"] == "http" else send)
-
-    async def _aside(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function returns, computed where no stream has to wait for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._parser, function, *arguments)
-
-    def _merged(self, headers: Headers, extra_args: dict[str, Any]) -> Asked:
-        """What headers and an endpoint's own arguments ask for together. QoSError, which vLLM answers with 400."""
-        own = key_sha256(headers) if self._config.identities else None
-        given = {key: value for key, value in extra_args.items() if (key, value) != (KEY, own)}  # our own, of before
-        asked = ask(self._config, headers, {XARGS: given})
-        self._count_fault(asked)
-        return asked
-
-    def _count_fault(self, asked: Asked) -> None:
-        if asked.fault is not None:
-            self._fault_counter.labels(asked.fault.field, "defaulted").inc()
-
-    async def _refuse_qos(self, send: Send, error: QoSError) -> None:
-        self._fault_counter.labels(error.field, "refused").inc()
-        await refuse(send, 403 if error.forbidden else 400, str(error), error.label)
-
-    def _ask(self, scope: Scope, body: bytes) -> tuple[Asked | None, bytes]:
-        """What is asked for, and the body for vLLM. None: not a request that QoS could be read from; vLLM has its own
-        words for that."""
-        try:
-            values = json.loads(body)
-        except ValueError:  # vLLM parses alike, and fails alike
-            return None, body
-        asked = ask(self._config, scope["headers"], values) if isinstance(values, dict) else None
-        return asked, body if asked is None else _dumped(asked.body)
+        config = self.live.now
+        if config is not self._endpoints.config:
+            self._endpoints = self._made(config)
+        await self._endpoints(scope, receive, send)
 
 
-def _dumped(body: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        field = next(key for key, value in body.items() if not _is_text({key: value}))
-        raise _NoText(show(field).strip("'")) from None
+# One of each for each process, however many applications it makes.
+@cache
+def _faults() -> Counter:
+    return Counter("niyama_http_qos_faults", "Requests whose QoS the middleware did not accept.", ("field", "action"))
 
 
-def _is_text(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+@cache
+def _reloads() -> Counter:
+    return Counter(
+        "niyama_http_config_reloads", "Changes of the configuration's file, by what came of them.", ("result",)
+    )
 
 
-def _path(scope: Scope) -> str:
-    return scope.get("path", "").removeprefix(scope.get("root_path", ""))
+@cache
+def _hash() -> Gauge:
+    text = "A number that stands for the configuration that the middleware serves by."
+    return Gauge("niyama_http_config_hash", text, multiprocess_mode="livemax")
 
 
-def _kind(scope: Scope) -> bytes:
-    """The media type of the body; empty when it is not said."""
-    kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
-    return kinds[0].split(b";")[0].strip().lower() if kinds else b""
-
-
-def _engine_client(scope: Scope) -> Any:
-    """vLLM's, where Starlette keeps it; None in an application without."""
-    return getattr(getattr(scope.get("app"), "state", None), "engine_client", None)
+def _loaded(result: str | None, config: EngineConfig) -> None:
+    by_result = {known: _reloads().labels(known) for known in RESULTS}  # shown at 0 from the start
+    if result is not None:
+        by_result[result].inc()
+    _hash().set(config.number)
