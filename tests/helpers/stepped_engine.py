@@ -78,10 +78,11 @@ class Driven:
         extra = {CLASS: CLASSES[seed % 3]}
         settings = {"temperature": 0.0, "ignore_eos": True, "detokenize": False, "extra_args": extra, **params}
         resumable, lora_request = settings.pop("resumable", False), settings.pop("lora_request", None)
+        mm_features = settings.pop("mm_features", None)
         return EngineCoreRequest(
             request_id=name,
             prompt_token_ids=ids,
-            mm_features=None,
+            mm_features=mm_features,
             sampling_params=SamplingParams(max_tokens=outputs, **settings),
             pooling_params=None,
             arrival_time=self.clock.now_s,

@@ -342,8 +342,8 @@ def test_a_policy_that_plans_nothing_does_not_stall_the_engine(model_dir: Path, 
 
 def _config(**changes: Any) -> SimpleNamespace:
     model = SimpleNamespace(
-        model="m", runner_type="generate", is_encoder_decoder=False, is_multimodal_model=False, is_hybrid=False,
-        is_attention_free=False, multimodal_config=None, is_diffusion=False,
+        model="m", runner_type="generate", is_encoder_decoder=False, is_hybrid=False, is_attention_free=False,
+        is_diffusion=False,
     )  # fmt: skip
     config = SimpleNamespace(
         model_config=model,
@@ -351,6 +351,7 @@ def _config(**changes: Any) -> SimpleNamespace:
         scheduler_config=SimpleNamespace(enable_chunked_prefill=True),
         speculative_config=None,
         kv_transfer_config=None,
+        ec_transfer_config=None,
         is_mm_encoder_only=False,
     )
     for path, value in changes.items():
@@ -370,12 +371,12 @@ NO_GROUPS = SimpleNamespace(kv_cache_groups=[])
     [
         ({"model_config__runner_type": "pooling"}, "pooling"),
         ({"model_config__is_encoder_decoder": True}, "encoder-decoder"),
-        ({"model_config__is_multimodal_model": True}, "--language-model-only"),
         ({"model_config__is_hybrid": True}, "Mamba"),
         ({"model_config__is_diffusion": True}, "diffusion"),
         ({"is_mm_encoder_only": True}, "encoder instance"),
         ({"speculative_config": object()}, "speculative"),
-        ({"kv_transfer_config": object()}, "connector"),
+        ({"kv_transfer_config": object()}, "KV connector"),
+        ({"ec_transfer_config": object()}, "encoder cache connector"),
         ({"parallel_config__pipeline_parallel_size": 2}, "pipeline"),
         ({"scheduler_config__enable_chunked_prefill": False}, "--enable-chunked-prefill"),
     ],

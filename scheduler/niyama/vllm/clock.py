@@ -1,4 +1,4 @@
-"""When the step in flight will end, and how far measured step times are from predicted ones."""
+"""When the step in flight will end, how far measured step times are from predicted ones, and what the encoder takes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from niyama.latency.correction import Correction
 MIN_STEP_S = 1e-4
 SURE_AFTER = 200  # steps
 FITS_WITHIN = math.log(1.25)
+ENCODER_STEPS = 31  # steps with encoder inputs that are remembered
 
 
 @dataclass(slots=True)
 class Step:
-    """A step in flight, in seconds; predicted_s is the latency model's time, stretched by `scale`."""
+    """A step in flight, in seconds; predicted_s is the latency model's time, stretched by `scale`, and encoder_s, what
+    the encoder takes for `embeds` embeddings.
+    """
 
     scheduled_s: float
     began_s: float
@@ -23,6 +26,8 @@ class Step:
     scale: float
     prefill_tokens: int
     decodes: int
+    embeds: int = 0
+    encoder_s: float = 0.0
 
     @property
     def ends_s(self) -> float:
@@ -30,11 +35,35 @@ class Step:
         return self.began_s + self.predicted_s
 
 
+class EncoderTime:
+    """Seconds per embedding that the encoder of images, video and audio takes: as given, else as lately measured."""
+
+    def __init__(self, given: float | None, *, learn: bool) -> None:
+        self.s_per_embed = given or 0.0
+        self._learn = learn and given is None
+        self._seen: deque[tuple[float, int]] = deque(maxlen=ENCODER_STEPS)
+
+    def learn(self, extra_s: float, embeds: int) -> None:
+        """A step with so many embeddings took that much longer than the latency model says for the rest of it.
+
+        The median over embeddings: a pause or a few small images, whose steps' other errors weigh most, count little.
+        """
+        if not self._learn:
+            return
+        self._seen.append((max(0.0, extra_s) / embeds, embeds))
+        left = sum(n for _, n in self._seen) / 2
+        for s_per_embed, n in sorted(self._seen):
+            left -= n
+            if left <= 0:
+                self.s_per_embed = s_per_embed
+                return
+
+
 class StepClock:
     """Follows the steps of one engine, in the order they were scheduled."""
 
-    def __init__(self, correct: bool) -> None:
-        self.correction = Correction(correct)
+    def __init__(self, correct: bool, encoder_s_per_embed: float | None = None) -> None:
+        self.correction, self.encoder = Correction(correct), EncoderTime(encoder_s_per_embed, learn=correct)
         self.flying: deque[Step] = deque()
         self.last: Step | None = None
         self._last_end_s = 0.0
@@ -44,10 +73,12 @@ class StepClock:
         return max(now_s, self.flying[-1].ends_s) if self.flying else now_s
 
     def scheduled(
-        self, scheduled_s: float, begins_s: float, predicted_s: float, prefill_tokens: int, decodes: int
+        self, scheduled_s: float, begins_s: float, model_s: float, prefill_tokens: int, decodes: int, embeds: int = 0
     ) -> None:
-        """A step went off; predicted_s: by the latency model as it is corrected now."""
-        self.last = Step(scheduled_s, begins_s, predicted_s, self.correction.scale, prefill_tokens, decodes)
+        """A step went off; model_s: by the latency model as it is corrected now."""
+        encoder_s, tokens = embeds * self.encoder.s_per_embed, (prefill_tokens, decodes)
+        scale = self.correction.scale
+        self.last = Step(scheduled_s, begins_s, model_s + encoder_s, scale, *tokens, embeds, encoder_s)
         self.flying.append(self.last)
 
     def ended(self, now_s: float) -> tuple[float, float, Step]:
@@ -57,13 +88,20 @@ class StepClock:
         measured_s = now_s - step.began_s
         self._last_end_s = now_s
         if step.prefill_tokens + step.decodes > 0 and measured_s > MIN_STEP_S:
-            self.correction.learn(measured_s, step.predicted_s, step.scale)
+            self._learn(step, measured_s)
         predicted_s, step.predicted_s = step.predicted_s, measured_s  # now it is known
         begins_s = now_s
         for later in self.flying:
             later.began_s = max(later.scheduled_s, begins_s)
             begins_s = later.ends_s
         return predicted_s, measured_s, step
+
+    def _learn(self, step: Step, measured_s: float) -> None:
+        """From a step with encoder inputs the encoder's time alone: what they take is known less well than the rest."""
+        if step.embeds:
+            self.encoder.learn(measured_s - (step.predicted_s - step.encoder_s), step.embeds)
+        else:
+            self.correction.learn(measured_s, step.predicted_s, step.scale)
 
     def misfit(self) -> str | None:
         """What is wrong with the latency profile, once that is sure; None while it fits."""

@@ -26,9 +26,10 @@ ENV_VARIABLE = "NIYAMA_CONFIG"
 MAX_CLASSES = 32
 
 #: Fields that a running engine cannot change; nor can it the number, names, order and kind of the classes.
-AT_START = frozenset(
-    {"policy", "latency", "correct_predictor", "delivery_s", "app_histories", "decision_log", "decision_log_max_mb"}
-)
+AT_START = frozenset((
+    "policy", "latency", "correct_predictor", "encoder_s_per_embed", "delivery_s", "app_histories", "decision_log",
+    "decision_log_max_mb",
+))  # fmt: skip
 
 #: Table 3 of the paper.
 PAPER_SERVED = tuple(ServedClass(name=c.name, ttft_s=c.ttft_s, tbt_s=c.tbt_s, ttlt_s=c.ttlt_s) for c in PAPER_CLASSES)
@@ -42,6 +43,9 @@ class EngineConfig(Strict):
         default="a100-llama3-8b-linear", description="predictor: a card's name, or the path of a card's JSON file"
     )
     correct_predictor: bool = Field(default=True, description="correct the predictor by measured step times")
+    encoder_s_per_embed: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="seconds that an embedding takes in a multimodal encoder; none: learned from steps"
+    )
     classes: Annotated[tuple[ServedClass, ...], Field(strict=False)] = Field(
         default=PAPER_SERVED, description="the QoS classes, at most MAX_CLASSES"
     )

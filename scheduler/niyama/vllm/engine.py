@@ -1,4 +1,6 @@
-"""What touches vLLM's internals, with `admission`, `room` and `pool`. Written against 0.26, 0.32, 0.33: see `contract`.
+"""What touches vLLM's internals, with `admission`, `encoder_inputs`, `room` and `pool`.
+
+Written against 0.26, 0.32, 0.33: see `contract`.
 
 vLLM's `schedule` walks `running` in order, then its waiting queues, giving each request as many tokens as the budget
 allows. A plan is imposed by what it finds there: the order of `running`, queues that hold the planned requests alone,
@@ -11,6 +13,7 @@ import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vllm.v1.core.encoder_cache_manager import EncoderCacheManager
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
@@ -25,16 +28,18 @@ QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 
 _ATTRIBUTES = ("running", "waiting", "requests", "policy", "max_num_scheduled_tokens", "max_num_running_reqs")
 _ATTRIBUTES += ("need_mamba_block_aligned_split", "kv_cache_manager", "kv_cache_config", "scheduler_config")
-_ATTRIBUTES += ("block_size", "_pause_state")
+_ATTRIBUTES += ("block_size", "_pause_state", "encoder_cache_manager", "max_num_encoder_input_tokens")
 _PARAMETERS = {
     "_preempt_request": ("request", "timestamp"),
     "_mamba_block_aligned_split": ("request", "num_new_tokens"),
     "_free_request": ("request",),
+    "_free_encoder_inputs": ("request",),
     "update_from_output": ("scheduler_output", "model_runner_output"),
     "add_request": ("request",),
 }
 _REQUEST_FIELDS = ("num_computed_tokens", "num_tokens", "num_output_tokens", "is_prefill_chunk", "priority")
-_REQUEST_FIELDS += ("resumable",)
+_REQUEST_FIELDS += ("resumable", "has_encoder_inputs", "get_num_encoder_embeds", "mm_features")
+_ENCODER_CACHE_FIELDS = ("cached", "freeable", "num_freeable_slots")
 
 
 class Unplannable(ValueError):
@@ -57,6 +62,8 @@ def contract() -> list[str]:
         missing.append("Scheduler._mamba_block_aligned_split is no longer asked once for running, once for waiting")
     request_source = inspect.getsource(Request)
     missing += [f"Request.{name} is gone" for name in _REQUEST_FIELDS if name not in request_source]
+    cache_source = inspect.getsource(EncoderCacheManager)
+    missing += [f"EncoderCacheManager.{n} is gone" for n in _ENCODER_CACHE_FIELDS if f"self.{n}" not in cache_source]
     if not {"PRIORITY"} <= set(SchedulingPolicy.__members__):
         missing.append("SchedulingPolicy.PRIORITY is gone")
     return missing
@@ -65,15 +72,13 @@ def contract() -> list[str]:
 def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
     """Raise Unplannable for what the plan knows nothing of: its steps would not last as predicted."""
     model, parallel = vllm_config.model_config, vllm_config.parallel_config
-    mm = getattr(model, "multimodal_config", None)
-    sees = model.is_multimodal_model and not getattr(mm, "language_model_only", False)
     reasons = (
         (model.runner_type != "generate", "pooling and embedding models have no output tokens to schedule"),
         (model.is_encoder_decoder, "encoder-decoder models have encoder steps that the latency model does not know"),
-        (sees, "multimodal encoders are not in the latency model; serve text alone with --language-model-only"),
         (model.is_hybrid or model.is_attention_free, "state-space (Mamba) layers keep state that is not paged KV"),
         (vllm_config.speculative_config is not None, "speculative decoding makes an uncertain number of tokens a step"),
         (vllm_config.kv_transfer_config is not None, "KV connectors move requests in and out behind the plan"),
+        (vllm_config.ec_transfer_config is not None, "encoder cache connectors hold requests back behind the plan"),
         (
             parallel.pipeline_parallel_size > 1,
             "pipeline parallelism keeps several steps in flight; use tensor parallelism",

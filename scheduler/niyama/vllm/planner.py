@@ -14,7 +14,7 @@ from vllm.logger import init_logger
 
 from niyama.scheduler import Scheduler, Timing
 from niyama.step import CAPPED, HELD
-from niyama.vllm import admission, engine
+from niyama.vllm import admission, encoder_inputs, engine
 from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
 from niyama.vllm.clock import StepClock
@@ -48,7 +48,8 @@ class Planner:
         adapters: Adapters,
         room: Room,
     ) -> None:
-        self.config, self.metrics, self.clock = config, metrics, StepClock(config.correct_predictor)
+        self.config, self.metrics = config, metrics
+        self.clock = StepClock(config.correct_predictor, config.encoder_s_per_embed)
         self.mirror = Mirror(ours, len(config.classes), config.delivery_s)
         self._log, self._start_s, self._arrivals = log, now[0], ArrivalClock(*now)
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
@@ -145,6 +146,7 @@ class Planner:
         orders = self._adapters.offered(self.mirror.plan(timing, scheduler.running))
         for request in orders.dropped:
             engine.preempt(scheduler, request, monotonic_s)
+        orders = encoder_inputs.fitted(scheduler, orders, self.mirror.by_row)
         relegated, restored = self.mirror.newly_relegated(orders.plan)
         for live in relegated:
             self.metrics.relegated(live.served.class_name)
@@ -175,7 +177,7 @@ class Planner:
         self._room.note(scheduler, self.mirror, orders, output, must_wait)
         granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, must_wait)
         predicted_s = self.mirror.predicted_s(orders.plan, granted)
-        tokens = granted.prefill_tokens, granted.decodes
+        tokens = granted.prefill_tokens, granted.decodes, encoder_inputs.embeds(scheduler, output)
         self.clock.scheduled(self._scheduled_s, self._begin_s, predicted_s, *tokens)
         self._outputs.append(output)
         self._producing.append(granted.producing)
