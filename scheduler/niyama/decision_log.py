@@ -19,7 +19,7 @@ from niyama.own_rules import RuleError
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
 from niyama.scheduler import Arrival, Plan, Scheduler, Timing
-from niyama.step import ALL_DECODED, ARRIVED, CAPPED, CHUNK, DECODED, ENDED, HELD, KINDS, LEFT, LOST, SLOTTED
+from niyama.step import ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT, LOST, OF_NO_REQUEST
 
 VERSION = 1
 END = "turns"  # key of the last line: how many steps there were
@@ -208,11 +208,12 @@ class _Rerun:
                 raise LogError(f"{where}: request {row} cannot arrive there; the log is damaged")
             self._live.add(row)
             return
-        known = row in self._live if kind not in (ALL_DECODED, HELD, CAPPED, SLOTTED) else row == 0
+        known = row in self._live if kind not in OF_NO_REQUEST else row == 0
         if kind == CHUNK:
             known = row in self._planned
         elif kind == DECODED:
-            known = known and self._scheduler.table.state[row] == DECODING
+            table = self._scheduler.table
+            known = known and (table.state[row] == DECODING or table.emitted_tokens[row] > 0)
         if kind in (ENDED, LEFT):
             self._live.discard(row)
         if kind in (CHUNK, LOST, ENDED, LEFT):

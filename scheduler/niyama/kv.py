@@ -24,10 +24,10 @@ IN_FLIGHT = 3  # tokens past the last whose end an engine has seen, the next one
 @compiled
 def blocks_for(s, tokens, decoding):
     """Blocks that a request of `tokens` tokens holds."""
-    total = 0
+    total, ahead = 0, s.totals.ahead_tokens
     for g in range(s.kv_groups.shape[0]):
         size, chunk = s.kv_groups[g, GROUP_BLOCK_TOKENS], s.kv_groups[g, LOCAL_CHUNK]
-        blocks = (tokens + size - 1) // size
+        blocks = (tokens + ahead + size - 1) // size
         if decoding and chunk > 0:
             blocks -= max(0, tokens - IN_FLIGHT) // chunk * chunk // size
         else:
@@ -39,10 +39,10 @@ def blocks_for(s, tokens, decoding):
 @compiled
 def _room(s, now_tokens, tokens, decoding):
     """Up to how many tokens the blocks for `tokens` suffice, from `now_tokens` on."""
-    room = np.int64(1) << 40
+    room, ahead = np.int64(1) << 40, s.totals.ahead_tokens
     for g in range(s.kv_groups.shape[0]):
         size, chunk = s.kv_groups[g, GROUP_BLOCK_TOKENS], s.kv_groups[g, LOCAL_CHUNK]
-        room = min(room, (tokens + size - 1) // size * size)
+        room = min(room, (tokens + ahead + size - 1) // size * size - ahead)
         if decoding and chunk > 0:  # blocks come free at its end
             room = min(room, (max(0, now_tokens - IN_FLIGHT) // chunk + 1) * chunk + IN_FLIGHT - 1)
     return room

@@ -33,7 +33,7 @@ def plan(k, now_s):
     """
     s, p = k.state, k.params
     slack_s, tbt_s = decode_slack(s, k.table, p, now_s)
-    batch = empty_batch(s.totals.running, s.totals.running_context)
+    batch = empty_batch(s.totals.running + s.totals.drafts, s.totals.running_context)
     s.totals.planned = 0
     if s.totals.queued > 0 and not s.totals.prefills_held:
         full_step_s = seconds(k.model, with_prefill(batch, 0, p.max_chunk_tokens))
@@ -43,13 +43,13 @@ def plan(k, now_s):
         if p.decode_share > 0.0:
             pace_decodes(k, full_step_s)
         if p.take_slots and take_slot(k, m):
-            batch = empty_batch(s.totals.running, s.totals.running_context)
+            batch = empty_batch(s.totals.running + s.totals.drafts, s.totals.running_context)
         if p.protect_started:
             batch = _keep_started(k, m, batch)
         batch = _fill_by_rank(k, m, batch)
         if p.late_share > 0.0:
             share_with_late(k, batch.prefill_tokens)
-    s.totals.prefills_held, s.totals.refused = False, NOBODY
+    s.totals.prefills_held, s.totals.refused, s.totals.drafts = False, NOBODY, 0
     s.totals.min_slack_s = slack_s
     s.totals.predicted_s = seconds(k.model, batch)
     return batch
@@ -73,7 +73,7 @@ def adapt_alpha(k, full_step_s):
 def pace_decodes(k, full_step_s):
     """What each output token of a batch request is taken to need; it changes in steps, so that ranks are comparable."""
     s, p = k.state, k.params
-    decode_s = p.decode_share * min(full_step_s, p.longest_tbts * s.totals.tightest_tbt_s)
+    decode_s = p.decode_share * min(full_step_s, p.longest_tbts * s.totals.tightest_tbt_s) / s.totals.pace
     if abs(decode_s - s.totals.decode_s) > PACE_STEP * s.totals.decode_s:
         s.totals.decode_s = decode_s
         rank_anew(k)

@@ -19,7 +19,7 @@ def forecast(k, m, r):
     prompts' own prefill time at most, and at most as long as with full chunks. A share of that is counted.
     """
     s, t, most, share = k.state, k.table, k.params.max_chunk_tokens, k.params.queued_prefill_share
-    left, decodes, context = prefill_left(t, r), s.totals.running, s.totals.running_context
+    left, decodes, context = prefill_left(t, r), s.totals.running + s.totals.drafts, s.totals.running_context
     if left <= most:
         prefill_s = seconds(k.model, with_prefill(empty_batch(decodes, context), t.computed_tokens[r], left))
     else:
@@ -28,11 +28,11 @@ def forecast(k, m, r):
     if t.interactive[r]:
         deadline_s += t.emitted_tokens[r] * t.tbt_s[r]  # its next token, when it lost its KV midway
     else:
-        tokens = max(0.0, t.decode_estimate[r] - t.emitted_tokens[r] - 1.0)
-        if tokens > 0.0:
+        steps = max(0.0, t.decode_estimate[r] - t.emitted_tokens[r] - 1.0) / s.totals.pace
+        if steps > 0.0:
             step_s = seconds(k.model, empty_batch(decodes + 1, context + t.target_tokens[r]))
             queued_s = s.totals.queued_prefill_tokens * m.full_step_s / most
-            earliest_s += tokens * step_s + share * min(queued_s, tokens * max(0.0, m.full_step_s - step_s))
+            earliest_s += steps * step_s + share * min(queued_s, steps * max(0.0, m.full_step_s - step_s))
     return Forecast(m.now_s, earliest_s, deadline_s, left, t.computed_tokens[r] > 0, s.totals.prefill_rate)
 
 

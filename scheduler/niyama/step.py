@@ -12,10 +12,11 @@ from niyama.commit import commit_chunk, commit_decode, count_decodes, leave, obs
 from niyama.jit import compiled
 from niyama.kv import preempt, secure_decode_blocks
 from niyama.plan import plan
+from niyama.requests import DECODING
 from niyama.waiting import count_prefill, enqueue
 
 # Kinds of event: (kind, request, value).
-DECODED = 0  # got its next token; value: unused
+DECODED = 0  # got its next token, one that was on its way if it does not decode any more; value: unused
 CHUNK = 1  # `value` tokens of a planned request were computed, 0 when the engine granted none
 SIZED = 2  # it has `value` tokens to prefill in all, not what was said before (a prefix was cached, output was lost)
 LOST = 3  # the engine dropped its KV, and `value` tokens that were reported and that nobody has seen
@@ -27,8 +28,12 @@ HELD = 8  # the next iteration has decodes only; request and value: unused
 CAPPED = 9  # from now on no request gets more than `value` prompt tokens in an iteration; request: unused
 NO_ROOM = 10  # no room for a request without KV: neither it nor one behind it starts in the next iteration
 SLOTTED = 11  # from now on at most `value` requests hold KV; at 0 (a pause) those that do keep it; request: unused
+DRAFTED = 12  # the next iteration verifies `value` drafted tokens beside the decodes' next ones; request: unused
+PACED = 13  # from now on a decode gets `value` / 1000 tokens in an iteration, on average; request: unused
 KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded", "held", "capped")
-KINDS += ("no room", "slotted")
+KINDS += ("no room", "slotted", "drafted", "paced")
+
+OF_NO_REQUEST = (ALL_DECODED, HELD, CAPPED, SLOTTED, DRAFTED, PACED)
 
 
 @compiled
@@ -42,7 +47,7 @@ def step(k, events, n, prefill_tokens, began_s, ended_s, now_s):
     decoded, short = 0, False
     for i in range(n):
         kind, r, value = events[i, 0], events[i, 1], events[i, 2]
-        if kind == DECODED:
+        if kind == DECODED and t.state[r] == DECODING:
             short |= commit_decode(s, t, r, 1)
             decoded += 1
             continue
@@ -82,6 +87,13 @@ def _take_in(k, kind, r, value, ended_s):
         s.totals.refused = r
     elif kind == SLOTTED:
         s.totals.slots = min(value, k.params.max_running)
+    elif kind == DRAFTED:
+        s.totals.drafts = value
+    elif kind == PACED:
+        s.totals.pace = max(1.0, value / 1000.0)
+    elif kind == DECODED:
+        _resize(s, t, r, t.target_tokens[r] + 1)
+        t.emitted_tokens[r] += 1
     else:
         leave(s, t, r, value)
 

@@ -15,7 +15,7 @@ from niyama.own_rules import RuleError
 from niyama.rules import rank_rule
 from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests, shared, simulate_logged
-from niyama.step import CHUNK, ENDED, LOST, NO_ROOM, SLOTTED
+from niyama.step import CHUNK, DRAFTED, ENDED, LOST, NO_ROOM, PACED, SLOTTED
 from tests.helpers.reference_formulas import ROOFLINE
 
 CLASSES = (QoSClass("chat", ttft_s=0.5, tbt_s=0.03), QoSClass("job", ttlt_s=3.0))
@@ -160,8 +160,8 @@ def test_how_many_may_hold_kv_is_replayed(log, tmp_path, event, fits):
     assert (replay(path).divergence is None) is fits
 
 
-@pytest.mark.parametrize("event", [(NO_ROOM, 999, 0), (SLOTTED, 1, 3)])
-def test_no_room_is_for_a_request_that_is_there_and_slots_for_none(log, tmp_path, event):
+@pytest.mark.parametrize("event", [(NO_ROOM, 999, 0), (SLOTTED, 1, 3), (DRAFTED, 1, 3), (PACED, 1, 2000)])
+def test_no_room_is_for_a_request_that_is_there_and_what_is_of_all_for_none(log, tmp_path, event):
     path = changed(log, tmp_path, 2, lambda step: step["events"].extend(event))
     with pytest.raises(LogError, match=r"line 2: event .* cannot happen to request"):
         replay(path)

@@ -12,8 +12,9 @@ import pytest
 from numba.core.config import DISABLE_JIT
 
 from niyama import BUILT_IN, load_card
+from niyama.latency import empty_batch, seconds
 from niyama.scheduler import FIRST_ROWS, Arrival, Scheduler, Timing
-from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, NO_ROOM, SIZED, SLOTTED
+from niyama.step import ALL_DECODED, CHUNK, DECODED, DRAFTED, ENDED, LEFT, LOST, NO_ROOM, PACED, SIZED, SLOTTED
 
 CARD = load_card("a100-llama3-8b-roofline")
 
@@ -266,3 +267,72 @@ def test_plain_python_counts_as_compiled_code_does() -> None:
         assert done.returncode == 0, done.stderr
         printed.append(done.stdout)
     assert printed[0] == printed[1] and "256" in printed[0]
+
+
+def test_drafted_tokens_take_room_and_time_of_one_iteration() -> None:
+    scheduler = new_scheduler(step_tokens=600)
+    for _ in range(4):
+        scheduler.arrive(chat(0.0, 30))
+    grant_all(scheduler, 0.0)
+    scheduler.arrive(batch(0.0, 9000))
+    scheduler.report(DRAFTED, 0, 12)
+    drafted, plain = grant_all(scheduler, 0.1), grant_all(scheduler, 0.2)
+    assert (drafted.batch.decodes, plain.batch.decodes) == (4 + 12, 4)
+    assert (sum(drafted.tokens), sum(plain.tokens)) == (600 - 16, 600 - 4)
+
+
+def test_each_token_of_a_step_is_one_of_the_deadlines_and_in_kv() -> None:
+    """What was accepted beyond the first token is time in hand, and takes up KV like any other."""
+    one, four = [], []
+    for tokens, chunks in ((1, one), (4, four)):
+        scheduler = new_scheduler()
+        row = scheduler.arrive(Arrival(0.0, 100, 0.3, 0.02, True, True, 0))
+        grant_all(scheduler, 0.0)
+        scheduler.step(Timing(0.25, 0.2, 0.25, 0))
+        scheduler.arrive(batch(0.0, 9000))
+        for _ in range(tokens):
+            scheduler.report(DECODED, row)
+        plan = scheduler.step(Timing(0.27, 0.25, 0.27, 0))
+        chunks += plan.tokens
+        assert scheduler.table.emitted_tokens[row] == 1 + tokens
+        assert scheduler.table.computed_tokens[row] == 100 + tokens
+        assert scheduler.state.totals["kv_held_tokens"] == scheduler.state.totals["running_context"] == 100 + tokens
+        assert scheduler.state.totals["min_slack_s"] == pytest.approx(0.3 + (1 + tokens) * 0.02 - 0.27)
+    assert sum(four) > sum(one)
+
+
+def test_a_token_on_its_way_reaches_a_request_that_has_lost_its_kv() -> None:
+    scheduler = new_scheduler()
+    row = scheduler.arrive(chat(0.0, 100))
+    grant_all(scheduler, 0.0, 3)  # three tokens, as far as is known
+    scheduler.report(LOST, row)
+    scheduler.report(DECODED, row)  # a draft of that step was right as well
+    plan = scheduler.step(Timing(0.1, 0.0, 0.1, 0))
+    assert (scheduler.table.emitted_tokens[row], plan.tokens) == (4, [104])
+    assert scheduler.state.totals["queued_prefill_tokens"] == 104
+    scheduler.report(LEFT, row)
+    scheduler.step(Timing(0.2, 0.1, 0.2, 0))
+    assert nothing_left(scheduler)
+
+
+@pytest.mark.parametrize(("pace", "relegations"), [(1000, 1), (3000, 0), (0, 1)])
+def test_batch_requests_are_forecast_at_the_pace_of_their_decodes(pace: int, relegations: int) -> None:
+    """Six tenths of the time that 256 steps take is enough where a step makes three tokens."""
+    scheduler = new_scheduler()
+    step_s = seconds(CARD.build(), empty_batch(1, 100))
+    scheduler.report(PACED, 0, pace)
+    scheduler.arrive(Arrival(0.0, 100, 0.6 * 256 * step_s, 0.0, False, True, 0))
+    assert scheduler.step(Timing(0.0, 0.0, 0.0, 0)).relegations == relegations
+
+
+def test_kv_that_the_engine_holds_ahead_is_counted() -> None:
+    """The prompt and half of the estimated output are 153 tokens, in ten blocks; with eight ahead there are eleven."""
+    free = []
+    for ahead in (0, 7, 8):
+        scheduler = new_scheduler(kv_tokens=1600, block_tokens=16, ahead_tokens=ahead)
+        row = scheduler.arrive(Arrival(0.0, 25, 6.0, 0.05, True, True, 0))
+        grant_all(scheduler, 0.0)
+        scheduler.step(Timing(0.1, 0.0, 0.1, 25))
+        free.append(scheduler.table.kv_room_tokens[row] + ahead)
+        assert scheduler.table.kv_blocks[row] == free[-1] // 16
+    assert free[0] == free[1] and free[2] == free[0] + 16

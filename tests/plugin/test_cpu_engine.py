@@ -21,7 +21,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model_dir = model_folder("tiny", tmp_path_factory.mktemp("models"))
-    command = [sys.executable, "-m", "tests.helpers.cpu_engine_run", str(model_dir)]
+    return printed("cpu_engine_run", str(model_dir))
+
+
+def printed(helper: str, *arguments: str) -> dict[str, Any]:
+    """What a helper's own process prints."""
+    command = [sys.executable, "-m", f"tests.helpers.{helper}", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -49,3 +54,13 @@ def test_all_that_were_not_aborted_finish_and_no_block_leaks(runs: dict[str, Any
     finished = {int(row) for row in runs["ours"]["told"]}
     assert finished >= set(range(runs["prompts"])) - set(runs["aborted"])
     assert runs["alone"]["leaked_blocks"] == runs["ours"]["leaked_blocks"] == 0
+
+
+def test_with_speculation_outputs_are_the_same_in_as_few_steps(tmp_path: Path) -> None:
+    """Real drafts from n-grams, many of which are right."""
+    model_dir = str(model_folder("tiny", tmp_path))
+    made = printed("cpu_drafts_run", model_dir, "plain", "stock") | printed("cpu_drafts_run", model_dir, "ours")
+    plain, stock, ours = made["plain"], made["stock"], made["ours"]
+    assert plain["tokens"] == stock["tokens"] == ours["tokens"]
+    assert ours["planning"] and not ours["leaked"]
+    assert ours["drafts"] > 50 and ours["steps"] <= stock["steps"] + 2 < plain["steps"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.vllm.config import load_config
 from niyama.vllm.emulated.device import Device
 from niyama.vllm.emulated.emulation import ENVIRONMENT, StepTimes, load_emulation
-from niyama.vllm.emulated.made_up_tokens import allowed_token, token_at
+from niyama.vllm.emulated.made_up_tokens import allowed_token, fingerprint, token_at
 from niyama.vllm.loading import ConfigError
 from tests.helpers.emulated_runs import CARD, FAST, card_file, step_s
 
@@ -126,13 +127,30 @@ def test_tokens_depend_on_prompt_seed_and_position_alone() -> None:
     assert len({token_at(range(1000), 1, position) for position in range(100)}) > 80
 
 
-def test_a_grammar_is_obeyed_and_the_end_comes_when_nothing_else_may() -> None:
-    def mask(*allowed: int) -> np.ndarray:
-        words = np.zeros(10, np.uint32)
-        for token in allowed:
-            words[token >> 5] |= np.uint32(1 << (token & 31))
-        return words.view(np.int32)
+def mask(*allowed: int) -> np.ndarray:
+    """A grammar's bitmask that allows these tokens."""
+    words = np.zeros(10, np.uint32)
+    for token in allowed:
+        words[token >> 5] |= np.uint32(1 << (token & 31))
+    return words.view(np.int32)
 
+
+def test_right_drafts_come_out_and_a_grammar_takes_none() -> None:
+    device = Device(tuple(range(64)), frozenset(), right_drafts=1.0)
+    device.read(a_step({"a": 10, "b": 12}, [new_request("a", 10, 0), new_request("b", 12, 0)], {}))
+    step = a_step({"a": 3, "b": 2}, [], {"a": (10, 1), "b": (12, 1)})
+    step.scheduled_spec_decode_tokens = {"a": [0, 0], "b": [0]}
+    batch, tokens = device.read(step)
+    assert batch == empty_batch(2 + 3, 22) and [len(tokens[name]) for name in "ab"] == [3, 2]
+    grammar = SimpleNamespace(structured_output_request_ids=["a", "b"], grammar_bitmask=[mask(1)] * 3 + [mask(2)] * 2)
+    device.constrain(tokens, grammar, step.scheduled_spec_decode_tokens)
+    assert tokens == {"a": [1], "b": [2]}
+    assert device.read(a_step({"a": 1}, [], {"a": (11, 2)}))[1]["a"] == [
+        token_at(range(64), fingerprint(range(10), None), 2)
+    ]
+
+
+def test_a_grammar_is_obeyed_and_the_end_comes_when_nothing_else_may() -> None:
     special = frozenset({31, EOS_ID})
     assert allowed_token(mask(31, 7, 200), 7, special) == 7
     assert allowed_token(mask(31, 200), 7, special) == 200

@@ -213,6 +213,6 @@ def test_streaming_input_is_served_beside_the_plan(engine: Driven) -> None:
 def test_an_output_that_nobody_scheduled_changes_nothing(engine: Driven) -> None:
     planner = engine.scheduler.planner
     engine.add("pair", 100, 4)
-    planner.step_ended(object(), engine.clock.now_s)
+    planner.step_ended(object(), None, engine.clock.now_s)
     ends_well(engine)
     assert planner is engine.scheduler.planner

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.engine
 TESTS = (
     "tests/plugin/test_versions.py",
     "tests/plugin/test_scheduler.py",
+    "tests/plugin/test_drafts.py",
     "tests/plugin/test_resets.py",
     "tests/plugin/test_not_admitted.py",
     "tests/plugin/test_no_room.py",

@@ -37,7 +37,7 @@ class LatencyModel(NamedTuple):
 class Batch(NamedTuple):
     """The shape of one iteration: all that a latency model may see."""
 
-    decodes: int  # requests that get one token each
+    decodes: int  # requests that get one token each, and drafted tokens of theirs that are verified
     decode_context: int  # tokens of KV they attend to, summed
     prefill_tokens: int
     prefill_work: float  # sum over chunks of c * (prefix + c / 2): token pairs of attention

@@ -1,4 +1,4 @@
-"""What touches vLLM's internals, with `admission`, `encoder_inputs`, `room` and `pool`.
+"""What touches vLLM's internals, with `admission`, `drafts`, `encoder_inputs`, `room` and `pool`.
 
 Written against 0.26, 0.32, 0.33: see `contract`.
 
@@ -29,6 +29,8 @@ QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 _ATTRIBUTES = ("running", "waiting", "requests", "policy", "max_num_scheduled_tokens", "max_num_running_reqs")
 _ATTRIBUTES += ("need_mamba_block_aligned_split", "kv_cache_manager", "kv_cache_config", "scheduler_config")
 _ATTRIBUTES += ("block_size", "_pause_state", "encoder_cache_manager", "max_num_encoder_input_tokens")
+_ATTRIBUTES += ("num_spec_tokens", "num_lookahead_tokens")
+_OUTPUT_FIELDS = ("num_scheduled_tokens", "scheduled_spec_decode_tokens", "sampled_token_ids", "req_id_to_index")
 _PARAMETERS = {
     "_preempt_request": ("request", "timestamp"),
     "_mamba_block_aligned_split": ("request", "num_new_tokens"),
@@ -38,7 +40,7 @@ _PARAMETERS = {
     "add_request": ("request",),
 }
 _REQUEST_FIELDS = ("num_computed_tokens", "num_tokens", "num_output_tokens", "is_prefill_chunk", "priority")
-_REQUEST_FIELDS += ("resumable", "has_encoder_inputs", "get_num_encoder_embeds", "mm_features")
+_REQUEST_FIELDS += ("resumable", "has_encoder_inputs", "get_num_encoder_embeds", "mm_features", "spec_token_ids")
 _ENCODER_CACHE_FIELDS = ("cached", "freeable", "num_freeable_slots")
 
 
@@ -60,6 +62,7 @@ def contract() -> list[str]:
             missing.append(f"Scheduler.{name}({', '.join(wanted)}, ...) is now {have}")
     if source.count("= self._mamba_block_aligned_split(") != 2:
         missing.append("Scheduler._mamba_block_aligned_split is no longer asked once for running, once for waiting")
+    missing += [f"{name} of a step's outputs is gone" for name in _OUTPUT_FIELDS if f".{name}" not in source]
     request_source = inspect.getsource(Request)
     missing += [f"Request.{name} is gone" for name in _REQUEST_FIELDS if name not in request_source]
     cache_source = inspect.getsource(EncoderCacheManager)
@@ -76,13 +79,9 @@ def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
         (model.runner_type != "generate", "pooling and embedding models have no output tokens to schedule"),
         (model.is_encoder_decoder, "encoder-decoder models have encoder steps that the latency model does not know"),
         (model.is_hybrid or model.is_attention_free, "state-space (Mamba) layers keep state that is not paged KV"),
-        (vllm_config.speculative_config is not None, "speculative decoding makes an uncertain number of tokens a step"),
         (vllm_config.kv_transfer_config is not None, "KV connectors move requests in and out behind the plan"),
         (vllm_config.ec_transfer_config is not None, "encoder cache connectors hold requests back behind the plan"),
-        (
-            parallel.pipeline_parallel_size > 1,
-            "pipeline parallelism keeps several steps in flight; use tensor parallelism",
-        ),
+        (parallel.pipeline_parallel_size > 1, "pipeline stages keep several steps in flight; use tensor parallelism"),
         (not vllm_config.scheduler_config.enable_chunked_prefill, "dynamic chunking needs --enable-chunked-prefill"),
         (getattr(model, "is_diffusion", False), "diffusion models decode a canvas of tokens at a time, not one"),
         (

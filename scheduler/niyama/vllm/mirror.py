@@ -10,6 +10,7 @@ import numpy as np
 from niyama.scheduler import Plan, Scheduler, Timing
 from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
 from niyama.vllm.admission import AdapterUse, Blocked
+from niyama.vllm.drafts import Drafts
 from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
 from niyama.vllm.records import NO_ROW, Granted, Live, Orders, vllm_priority
@@ -19,15 +20,15 @@ from niyama.vllm.relegations import Relegations
 class Mirror:
     """Requests by id and by row. Every method is called by the engine's loop, in the order of events."""
 
-    def __init__(self, scheduler: Scheduler, classes: int, delivery_s: float) -> None:
-        self.scheduler = scheduler
+    def __init__(self, scheduler: Scheduler, classes: int, delivery_s: float, drafts: Drafts | None = None) -> None:
+        self.scheduler, self.drafts = scheduler, drafts or Drafts()
         self._delivery_s = delivery_s  # tokens take that long from the engine to the client
         self.waiting, self.running = [0] * classes, [0] * classes  # requests without and with KV, by class
         self.lives: dict[str, Live] = {}
         self.not_yet = Blocked()  # unknown to the kernel until vLLM would admit them
         self.passed_over = Blocked()  # were planned, not admitted, and are out of the kernel's queues
         self.adapters = AdapterUse()  # of requests that hold KV, or that the kernel may plan and has not relegated
-        self.outside = Outside()
+        self.outside = Outside(1 + self.drafts.most)
         self.by_row: dict[int, Live] = {}
         self._started: dict[str, Live] = {}  # part of their prompt is in KV
         self._decoding: dict[str, Live] = {}
@@ -114,7 +115,7 @@ class Mirror:
         return self._with_outside(Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped))
 
     def _with_outside(self, orders: Orders) -> Orders:
-        return self.outside.beside(orders, self.scheduler.step_tokens)
+        return self.outside.beside(self.drafts.widened(orders, self), self.scheduler.step_tokens)
 
     def _dropped(self, plan: Plan) -> list[Any]:
         """Requests whose KV the kernel gave up in this step, and that vLLM still runs."""
@@ -133,13 +134,14 @@ class Mirror:
         self._lost.add(live.row)
         self.scheduler.report(LOST, live.row, unseen_tokens)
 
-    def granted(self, plan: Plan, scheduled: Mapping[str, int], must_wait: Callable[[Any], bool]) -> Granted:
-        """Report what vLLM granted, in tokens by request id.
+    def granted(self, plan: Plan, output: Any, must_wait: Callable[[Any], bool]) -> Granted:
+        """Report what vLLM granted, by its output.
 
         must_wait: whether vLLM would pass a waiting request over again; such ones are not planned again at once.
         """
-        scheduled, beside = self.outside.split(scheduled)
-        granted = self._granted(plan, scheduled, must_wait)
+        scheduled, beside = self.outside.split(output.num_scheduled_tokens)
+        drafts = self.drafts.scheduled(output, self)
+        granted = self._granted(plan, scheduled, must_wait)._replace(drafts=drafts)
         if not beside:
             return granted
         tokens = granted.prefill_tokens + sum(n for _, n in beside)
@@ -184,6 +186,10 @@ class Mirror:
                 raise ValueError(f"request {request_id} was scheduled and not planned")
         return np.array(rows, np.int32)
 
+    def decoding(self) -> list[Any]:
+        """vLLM's requests that decode."""
+        return [live.request for live in self._decoding.values()]
+
     def _rows_of_decoding(self) -> np.ndarray:
         if self._decoding_rows is None:
             self._decoding_rows = np.array([live.row for live in self._decoding.values()], np.int32)
@@ -198,7 +204,8 @@ class Mirror:
 
         A plan counts requests that vLLM knows to have their last token in flight, and leaves out.
         """
-        as_planned = granted.decodes == plan.batch.decodes and granted.prefill_tokens == plan.batch.prefill_tokens
+        decodes, prefill_tokens = granted.decodes + granted.drafts, granted.prefill_tokens
+        as_planned = decodes == plan.batch.decodes and prefill_tokens == plan.batch.prefill_tokens
         if as_planned and len(granted.chunks) < 2:
             return plan.predicted_s
         return granted.modelled_s(self.scheduler.model)
@@ -206,7 +213,7 @@ class Mirror:
     def _chunk(self, live: Live, tokens: int) -> tuple[int, int]:
         """Report a granted chunk; returns its prefix and tokens."""
         request, table, row = live.request, self.scheduler.table, live.row
-        computed = request.num_computed_tokens
+        computed, tokens = self.drafts.without_padding(request, tokens)
         target = request.num_tokens if request.is_prefill_chunk else computed
         if table.target_tokens[row] != target:
             self.scheduler.report(SIZED, row, target)

@@ -16,9 +16,10 @@ RANK = 1e10  # vLLM's priority number, above every planned request's: the first 
 
 
 class Outside:
-    """Such requests by id, with their clients' priorities."""
+    """Such requests by id, with their clients' priorities. decode_tokens: most that one gets while it decodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode_tokens: int = 1) -> None:
+        self._decode_tokens = decode_tokens
         self._requests: dict[str, tuple[Any, int]] = {}
 
     def __bool__(self) -> bool:
@@ -53,7 +54,7 @@ class Outside:
         if not self._requests:
             return orders
         requests = [request for request, _ in self._requests.values()]
-        left = {r.request_id: max(1, r.num_tokens - r.num_computed_tokens) for r in requests}
+        left = {r.request_id: max(self._decode_tokens, r.num_tokens - r.num_computed_tokens) for r in requests}
         least = min(step_tokens // SHARE, sum(min(LEAST_TOKENS, tokens) for tokens in left.values()))
         orders = _shortened(orders, orders.budget_tokens + least - step_tokens)
         caps = {request_id: min(TOKENS, tokens) for request_id, tokens in left.items()}

@@ -26,7 +26,7 @@ from niyama.vllm.metrics import SchedulerMetrics
 from niyama.vllm.mirror import Mirror
 from niyama.vllm.qos import serve
 from niyama.vllm.records import Live, Orders
-from niyama.vllm.room import Room, fitted
+from niyama.vllm.room import Room
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
 
@@ -50,26 +50,24 @@ class Planner:
     ) -> None:
         self.config, self.metrics = config, metrics
         self.clock = StepClock(config.correct_predictor, config.encoder_s_per_embed)
-        self.mirror = Mirror(ours, len(config.classes), config.delivery_s)
+        self.mirror = Mirror(ours, len(config.classes), config.delivery_s, room.drafts)
         self._log, self._start_s, self._arrivals = log, now[0], ArrivalClock(*now)
         self._begin_s = self._scheduled_s = 0.0  # of the step being scheduled
-        self._endings = Endings(metrics)
-        self._adapters, self._room = adapters, room
+        self._endings, self._adapters, self._room, self._empty_plans = Endings(metrics), adapters, room, 0
         self._outputs: deque[Any] = deque()  # vLLM's, of the steps in flight
         self._producing: deque[np.ndarray] = deque()  # rows that get a token, by step in flight
-        self._empty_plans = 0
         self._shown: tuple[list[int], list[int]] | None = None  # queue lengths in the metrics
-        self._misfit: str | None = None
         self._chunk_tokens: int | None = None  # most prompt tokens of a request, as the kernel was told
+        self._misfit: str | None = None
 
     @classmethod
     def start(cls, scheduler: Any, environ: Mapping[str, str], now: tuple[float, float]) -> Planner:
         """For one engine. now: by vLLM's monotonic and wall clocks. Raises ConfigError and Unplannable."""
         config = load_config(scheduler.vllm_config.additional_config, environ)
         engine.refuse_unplannable(scheduler.vllm_config, scheduler.kv_cache_config)
-        running, step_tokens = engine.step_room(scheduler)
-        policy, card = fitted(config.build_policy(), running, step_tokens), config.build_card()
-        sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": step_tokens}
+        room = Room.of(scheduler)
+        policy, card = room.fitted(config.build_policy()), config.build_card()
+        sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": room.step_tokens}
         for line in engine.ignored(scheduler):
             logger.warning("Niyama: %s", line)
         metrics = SchedulerMetrics([c.name for c in config.classes], environ)
@@ -78,9 +76,10 @@ class Planner:
         ours.step(QUIET)  # compiles now, not when the first request waits
         logger.info(
             "Niyama: policy %s, latency model %s (%s), %d blocks of KV, up to %d requests; steps of up to %d tokens",
-            policy.name, card.name, card.hardware, sizes["kv_tokens"] // sizes["block_tokens"], running, step_tokens,
+            policy.name, card.name, card.hardware, sizes["kv_tokens"] // sizes["block_tokens"], room.most,
+            room.step_tokens,
         )  # fmt: skip
-        return cls(config, ours, metrics, log, now, Adapters(scheduler), Room(running, step_tokens))
+        return cls(config, ours, metrics, log, now, Adapters(scheduler), room)
 
     def arrived(self, scheduler: Any, request: Any, monotonic_s: float, wall_s: float) -> None:
         """A new request: what it is promised, and its row."""
@@ -175,7 +174,7 @@ class Planner:
         """vLLM has scheduled the step: what it granted, and when that will be done."""
         must_wait = partial(self._must_wait, orders)
         self._room.note(scheduler, self.mirror, orders, output, must_wait)
-        granted = self.mirror.granted(orders.plan, output.num_scheduled_tokens, must_wait)
+        granted = self.mirror.granted(orders.plan, output, must_wait)
         predicted_s = self.mirror.predicted_s(orders.plan, granted)
         tokens = granted.prefill_tokens, granted.decodes, encoder_inputs.embeds(scheduler, output)
         self.clock.scheduled(self._scheduled_s, self._begin_s, predicted_s, *tokens)
@@ -201,8 +200,8 @@ class Planner:
             dropped += len(rows) - len(self._producing[i])
         return dropped
 
-    def step_ended(self, output: Any, monotonic_s: float) -> None:
-        """The step that vLLM scheduled as `output` has ended; its tokens came out now. Others are not ours."""
+    def step_ended(self, output: Any, made: Any, monotonic_s: float) -> None:
+        """The step that vLLM scheduled as `output` has ended; its tokens, `made`, came out now. Others are not ours."""
         if not any(output is flying for flying in self._outputs):
             return
         now_s = monotonic_s - self._start_s
@@ -215,7 +214,8 @@ class Planner:
                 predicted_s=predicted_s, measured_s=measured_s, prefill_tokens=step.prefill_tokens, decodes=step.decodes
             )
             self.metrics.correction(self.clock.correction.scale)
-        self._endings.times.came(self._producing.popleft(), now_s)
+        rows = self.mirror.drafts.accepted(output, made, self.mirror, self._producing.popleft(), step.decodes)
+        self._endings.times.came(rows, now_s)
         misfit = self.clock.misfit()
         if misfit is not None and self._misfit is None:
             card = self.mirror.scheduler.card.name

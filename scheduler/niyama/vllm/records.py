@@ -67,7 +67,7 @@ class Orders(NamedTuple):
 
 class Granted(NamedTuple):
     """What vLLM made of a plan: rows that produce a token (int32), how many decode and at how many tokens of KV in all,
-    each chunk's prefix and tokens, in vLLM's order, and the chunks' tokens in all.
+    each chunk's prefix and tokens, in vLLM's order, and the chunks' tokens in all. drafts: tokens that decodes verify.
     """
 
     producing: np.ndarray
@@ -75,12 +75,13 @@ class Granted(NamedTuple):
     decode_context: int
     chunks: list[tuple[int, int]]
     prefill_tokens: int
+    drafts: int = 0
 
     def modelled_s(self, model: LatencyModel) -> float:
         """How long the model says it takes, in seconds; 0 for an empty step."""
         if not self.decodes and not self.chunks:
             return 0.0
-        batch = empty_batch(self.decodes, self.decode_context)
+        batch = empty_batch(self.decodes + self.drafts, self.decode_context)
         for prefix, tokens in self.chunks:
             batch = with_prefill(batch, prefix, tokens)
         return float(seconds(model, Batch(*batch)))

@@ -16,6 +16,7 @@ from vllm.logger import init_logger
 from niyama import Policy
 from niyama.step import NO_ROOM, SIZED, SLOTTED
 from niyama.vllm import engine
+from niyama.vllm.drafts import Drafts
 
 if TYPE_CHECKING:
     from niyama.vllm.mirror import Mirror
@@ -27,14 +28,40 @@ logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its 
 class Room:
     """What the kernel was told of it. most: requests that may run at a time; step_tokens: of a step."""
 
-    def __init__(self, most: int, step_tokens: int) -> None:
-        self._most = self._told = most
-        self._step_tokens = step_tokens
+    def __init__(self, most: int, step_tokens: int, drafts: Drafts | None = None) -> None:
+        self.drafts = drafts or Drafts()
+        self.most = self._told = min(most, max(1, step_tokens // (1 + self.drafts.slots)))
+        self.step_tokens = step_tokens
         self._refused: tuple[Live, int] | None = None  # and how many blocks there were for it
 
+    @classmethod
+    def of(cls, scheduler: Any) -> Room:
+        """That of one engine."""
+        most, step_tokens = engine.step_room(scheduler)
+        return cls(most, step_tokens, Drafts.of(scheduler, step_tokens))
+
+    def fitted(self, policy: Policy) -> Policy:
+        """The policy within what the engine can do at most."""
+        decodes = self.most * self.drafts.decode_tokens
+        chunk, beside = policy.max_chunk_tokens, max(0, self.step_tokens - decodes)
+        if beside < chunk:
+            logger.warning(
+                "Niyama: beside %d decodes chunks are at most %d tokens and not the policy's %d; for those, "
+                "--max-num-batched-tokens %d",
+                self.most, beside, chunk, chunk + decodes,
+            )  # fmt: skip
+        chunk = min(chunk, self.step_tokens)
+        return replace(
+            policy,
+            max_running=min(policy.max_running, self.most),
+            max_chunk_tokens=chunk,
+            min_chunk_tokens=min(policy.min_chunk_tokens, chunk),
+        )
+
     def tell(self, scheduler: Any, mirror: Mirror) -> None:
-        """Before a plan: report how many may hold KV, and who is not to be planned as there is still no room."""
-        slots = 0 if scheduler.pause_state else max(0, self._most - mirror.outside.slots())
+        """Before a plan: report drafts, how many may hold KV, and who is not to be planned as there is no room yet."""
+        self.drafts.tell(mirror)
+        slots = 0 if scheduler.pause_state else max(0, self.most - mirror.outside.slots())
         if slots != self._told:
             self._told = slots
             mirror.scheduler.report(SLOTTED, 0, slots)
@@ -54,8 +81,8 @@ class Room:
         Where it preempts, it admits nobody, and where requests of no plan used up the step, it looked at nobody.
         """
         scheduled = output.num_scheduled_tokens
-        left = min(orders.budget_tokens, self._step_tokens) - output.total_num_scheduled_tokens
-        if not orders.waiting or output.preempted_req_ids or left <= 0:
+        left = min(orders.budget_tokens, self.step_tokens) - output.total_num_scheduled_tokens
+        if not orders.waiting or output.preempted_req_ids or left <= self.drafts.unused(len(scheduled)):
             return
         for request in orders.waiting:
             if request.request_id in scheduled or must_wait(request):
@@ -80,21 +107,3 @@ def blocks_for(scheduler: Any, request: Any) -> int:
         return free
     groups = manager.get_computed_blocks(request)[0].blocks
     return free + sum(block.ref_cnt > 0 and not block.is_null for group in groups for block in group)
-
-
-def fitted(policy: Policy, running: int, step_tokens: int) -> Policy:
-    """The policy within what the engine can do at most."""
-    chunk, beside = policy.max_chunk_tokens, step_tokens - running
-    if beside < chunk:
-        logger.warning(
-            "Niyama: beside %d decodes chunks are at most %d tokens and not the policy's %d; for those, "
-            "--max-num-batched-tokens %d",
-            running, beside, chunk, chunk + running,
-        )  # fmt: skip
-    chunk = min(chunk, step_tokens)
-    return replace(
-        policy,
-        max_running=min(policy.max_running, running),
-        max_chunk_tokens=chunk,
-        min_chunk_tokens=min(policy.min_chunk_tokens, chunk),
-    )

@@ -73,7 +73,8 @@ class _Niyama:
 
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         """vLLM's, with the step's end noted before and the served class told in the last output after."""
-        self._guarded(lambda planner: planner.step_ended(scheduler_output, time.monotonic()))
+        made = args[0] if args else kwargs["model_runner_output"]
+        self._guarded(lambda planner: planner.step_ended(scheduler_output, made, time.monotonic()))
         outputs = super().update_from_output(scheduler_output, *args, **kwargs)
         self._guarded(lambda planner: planner.tell(outputs))
         return outputs

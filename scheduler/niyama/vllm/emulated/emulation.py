@@ -32,6 +32,7 @@ class Emulation(Strict):
     latency: str = Field(min_length=1, description="latency model: a card's name, or the path of a card's .json file")
     noise: float = Field(0.0, ge=0.0, le=1.0, description="standard deviation of the log of step times; mean factor 1")
     seed: int = Field(0, ge=0, description="of the noise")
+    right_drafts: float = Field(0.5, ge=0.0, le=1.0, description="share of drafted tokens that the model would make")
     time: Literal["real", "virtual"] = Field("real", description="virtual: only in-process, through run_virtual")
 
     kv_layers: Annotated[tuple[KVLayers, ...], Field(strict=False, min_length=1)] = Field(

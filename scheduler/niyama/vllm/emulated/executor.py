@@ -26,7 +26,7 @@ from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
     SlidingWindowSpec,
 )
-from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
+from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, DraftTokenIds, ModelRunnerOutput
 
 from niyama.latency import Batch, ModelCard
 from niyama.vllm.emulated.device import Device
@@ -79,11 +79,12 @@ class EmulatedExecutor(Executor):
         _refuse_what_is_not_emulated(self.vllm_config)
         _undo_the_cpu_platform(self.vllm_config)
         special = special_tokens(self.model_config)
-        self.device = Device(plain_tokens(self.model_config, special), special)
+        self.device = Device(plain_tokens(self.model_config, special), special, settings.right_drafts)
         self._clock = virtual_clock() if settings.time == "virtual" else RealClock()
         self._step_times = StepTimes(card.build(), settings.noise, settings.seed)
         self._busy_until_s = 0.0
-        self._computed: tuple[float, dict[str, list[int]]] | None = None
+        self._computed: tuple[float, dict[str, list[int]], SchedulerOutput] | None = None
+        self._drafts: DraftTokenIds | None = None
         self._kv_tokens, self._kv_layers = card.kv_tokens, settings.kv_layers
         self.observe: Callable[[DeviceStep, SchedulerOutput], None] | None = None
         _announce(settings, card, self.scheduler_config.async_scheduling)
@@ -158,7 +159,7 @@ class EmulatedExecutor(Executor):
         start_s = max(self._clock.now(), self._busy_until_s)
         duration_s = self._step_times.seconds(batch)
         self._busy_until_s = start_s + duration_s
-        self._computed = self._busy_until_s, tokens
+        self._computed = self._busy_until_s, tokens, scheduler_output
         if self.observe is not None:
             self.observe(DeviceStep(start_s, duration_s, batch), scheduler_output)
         return self._at(start_s, None, non_block) if non_block else None
@@ -169,9 +170,12 @@ class EmulatedExecutor(Executor):
         """The tokens of the step executed last, ready when its time is over."""
         if self._computed is None:
             raise RuntimeError("emulated: sample_tokens without a step before it")
-        (ready_s, tokens), self._computed = self._computed, None
+        (ready_s, tokens, step), self._computed = self._computed, None
         if grammar_output is not None:
-            self.device.constrain(tokens, grammar_output)
+            self.device.constrain(tokens, grammar_output, step.scheduled_spec_decode_tokens)
+        if self.vllm_config.speculative_config is not None:  # which tokens does not matter
+            ids = [request_id for request_id, new in tokens.items() if new]
+            self._drafts = DraftTokenIds(ids, [[0] * step.num_spec_tokens_to_schedule for _ in ids])
         indices = {request_id: i for i, request_id in enumerate(tokens)}
         output = ModelRunnerOutput(list(tokens), indices, sampled_token_ids=list(tokens.values()))
         return self._at(ready_s, output, non_block)
@@ -180,8 +184,10 @@ class EmulatedExecutor(Executor):
         result = StepResult(self._clock, ready_s, output)
         return result if non_block else result.result()
 
-    def take_draft_token_ids(self) -> None:
-        """No draft model."""
+    def take_draft_token_ids(self) -> DraftTokenIds | None:
+        """What was drafted for the step to come, once; None without speculative decoding."""
+        drafts, self._drafts = self._drafts, None
+        return drafts
 
     def check_health(self) -> None:
         """Always well."""
@@ -213,7 +219,6 @@ def _refuse_what_is_not_emulated(config: VllmConfig) -> None:
         (model.runner_type != "generate", f"runner {model.runner_type!r}", "serve a generating model"),
         (model.is_multimodal_model, "a multimodal model", "use a text model's config.json"),
         (model.is_hybrid or model.is_attention_free, "a model without full attention", "use a plain decoder"),
-        (config.speculative_config is not None, "speculative decoding", "leave --speculative-config out"),
         (config.lora_config is not None, "LoRA", "leave --enable-lora out"),
         (config.kv_transfer_config is not None, "KV transfer", "leave --kv-transfer-config out"),
         (config.ec_transfer_config is not None, "encoder cache transfer", "leave --ec-transfer-config out"),

@@ -56,6 +56,14 @@ def token_at(alphabet: Sequence[int], key: int, position: int) -> int:
     return alphabet[(mixed >> 8) % len(alphabet)]
 
 
+def accepted_drafts(key: int, position: int, drafts: int, share: float) -> int:
+    """How many of the tokens drafted for the places behind `position` are right, up to the first that is wrong."""
+    for count in range(drafts):
+        if zlib.crc32(array("q", (key, position + count))) >= share * 2**32:
+            return count
+    return drafts
+
+
 def allowed_token(bitmask: np.ndarray, wanted: int, special: frozenset[int]) -> int:
     """`wanted` if the grammar's bitmask (int32; bit i of word w is token 32 w + i) allows it, else one that it allows.
 
