@@ -2,7 +2,8 @@
 
 Layers with one kind of attention form a group, and groups share the blocks. A group of full attention
 holds every token. With a sliding window or local chunks older blocks come free: while a prompt is computed a request
-holds at most `PROMPT_CAP` of them, while it decodes `DECODE_CAP`, or what lies in its last local chunk.
+holds at most `PROMPT_CAP` of them, while it decodes `DECODE_CAP`, or what lies in its last local chunk. A state
+(Mamba) is a block, too: one of a request, or two while the next is computed from it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from niyama.jit import compiled, compiled_apart
 from niyama.requests import DECODING
-from niyama.state import remove, stop_decoding
+from niyama.state import NO_LIMIT, remove, stop_decoding
 from niyama.waiting import enqueue, kv_line_of, unqueue
 
 # columns of State.kv_groups, one row for all groups of a kind
@@ -83,12 +84,15 @@ def kv_blocks_wanted(s, t, p, r):
 
 @compiled
 def kv_tokens(s):
-    """Tokens of KV in all and free, as `Limits` counts them; of several groups, those that every group would hold."""
+    """Tokens of KV in all and free, as `Limits` counts them; of several groups, those that every group would hold.
+
+    Where a request does not keep all its tokens, the free share of the blocks counts.
+    """
     groups = 0
     for g in range(s.kv_groups.shape[0]):
         groups += s.kv_groups[g, GROUPS]
     total = s.totals.kv_total_blocks * s.totals.block_tokens // groups
-    if groups == 1:
+    if groups == 1 and s.kv_groups[0, DECODE_CAP] == NO_LIMIT:
         return total, total - s.totals.kv_held_tokens
     return total, total * s.totals.kv_free_blocks // max(1, s.totals.kv_total_blocks)
 

@@ -98,7 +98,24 @@ def _budget(k, m, batch, r):
     prefix = t.computed_tokens[r] if r >= 0 else 0
     room = s.totals.step_tokens - batch.decodes - batch.prefill_tokens
     tokens = min(room, ask_budget(k, batch, m.limits, prefix, m.slack_s))
-    return tokens if r < 0 else min(tokens, s.totals.chunk_tokens, np.int64(prefill_left(t, r)))
+    if r < 0:
+        return tokens
+    tokens = min(tokens, s.totals.chunk_tokens, np.int64(prefill_left(t, r)))
+    return tokens if s.totals.align_tokens == 0 or tokens < 1 else _aligned(s, t, r, tokens)
+
+
+@compiled
+def _aligned(s, t, r, tokens):
+    """The part of a chunk that ends at a block's boundary, or all of one that reaches none: what the engine grants."""
+    size, start, target = s.totals.align_tokens, np.int64(t.computed_tokens[r]), np.int64(t.target_tokens[r])
+    end, last = start + tokens, (target - 1) // size * size
+    if start % size > 0:
+        end = min(end, (start // size + 1) * size)
+    if start < last:
+        end = min(end, last)
+    if end < target and end // size * size > start:
+        end = end // size * size
+    return end - start
 
 
 @compiled

@@ -74,7 +74,8 @@ class Timing(NamedTuple):
 class Scheduler:
     """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
 
-    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens, ahead_tokens: as of `new_state`.
+    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens, ahead_tokens, align_tokens: as of
+    `new_state`.
     apps: number of output-length histories. reuse_rows: False gives every request a row of its own, in order of
     arrival, so that ties of rank are decided as in the compiled simulator.
     `watch` is told of every step and what it decided (a decision log).
@@ -91,6 +92,7 @@ class Scheduler:
         kv_groups: Sequence[Sequence[int]] | None = None,
         step_tokens: int = NO_LIMIT,
         ahead_tokens: int = 0,
+        align_tokens: int = 0,
         reuse_rows: bool = True,
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
@@ -100,7 +102,7 @@ class Scheduler:
         self.state: State = new_state(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens,
             kv_groups=kv_groups and check_groups(kv_groups), step_tokens=step_tokens,
-            ahead_tokens=ahead_tokens,
+            ahead_tokens=ahead_tokens, align_tokens=align_tokens,
         )  # fmt: skip
         self.table: RequestTable = new_table(FIRST_ROWS)
         self._answer = np.zeros(ANSWER)

@@ -45,6 +45,7 @@ class Totals(Numbers):
     drafts: int = 0  # drafted tokens that decodes verify, for the next iteration alone
     pace: float = 1.0  # tokens that a decode gets in an iteration, on average
     chunk_tokens: int = NO_LIMIT  # most prompt tokens of one request in an iteration
+    align_tokens: int = 0  # chunks end at multiples of it where they reach one; 0: anywhere
     slots: int = 0  # most requests that hold KV at a time; at 0 none of them is to lose it
     prefills_held: bool = False  # only decodes may be planned, for the next iteration alone
     refused: int = NOBODY  # the request that the engine has no room for; for the next iteration alone
@@ -88,11 +89,12 @@ def new_state(
     kv_groups: Sequence[Sequence[int]] | None = None,
     step_tokens: int = NO_LIMIT,
     ahead_tokens: int = 0,
+    align_tokens: int = 0,
 ) -> State:
     """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks).
 
     kv_groups: rows of `niyama.kv`, None for one group of full attention; then kv_tokens are those of one group that
-    has all blocks. step_tokens: most of an iteration, decodes included. ahead_tokens: as in `Totals`.
+    has all blocks. step_tokens: most of an iteration, decodes included. ahead_tokens, align_tokens: as in `Totals`.
     """
     ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
     blocks = kv_tokens // block_tokens
@@ -102,6 +104,7 @@ def new_state(
         kv_free_blocks=blocks,
         step_tokens=step_tokens,
         ahead_tokens=ahead_tokens,
+        align_tokens=align_tokens,
         slots=max_running,
         alpha=alpha,
     )

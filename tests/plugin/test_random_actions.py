@@ -23,6 +23,7 @@ STEPS = int(os.environ.get("NIYAMA_RANDOM_STEPS", "150"))
 ASYNC, SYNC = "niyama.vllm.NiyamaAsyncScheduler", "niyama.vllm.NiyamaScheduler"
 TINY = {"kv_blocks": 170, "max_num_seqs": 8, "max_num_batched_tokens": 100}
 SPECULATING = {"more": DRAFTS}
+MAMBA = {"kv_blocks": 300, "block_tokens": 48, "kv_layers": [{}, {"groups": 3, "mamba": True}]}
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "async": (ASYNC, {}),
     "sync": (SYNC, {}),
@@ -34,6 +35,9 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sync-drafts": (SYNC, {"kv_blocks": 300, "max_num_seqs": 32, **SPECULATING}),
     "async-drafts-tiny-prefixes": (ASYNC, {**TINY, "enable_prefix_caching": True, **SPECULATING}),
     "vllm-alone-drafts": (ASYNC_STOCK, {"kv_blocks": 300, "max_num_seqs": 32, **SPECULATING}),
+    "async-mamba": (ASYNC, MAMBA),
+    "async-mamba-prefixes": (ASYNC, {**MAMBA, "enable_prefix_caching": True}),
+    "sync-mamba-prefixes": (SYNC, {**TINY, **MAMBA, "enable_prefix_caching": True}),
     "vllm-alone": (ASYNC_STOCK, {"kv_blocks": 300}),  # that the actions are ones that vLLM survives
 }
 

@@ -342,8 +342,7 @@ def test_a_policy_that_plans_nothing_does_not_stall_the_engine(model_dir: Path, 
 
 def _config(**changes: Any) -> SimpleNamespace:
     model = SimpleNamespace(
-        model="m", runner_type="generate", is_encoder_decoder=False, is_hybrid=False, is_attention_free=False,
-        is_diffusion=False,
+        model="m", runner_type="generate", is_encoder_decoder=False, is_diffusion=False,
     )  # fmt: skip
     config = SimpleNamespace(
         model_config=model,
@@ -362,15 +361,11 @@ def _config(**changes: Any) -> SimpleNamespace:
     return config
 
 
-NO_GROUPS = SimpleNamespace(kv_cache_groups=[])
-
-
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"model_config__runner_type": "pooling"}, "pooling"),
         ({"model_config__is_encoder_decoder": True}, "encoder-decoder"),
-        ({"model_config__is_hybrid": True}, "Mamba"),
         ({"model_config__is_diffusion": True}, "diffusion"),
         ({"is_mm_encoder_only": True}, "encoder instance"),
         ({"kv_transfer_config": object()}, "KV connector"),
@@ -380,9 +375,9 @@ NO_GROUPS = SimpleNamespace(kv_cache_groups=[])
     ],
 )
 def test_what_cannot_be_planned_is_refused_with_a_reason(change: dict[str, Any], word: str) -> None:
-    engine.refuse_unplannable(_config(), NO_GROUPS)
+    engine.refuse_unplannable(_config())
     with pytest.raises(engine.Unplannable, match=word):
-        engine.refuse_unplannable(_config(**change), NO_GROUPS)
+        engine.refuse_unplannable(_config(**change))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
+from niyama.vllm import mamba
 from niyama.vllm.pool import Pool
 
 if TYPE_CHECKING:
@@ -67,18 +68,16 @@ def contract() -> list[str]:
     missing += [f"Request.{name} is gone" for name in _REQUEST_FIELDS if name not in request_source]
     cache_source = inspect.getsource(EncoderCacheManager)
     missing += [f"EncoderCacheManager.{n} is gone" for n in _ENCODER_CACHE_FIELDS if f"self.{n}" not in cache_source]
-    if not {"PRIORITY"} <= set(SchedulingPolicy.__members__):
-        missing.append("SchedulingPolicy.PRIORITY is gone")
-    return missing
+    missing += [] if "PRIORITY" in SchedulingPolicy.__members__ else ["SchedulingPolicy.PRIORITY is gone"]
+    return missing + mamba.missing()
 
 
-def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
+def refuse_unplannable(vllm_config: Any) -> None:
     """Raise Unplannable for what the plan knows nothing of: its steps would not last as predicted."""
     model, parallel = vllm_config.model_config, vllm_config.parallel_config
     reasons = (
         (model.runner_type != "generate", "pooling and embedding models have no output tokens to schedule"),
         (model.is_encoder_decoder, "encoder-decoder models have encoder steps that the latency model does not know"),
-        (model.is_hybrid or model.is_attention_free, "state-space (Mamba) layers keep state that is not paged KV"),
         (vllm_config.kv_transfer_config is not None, "KV connectors move requests in and out behind the plan"),
         (vllm_config.ec_transfer_config is not None, "encoder cache connectors hold requests back behind the plan"),
         (parallel.pipeline_parallel_size > 1, "pipeline stages keep several steps in flight; use tensor parallelism"),
@@ -88,7 +87,6 @@ def refuse_unplannable(vllm_config: Any, kv_cache_config: Any) -> None:
             getattr(vllm_config, "is_mm_encoder_only", False),
             "an encoder instance makes no tokens; schedule the instances that decode",
         ),
-        (any("Mamba" in type(g.kv_cache_spec).__name__ for g in kv_cache_config.kv_cache_groups), "Mamba layers"),
     )
     for holds, why in reasons:
         if holds:
@@ -171,11 +169,12 @@ class Imposed:
         # Under KV pressure vLLM's own preemption then picks the worst rank.
         scheduler.policy = SchedulingPolicy.PRIORITY
         self._show(self._pools)
-        # Where a Mamba model's chunks would be aligned, ours are capped; models with Mamba layers are refused.
+        self._split = scheduler._mamba_block_aligned_split  # asked of every chunk: where ours are capped
         scheduler._mamba_block_aligned_split = self._cap
 
-    def _cap(self, request: Request, tokens: int, *_more: int) -> int:
-        return min(tokens, self._caps.get(request.request_id, tokens))
+    def _cap(self, request: Request, tokens: int, *more: int) -> int:
+        cap = min(tokens, self._caps.get(request.request_id, tokens))
+        return mamba.aligned(self._scheduler, self._split, request, tokens, cap, *more) if self._own[2] else cap
 
     def impose(self, orders: Orders) -> bool:
         """Show the next step what the plan has ordered; True."""
@@ -183,8 +182,10 @@ class Imposed:
         if orders.running is not scheduler.running:
             scheduler.running[:] = orders.running
         self._offered, self._caps = [*orders.waiting, *orders.beside], orders.caps
-        scheduler.max_num_scheduled_tokens = min(orders.budget_tokens, self._own[1])
-        scheduler.need_mamba_block_aligned_split = bool(orders.caps)
+        self._own = *self._own[:2], (aligned := scheduler.need_mamba_block_aligned_split)
+        scheduler.need_mamba_block_aligned_split = aligned or bool(orders.caps)
+        more_tokens = scheduler.cache_config.block_size if aligned and orders.caps else 0  # 0.26 has whole blocks only
+        scheduler.max_num_scheduled_tokens = min(orders.budget_tokens + more_tokens, self._own[1])
         self._show(self._windows)
         for request in orders.waiting:
             self._windows["waiting"].add_request(request)

@@ -64,7 +64,7 @@ class Planner:
     def start(cls, scheduler: Any, environ: Mapping[str, str], now: tuple[float, float]) -> Planner:
         """For one engine. now: by vLLM's monotonic and wall clocks. Raises ConfigError and Unplannable."""
         config = load_config(scheduler.vllm_config.additional_config, environ)
-        engine.refuse_unplannable(scheduler.vllm_config, scheduler.kv_cache_config)
+        engine.refuse_unplannable(scheduler.vllm_config)
         room = Room.of(scheduler)
         policy, card = room.fitted(config.build_policy()), config.build_card()
         sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": room.step_tokens}

@@ -15,7 +15,7 @@ from vllm.logger import init_logger
 
 from niyama import Policy
 from niyama.step import NO_ROOM, SIZED, SLOTTED
-from niyama.vllm import engine
+from niyama.vllm import engine, mamba
 from niyama.vllm.drafts import Drafts
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Room:
         for request in orders.waiting:
             if request.request_id in scheduled or must_wait(request):
                 continue
+            if mamba.hit_of_this_step(scheduler, request):
+                return
             live = mirror.lives[request.request_id]
             self._refused = live, blocks_for(scheduler, request)
             tokens = max(1, request.num_tokens - engine.cached_prefix_tokens(scheduler, request))

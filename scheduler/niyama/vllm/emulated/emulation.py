@@ -19,11 +19,12 @@ EXAMPLE = '{"latency": "a100-llama3-8b-roofline"}'
 
 
 class KVLayers(Strict):
-    """Layers of one kind of attention; full attention unless one of the two is set."""
+    """Layers of one kind; full attention unless one of the last three is set."""
 
     groups: int = Field(1, ge=1, description="how many groups of such layers; each takes a block where another does")
     sliding_window: int | None = Field(None, ge=1, description="tokens that a sliding window holds")
     local_chunk: int | None = Field(None, ge=1, description="tokens of a chunk of local attention")
+    mamba: bool = Field(False, description="layers that keep a state for each request, as large as a block of KV")
 
 
 class Emulation(Strict):

@@ -20,18 +20,14 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
 from vllm.v1.executor.abstract import Executor
-from vllm.v1.kv_cache_interface import (
-    AttentionSpec,
-    ChunkedLocalAttentionSpec,
-    FullAttentionSpec,
-    SlidingWindowSpec,
-)
+from vllm.v1.kv_cache_interface import KVCacheSpec
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, DraftTokenIds, ModelRunnerOutput
 
 from niyama.latency import Batch, ModelCard
 from niyama.vllm.emulated.device import Device
 from niyama.vllm.emulated.device_time import RealClock, VirtualClock, virtual_clock
 from niyama.vllm.emulated.emulation import KEY, Emulation, StepTimes, load_emulation
+from niyama.vllm.emulated.kv_layers import full_attention, kv_specs
 from niyama.vllm.emulated.made_up_tokens import plain_tokens, special_tokens
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM's logging has handlers for its own names only
@@ -94,26 +90,10 @@ class EmulatedExecutor(Executor):
         """Yes: futures are lazy."""
         return True
 
-    def get_kv_cache_specs(self) -> list[dict[str, AttentionSpec]]:
-        """One layer stands for each group: only the number of blocks matters."""
-        shape = {
-            "block_size": self.cache_config.block_size,
-            "num_kv_heads": self.model_config.get_num_kv_heads(self.parallel_config),
-            "head_size": self.model_config.get_head_size(),
-            "dtype": self.model_config.dtype,
-        }
-        specs: dict[str, AttentionSpec] = {}
-        for layers in self._kv_layers:
-            if layers.sliding_window is not None:
-                spec = SlidingWindowSpec(**shape, sliding_window=layers.sliding_window)
-            elif layers.local_chunk is not None:
-                spec = ChunkedLocalAttentionSpec(**shape, attention_chunk_size=layers.local_chunk)
-            else:
-                spec = FullAttentionSpec(**shape)
-            for _ in range(layers.groups):
-                specs[f"emulated.attention.{len(specs)}"] = spec
-        self._block_bytes = spec.page_size_bytes
-        return [specs]
+    def get_kv_cache_specs(self) -> list[dict[str, KVCacheSpec]]:
+        """Those of the emulation's settings."""
+        self._block_bytes = full_attention(self.vllm_config).page_size_bytes
+        return [kv_specs(self.vllm_config, self._kv_layers)]
 
     def determine_available_memory(self) -> list[int]:
         """Bytes for the card's KV tokens in whole blocks, and for the one block that vLLM keeps for itself."""

@@ -45,7 +45,7 @@ class EngineSettings:
 
     model_dir: a folder with a config.json. scheduler_cls: an asynchronous one overlaps, as always. niyama: the
     configuration of Niyama's scheduler; its classes are those of the requests unless it says otherwise. kv_layers: as
-    of `Emulation`, empty for its default. more: further arguments of vLLM's.
+    of `Emulation`, empty for its default. block_tokens: block_size. more: further arguments of vLLM's.
     """
 
     model_dir: Path
@@ -56,6 +56,7 @@ class EngineSettings:
     max_num_seqs: int = 256
     enable_prefix_caching: bool = False
     kv_layers: Sequence[Mapping[str, int]] = ()
+    block_tokens: int = KV_BLOCK_TOKENS
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -171,7 +172,7 @@ def virtual_core(
             model=str(engine.model_dir),
             skip_tokenizer_init=True,
             load_format="dummy",
-            block_size=KV_BLOCK_TOKENS,
+            block_size=engine.block_tokens,
             max_model_len=max_model_len,
             max_num_batched_tokens=engine.max_num_batched_tokens,
             max_num_seqs=engine.max_num_seqs,
