@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import math
 import random
 import sys
 from pathlib import Path
@@ -23,6 +22,8 @@ import vllm.model_executor.model_loader.dummy_loader as dummy_loader
 from vllm import EngineArgs, LLMEngine, SamplingParams
 from vllm.platforms import current_platform
 from vllm.v1.worker import mamba_utils
+
+from tests.helpers.tiny_models import QWEN3_NEXT, random_weight, write_model
 
 PROMPTS, OUTPUT_TOKENS, SHARED_TOKENS = 14, 10, 420
 AMPLE_BLOCKS, STEP_TOKENS, MAX_MODEL_LEN = 400, 256, 1024
@@ -39,25 +40,6 @@ TIGHT = {
         {"name": "Q3", "ttlt_s": 3000.0},
     ],
 }
-MODEL = {
-    "architectures": ["Qwen3NextForCausalLM"], "model_type": "qwen3_next", "num_hidden_layers": 4,
-    "layer_types": ["linear_attention"] * 3 + ["full_attention"], "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 64, "linear_value_head_dim": 64, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32,
-    "decoder_sparse_step": 1, "norm_topk_prob": True, "torch_dtype": "bfloat16",  # the CPU's GDN knows no other
-    "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1,
-    "head_dim": 32, "max_position_embeddings": 16384, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
-    "bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 257, "hidden_act": "silu",
-}  # fmt: skip
-
-
-def random_weight(weight: torch.Tensor) -> None:
-    """In place of vLLM's dummy weights, which are so small that no output would depend on its prompt."""
-    if torch.is_floating_point(weight):
-        drawn = torch.Generator().manual_seed(31 * sum(weight.shape) + weight.dim())
-        scale = 1 / math.sqrt(weight.shape[-1]) if weight.dim() > 1 else 0.2
-        values = scale * torch.randn(weight.shape, generator=drawn) + (weight.dim() < 2)
-        weight.data.copy_(values.to(weight.dtype))
 
 
 def copy_states(sources: torch.Tensor, targets: torch.Tensor, sizes: torch.Tensor) -> None:
@@ -164,6 +146,5 @@ def runs(model_dir: Path, caching: bool) -> dict[str, Any]:
 if __name__ == "__main__":
     dummy_loader.initialize_single_dummy_weight = random_weight
     mamba_utils.batch_memcpy = copy_states
-    folder = Path(sys.argv[1])
-    (folder / "config.json").write_text(json.dumps(MODEL))
+    folder = write_model(Path(sys.argv[1], "qwen3-next"), QWEN3_NEXT)
     print(json.dumps({f"caching={caching}": runs(folder, caching) for caching in (False, True)}))

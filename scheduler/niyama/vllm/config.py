@@ -26,10 +26,8 @@ ENV_VARIABLE = "NIYAMA_CONFIG"
 MAX_CLASSES = 32
 
 #: Fields that a running engine cannot change; nor can it the number, names, order and kind of the classes.
-AT_START = frozenset((
-    "policy", "latency", "correct_predictor", "encoder_s_per_embed", "delivery_s", "app_histories", "decision_log",
-    "decision_log_max_mb",
-))  # fmt: skip
+AT_START = frozenset(("policy", "latency", "correct_predictor", "encoder_s_per_embed", "delivery_s", "app_histories"))
+AT_START |= {"decision_log", "decision_log_max_mb"}
 
 #: Table 3 of the paper.
 PAPER_SERVED = tuple(ServedClass(name=c.name, ttft_s=c.ttft_s, tbt_s=c.tbt_s, ttlt_s=c.ttlt_s) for c in PAPER_CLASSES)
@@ -58,8 +56,7 @@ class EngineConfig(Strict):
         default=(), description="who may use which classes; empty: everyone all"
     )
     anonymous: Names | None = Field(
-        default=None,
-        description="with identities: classes of requests without a known key; []: none, 401; none: default_class",
+        default=None, description="classes of requests without a known key; []: none, 401; none: default_class"
     )
     client_priority: Literal["strip", "keep"] = Field(
         default="strip", description="vLLM's own priority (header and body field) as sent by clients"
