@@ -56,6 +56,7 @@ def test_all_that_were_not_aborted_finish_and_no_block_leaks(runs: dict[str, Any
     assert runs["alone"]["leaked_blocks"] == runs["ours"]["leaked_blocks"] == 0
 
 
+@pytest.mark.nightly("scheduler/niyama/vllm")
 def test_with_speculation_outputs_are_the_same_in_as_few_steps(tmp_path: Path) -> None:
     """Real drafts from n-grams, many of which are right."""
     model_dir = str(model_folder("tiny", tmp_path))

@@ -14,9 +14,9 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from tests.helpers.tiny_models import FAMILIES
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.nightly("scheduler/niyama/vllm")]
 ROOT = Path(__file__).parents[2]
-ALWAYS = ("llama4", "gpt-oss", "gemma3")  # local chunks, windows of half the layers, windows of most; experts
+SEVERAL_GROUPS = ("llama4", "gpt-oss", "gemma3")  # local chunks, windows of half the layers, windows of most; experts
 SHARES = 4  # so that a family that crashes vLLM takes few others with it
 
 
@@ -37,14 +37,13 @@ def check(family: str, alone: dict[str, Any], ours: dict[str, Any]) -> None:
 
 
 def test_families_with_several_kv_groups(tmp_path: Path) -> None:
-    for family, found in served(tmp_path, ALWAYS).items():
+    for family, found in served(tmp_path, SEVERAL_GROUPS).items():
         check(family, **found)
         assert len(found["ours"]["kv_groups"]) > 1
 
 
-@pytest.mark.nightly("scheduler/niyama/vllm")
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_other_family(tmp_path: Path, share: int) -> None:
-    families = tuple(name for name in FAMILIES if name not in ALWAYS)[share::SHARES]
+    families = tuple(name for name in FAMILIES if name not in SEVERAL_GROUPS)[share::SHARES]
     for family, found in served(tmp_path, families).items():
         check(family, **found)
