@@ -71,7 +71,13 @@ def test_json_and_nothing_else(command, tmp_path):
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("command", [pytest.param("bench", marks=pytest.mark.nightly("benchmarks")), "fidelity"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("bench", marks=pytest.mark.nightly("benchmarks")),
+        pytest.param("fidelity", marks=pytest.mark.nightly("artifact/engine", "artifact/commands")),
+    ],
+)
 def test_json_and_nothing_else_beside_an_engine(command, tmp_path):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     assert printed(tmp_path, command, *arguments(command, tmp_path))

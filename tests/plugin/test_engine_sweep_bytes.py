@@ -66,9 +66,8 @@ def busy_loops(number: int) -> Iterator[None]:
             loop.wait()
 
 
-@pytest.mark.parametrize(
-    "loops", [0, pytest.param(BUSY_LOOPS, marks=pytest.mark.nightly("scheduler/niyama/vllm/emulated"))]
-)
+@pytest.mark.nightly("scheduler/niyama", "artifact/engine")
+@pytest.mark.parametrize("loops", [0, BUSY_LOOPS])
 def test_another_hash_seed_gives_the_same_bytes_also_on_a_busy_machine(files: Path, loops: int) -> None:
     """Both systems in one new process. Without the loops the other tests keep the machine busy."""
     again = []

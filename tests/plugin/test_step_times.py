@@ -168,6 +168,7 @@ def test_the_full_grid_takes_less_than_eight_minutes_of_the_modelled_a100(model_
     assert np.abs(off).mean() < 0.08, "a monotone model is that near to the authors' on these shapes"
 
 
+@pytest.mark.nightly("artifact/latency", "scheduler/niyama/vllm")
 def test_the_real_cpu_engine_takes_real_time(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.helpers.cpu_step_times", str(model_folder("tiny", tmp_path))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
