@@ -59,6 +59,7 @@ COMMANDS = {
         "engine-sweep": "Run one system of the server sweep in virtual time: vLLM's engine in process, without servers."
     },
     "artifact.latency.engine_profile": {"profile": "Measure an engine's step times by the shape of the batch."},
+    "artifact.latency.card_list": {"cards": "List the latency cards: hardware, engine, source, error; or show one."},
     "artifact.latency.cli": {
         "fit": "Fit latency models to a profile and write their cards, with cross-validated errors.",
         "kernel-profile": "Write the steps of one of the paper's configurations, summed from measured kernels.",

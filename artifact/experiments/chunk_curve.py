@@ -7,6 +7,11 @@ from niyama import load_card
 from niyama.latency import empty_batch, seconds, with_prefill
 
 BACKEND = "latency-model"
+#: The models of the paper's configurations, all of which Fig 4 shows.
+LATENCIES = (
+    *(f"a100-llama3-8b-{end}" for end in ("engine", "kernels", "linear", "roofline")),
+    *(f"{name}-{end}" for name in ("a100-tp2-qwen-7b", "h100-tp4-llama3-70b") for end in ("engine", "kernels")),
+)
 
 
 def chunk_curve(curve: Curve, latency: str) -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ import numpy as np
 from artifact.latency.cross_validation import CLAIM, chunk_errors, held_out
 from artifact.latency.families import FAMILIES
 from artifact.latency.profile import Profile, kernel_rows, profile_of
-from artifact.latency.published import NAMES
+from artifact.latency.published import PAPER
 from niyama.latency import load_card
 
 GRID = Path(__file__).parents[1] / "reference" / "latency" / "a100-llama3-8b-linear-grid.csv"
@@ -31,7 +31,7 @@ QUANTILES = np.linspace(0.0, 1.0, 101)
 def profiles() -> dict[str, Profile]:
     """The profiles of SOURCES."""
     grid = np.loadtxt(GRID, delimiter=",", skiprows=1)
-    kernels = {f"{name}-kernels": profile_of(kernel_rows(shape), {}) for name, shape in NAMES.items()}
+    kernels = {f"{name}-kernels": profile_of(kernel_rows(shape), {}) for name, shape in PAPER.items()}
     return {**kernels, "a100-llama3-8b-linear": profile_of(_grid_rows(grid), {})}
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from artifact.latency.families import FAMILIES
 from artifact.latency.profile import Profile
 from artifact.results import tables
 from niyama.latency import ModelCard
+from niyama.latency.cards import card_text
 
 DIGITS = 7
 
@@ -39,12 +37,6 @@ def describe_error(found: HeldOut, profile: Profile) -> str:
         f"Fit, held out by shape in {FOLDS} folds, mean absolute: {'; '.join(parts)}; "
         f"{WITHIN:.0%} of held-out steps within {found.margin:.3f} times the prediction."
     )
-
-
-def card_text(card: ModelCard) -> str:
-    """The card's file: a field a line, the numbers on one."""
-    values: Mapping[str, Any] = asdict(card)
-    return "{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in values.items()) + "\n}\n"
 
 
 def write_card(card: ModelCard, folder: Path) -> Path:

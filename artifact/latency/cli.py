@@ -18,6 +18,7 @@ from artifact.latency.profile import WRITTEN, kernel_rows, read_profile
 from artifact.results import tables
 from artifact.results.code_hash import code_of
 from niyama.latency import ModelCard
+from niyama.latency.cards import EMULATED, MEASURED
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -64,6 +65,7 @@ def card_facts(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
             "engine": f"vLLM {engine['vllm']}, torch {engine['torch']}",
             "kv_tokens": int(engine["kv_tokens"]),
             "source": f"fit of {path.name}, from `profile --backend {about['backend']} --grid {about['grid']}`",
+            "basis": EMULATED if about["backend"] == EMULATED else MEASURED,
         }
     except KeyError as error:
         raise ConfigError(f"{path}: does not say {error} of its engine; give {WRITTEN}") from None

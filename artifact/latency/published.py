@@ -1,16 +1,20 @@
-"""The cards of the paper's three configurations, from published kernel measurements.
+"""The cards made from published kernel measurements: the paper's three configurations, and others.
 
-    python -m artifact.latency.published        # rewrites six cards and artifact/reference/latency/published.json
+    python -m artifact.latency.published        # rewrites the cards and artifact/reference/latency/published.json
+    python -m artifact.latency.published NAME   # only the cards whose names start so
 
-No engine was measured for two of the three. For each there are two monotone cards: `-kernels`, what the kernels alone
-take, which no engine beats; and `-engine`, the same times the factor, plus the offset, that lead from the kernels of
-Llama-3-8B on one A100 to the authors' linear model of their engine there. That the engine costs the same elsewhere is
-an assumption; how the results then compare with the paper's is the check.
+No engine was measured for most. The cards are monotone: `-kernels`, what the kernels alone
+take, which no engine beats; `-engine`, the same times the factor, plus the offset, that lead from the kernels of
+Llama-3-8B on one A100 to the authors' linear model of their engine there; and, where the kernels are today's vLLM's,
+`-vllm`, by the map that leads from the kernels of Qwen3-8B on one H100 to vLLM's steps there (`vllm_steps`). That an
+engine costs the same elsewhere is an assumption; how the results then compare with the paper's, and with what others
+measured, is the check. As vLLM takes 1.01 times its kernels there, only the paper's configurations have a `-kernels`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +26,39 @@ from artifact.latency.cards import make_card, write_card
 from artifact.latency.cross_validation import by_region, predict, summary
 from artifact.latency.kernels import Kernels
 from artifact.latency.profile import Profile, kernel_rows, profile_of
-from artifact.latency.shapes import LLAMA3_8B, LLAMA3_70B, QWEN_7B, ModelShape
+from artifact.latency.shapes import (
+    DEEPSEEK_V3,
+    GPT_OSS_120B,
+    H100,
+    H200,
+    LLAMA3_8B,
+    LLAMA3_70B,
+    QWEN3_32B,
+    QWEN_7B,
+    ModelShape,
+)
+from artifact.latency.vllm_steps import ENGINE, SILYBENCH, EngineMap
+from artifact.latency.vllm_steps import comparisons as engine_comparisons
+from artifact.latency.vllm_steps import engine_map as vllm_map
 from artifact.results import tables
 from niyama.latency import ModelCard, load_card
-from niyama.latency.cards import FOLDER
+from niyama.latency.cards import FOLDER, KERNELS
 
 AUTHORS = "a100-llama3-8b-linear"
-NAMES = {"a100-llama3-8b": LLAMA3_8B, "a100-tp2-qwen-7b": QWEN_7B, "h100-tp4-llama3-70b": LLAMA3_70B}
-VLLM = {"a100_sxm": "0.14.0", "h100_sxm": "0.24.0"}
+PAPER = {"a100-llama3-8b": LLAMA3_8B, "a100-tp2-qwen-7b": QWEN_7B, "h100-tp4-llama3-70b": LLAMA3_70B}
+NAMES = {
+    **PAPER,
+    "h100-llama3-8b": replace(LLAMA3_8B, gpu=H100),
+    "h200-llama3-8b": replace(LLAMA3_8B, gpu=H200),
+    "h200-tp4-llama3-70b": replace(LLAMA3_70B, gpu=H200),
+    "h100-tp2-qwen3-32b": QWEN3_32B,
+    "h100-tp2-gpt-oss-120b": GPT_OSS_120B,
+    "h200-gpt-oss-120b": replace(GPT_OSS_120B, gpu=H200, gpus=1),
+    "h200-tp8-deepseek-v3": DEEPSEEK_V3,
+}
+#: Version of vLLM whose kernels each system's tables have; those of TODAY are about as fast as in `vllm_steps`.
+VLLM = {"a100_sxm": "0.14.0", "h100_sxm": "0.24.0", "h200_sxm": "0.24.0"}
+TODAY = ("h100_sxm", "h200_sxm")
 REPORT = Path(__file__).parents[1] / "reference" / "latency" / "published.json"
 KIND = "monotone"
 
@@ -42,6 +71,21 @@ OTHERS = (
     ("a100-llama3-8b", 1, 2048, 0, 12.0, AICONFIGURATOR),
     ("a100-llama3-8b", 64, 2048, 0, 23.1, AICONFIGURATOR),
     ("a100-llama3-8b", 256, 2048, 0, 63.0, AICONFIGURATOR),
+    ("h100-llama3-8b", 0, 0, 512, 12.0, AICONFIGURATOR),
+    ("h100-llama3-8b", 0, 0, 2048, 43.5, AICONFIGURATOR),
+    ("h100-llama3-8b", 1, 2048, 0, 6.2, AICONFIGURATOR),
+    ("h100-llama3-8b", 64, 2048, 0, 12.6, AICONFIGURATOR),
+    ("h100-llama3-8b", 256, 2048, 0, 30.7, AICONFIGURATOR),
+    ("h200-llama3-8b", 0, 0, 512, 11.5, AICONFIGURATOR),
+    ("h200-llama3-8b", 0, 0, 2048, 43.4, AICONFIGURATOR),
+    ("h200-llama3-8b", 1, 2048, 0, 4.9, AICONFIGURATOR),
+    ("h200-llama3-8b", 64, 2048, 0, 9.5, AICONFIGURATOR),
+    ("h200-llama3-8b", 256, 2048, 0, 23.5, AICONFIGURATOR),
+    ("h200-tp4-llama3-70b", 0, 0, 512, 35.5, AICONFIGURATOR),
+    ("h200-tp4-llama3-70b", 0, 0, 2048, 127.8, AICONFIGURATOR),
+    ("h200-tp4-llama3-70b", 1, 2048, 0, 12.4, AICONFIGURATOR),
+    ("h200-tp4-llama3-70b", 64, 2048, 0, 16.4, AICONFIGURATOR),
+    ("h200-tp4-llama3-70b", 256, 2048, 0, 31.2, AICONFIGURATOR),
     ("h100-tp4-llama3-70b", 0, 0, 512, 37.3, AICONFIGURATOR),
     ("h100-tp4-llama3-70b", 0, 0, 2048, 130.2, AICONFIGURATOR),
     ("h100-tp4-llama3-70b", 1, 2048, 0, 15.0, AICONFIGURATOR),
@@ -97,15 +141,20 @@ def comparisons() -> list[dict[str, Any]]:
 
 def facts(shape: ModelShape) -> dict[str, Any]:
     """What the cards of a configuration say of hardware, model, engine, KV and source."""
-    version = VLLM[shape.gpu.system]
+    version, computed = VLLM[shape.gpu.system], "elementwise computed"
+    if shape.experts is not None:
+        computed += ", tokens choose experts by a power law of 1.01"
+    if shape.latent is not None:
+        computed += ", products outside of experts and attention as in bf16, KV of a prefix unpacked for nothing"
     return {
         "hardware": shape.hardware,
         "model": shape.name,
         "kv_tokens": shape.kv_tokens,
         "engine": f"kernels of vLLM {version}, no engine",
         "source": f"sums of kernels measured on {shape.gpu.name} with vLLM {version} (NVIDIA aiconfigurator "
-        "0.12.0, Apache-2.0: artifact/reference/latency/kernels), elementwise computed; artifact.latency.published; "
+        f"0.12.0, Apache-2.0: artifact/reference/latency/kernels), {computed}; artifact.latency.published; "
         + shape.kv_arithmetic,
+        "basis": KERNELS,
     }
 
 
@@ -135,22 +184,54 @@ def engine_card(
     return make_card(f"{name}-engine", KIND, mapped, error=error, **about)[0]
 
 
-def main(cards: Path = FOLDER, report: Path = REPORT) -> None:
-    """Write the six cards and the report."""
-    profiles = {name: profile_of(kernel_rows(shape), {}) for name, shape in NAMES.items()}
-    authors = profiles["a100-llama3-8b"]
+def vllm_card(name: str, shape: ModelShape, profile: Profile, found: EngineMap) -> ModelCard:
+    """The kernels' times, mapped to today's vLLM."""
+    mapped = replace(profile, seconds=found(profile.seconds))
+    about, formula = facts(shape), f"{found.factor:g} x kernels + {1e3 * found.offset_s:.3g} ms"
+    about["engine"] = f"{formula}: as {ENGINE} on one H100 with Qwen3-8B; " + about["engine"]
+    about["source"] += f"; steps of {ENGINE}: {SILYBENCH}"
+    error = f"The map is {found.mean_abs:.1%} off measured steps of {ENGINE} (Qwen3-8B, one H100; mean absolute, each "
+    error += "left out of the map in turn), assumed to cost the same here"
+    own = [row for row in engine_comparisons(found) if _of(row, shape)]
+    for row in own:
+        error += (
+            f"; {row['ours_ms']:.3g} ms where {row['milliseconds']:.3g} were measured ({row['what']}; {row['engine']}; "
+        )
+        error += f"{row['source']})"
+    error += "." if own else ", not measured: error unknown."
+    return make_card(f"{name}-vllm", KIND, mapped, error=error, **about)[0]
+
+
+def _of(row: dict[str, Any], shape: ModelShape) -> bool:
+    """Whether the comparison is of this configuration, itself."""
+    return (row["model"], row["hardware"], row["scale"]) == (shape.name, shape.hardware, 1.0)
+
+
+def main(cards: Path = FOLDER, report: Path | None = REPORT, start: str = "") -> None:
+    """Write the cards whose names start so, and the report, which has all."""
+    profiles = {name: profile_of(kernel_rows(shape), {}) for name, shape in NAMES.items() if name.startswith(start)}
+    authors = profile_of(kernel_rows(LLAMA3_8B), {})
     factor, offset_s, ratio = engine_map(authors)
-    apart, errors = summary(ratio), {}
-    for name, shape in NAMES.items():
-        card, errors[card.name] = kernel_card(name, shape, profiles[name])
-        write_card(card, cards)
-        write_card(engine_card(name, shape, profiles[name], factor, offset_s, apart["mean_abs"]), cards)
+    apart, errors, today = summary(ratio), {}, vllm_map()
+    for name, profile in profiles.items():
+        shape = NAMES[name]
+        if name in PAPER:
+            card, errors[card.name] = kernel_card(name, shape, profile)
+            write_card(card, cards)
+        write_card(engine_card(name, shape, profile, factor, offset_s, apart["mean_abs"]), cards)
+        if shape.gpu.system in TODAY:
+            write_card(vllm_card(name, shape, profile, today), cards)
+    if report is None:
+        return
     regions = {region: summary(ratio[rows]) for region, rows in authors.regions().items()}
+    left_out = summary(today.left_out + 1.0)
     found = {
         "written_by": "python -m artifact.latency.published",
         "engine_map": {"factor": factor, "offset_s": offset_s, "to": AUTHORS, "relative_error": regions},
+        "vllm_map": {"factor": today.factor, "offset_s": today.offset_s, "to": ENGINE, "relative_error": left_out},
         "cross_validated_error": errors,
         "beside_others": comparisons(),
+        "beside_engines": engine_comparisons(today),
         "chunk_attention_beside_vidur": chunk_comparisons(),
     }
     tables.write_text(report, json.dumps(_rounded(found), indent=1) + "\n")
@@ -165,4 +246,4 @@ def _rounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    main(start=sys.argv[1], report=None) if sys.argv[1:] else main()

@@ -33,12 +33,13 @@ Code = dict[str, str]  # module or data -> hash
 
 CARDS, CATALOG, SKETCHES = "niyama/latency/cards", "traces/catalog.yaml", "traces/sketches.json"
 LATENCY = "artifact/reference/latency"
+KERNELS = ("all_reduce", "attention", "experts", "gemm", "latent_attention")
 #: Module -> the files that it reads, whatever it is asked for.
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "benchmarks.vllm_steps": (f"{CARDS}/a100-llama3-8b-roofline.json",),  # by niyama.vllm.profiling
     "artifact.engine.fidelity": ("artifact/reference/tables/capacity.parquet",),
     "artifact.latency.accuracy": (f"{LATENCY}/a100-llama3-8b-linear-grid.csv", f"{CARDS}/a100-llama3-8b-linear.json"),
-    "artifact.latency.kernels": tuple(f"{LATENCY}/kernels/{name}.csv" for name in ("all_reduce", "attention", "gemm")),
+    "artifact.latency.kernels": tuple(f"{LATENCY}/kernels/{name}.csv" for name in KERNELS),
     "traces.arrivals": ("traces/azure_llm_2024_hour_of_week.csv",),
 }
 

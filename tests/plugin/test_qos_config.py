@@ -129,7 +129,7 @@ def test_a_range_says_how_far_a_request_may_go_and_without_one_it_may_only_relax
         ({"policy": {"name": "niyama", "margin": 0.5}}, ("margin is 0.5", "at least 1")),
         ({"policy": {"name": "niyama", "alpha_high": 8}}, ("alpha_high is 8", "for milliseconds write 0.008")),
         ({"policy": {"name": "niyama", "estimator": "oracle"}}, ("estimator is 'oracle'", "use 'history'")),
-        ({"latency": "a100"}, ("'a100' is unknown", "a100-llama3-8b-linear")),
+        ({"latency": "a100"}, ("'a100' is unknown", "`python -m artifact cards`")),
         ({"latency": "no-such.json"}, ("'no-such.json'", "cannot be read", "correct the path")),
         ({"correct_predictor": "yes"}, ("correct_predictor is 'yes'", "boolean")),
         ({"classes": []}, ("classes has 0 entries", "1 to 32")),

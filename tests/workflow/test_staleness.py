@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from niyama.latency import model_names
+from artifact.experiments.chunk_curve import LATENCIES
 from tests.helpers.snakemake_forks import LIBRARIES, ROOT, Forks
 
 TRACE, LINEAR, ROOFLINE = "azure-code-2023", "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
 FIGURES = {"fig_tbt": "summary", "fig4": "chunk_curve", "predictor_accuracy": "predictor_accuracy"}
 SWEEPS = {f"grids/summary/{TRACE}/{latency}.parquet" for latency in (LINEAR, ROOFLINE)}
 GRID = {f"grids/steps/{TRACE}/{LINEAR}.parquet"}  # one of its predictors is ROOFLINE
-PANELS = {f"panels/chunk_curve/{latency}.parquet" for latency in model_names()}
+PANELS = {f"panels/chunk_curve/{latency}.parquet" for latency in LATENCIES}
 ALONE = {"kernel.txt", f"traces/{TRACE}.json"}
 
 

@@ -1,6 +1,6 @@
-# The experiments under `panels`: one job per table and latency model. Fig 4 shows every latency model there is.
+# The experiments under `panels`: one job per table and latency model. Fig 4 shows all of the paper's configurations.
+from artifact.experiments.chunk_curve import LATENCIES
 from artifact.experiments.panel_config import Panels
-from niyama.latency import model_names
 
 PANELS = CONFIG.panels.tables
 
@@ -33,7 +33,7 @@ rule panel_table:
     input:
         lambda w: expand(
             f"{RESULTS}/panels/{w.panel}/{{latency}}.parquet",
-            latency=(model_names() if w.panel == "chunk_curve" else CONFIG.latencies),
+            latency=(LATENCIES if w.panel == "chunk_curve" else CONFIG.latencies),
         ),
     output:
         f"{RESULTS}/tables/{{panel}}.parquet",
