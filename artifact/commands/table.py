@@ -62,7 +62,7 @@ COMMANDS = {
     "artifact.latency.card_list": {"cards": "List the latency cards: hardware, engine, source, error; or show one."},
     "artifact.latency.cli": {
         "fit": "Fit latency models to a profile and write their cards, with cross-validated errors.",
-        "kernel-profile": "Write the steps of one of the paper's configurations, summed from measured kernels.",
+        "kernel-profile": "Write the steps of a configuration, summed from measured kernels.",
         "predictor-accuracy": "Errors of the paper's, the artifact's and our predictor on held-out steps and chunks.",
     },
     "artifact.engine.cli": {

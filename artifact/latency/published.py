@@ -65,32 +65,16 @@ KIND = "monotone"
 # Others' answers for the same step, in ms: (card, decodes, context of each, prefill tokens, ms, what is in it).
 AICONFIGURATOR = "aiconfigurator 0.12, its own composition of the same kernel tables"
 VIDUR = "Vidur's profile, linear and elementwise layers (and all-reduce under TP) only, of an older engine"
+_STEPS = ((0, 0, 512), (0, 0, 2048), (1, 2048, 0), (64, 2048, 0), (256, 2048, 0))
+_AICONFIGURATOR_MS = {
+    "a100-llama3-8b": (36.0, 125.2, 12.0, 23.1, 63.0),
+    "h100-tp4-llama3-70b": (37.3, 130.2, 15.0, 20.7, 37.2),
+    "h100-llama3-8b": (12.0, 43.5, 6.2, 12.6, 30.7),
+    "h200-llama3-8b": (11.5, 43.4, 4.9, 9.5, 23.5),
+    "h200-tp4-llama3-70b": (35.5, 127.8, 12.4, 16.4, 31.2),
+}
 OTHERS = (
-    ("a100-llama3-8b", 0, 0, 512, 36.0, AICONFIGURATOR),
-    ("a100-llama3-8b", 0, 0, 2048, 125.2, AICONFIGURATOR),
-    ("a100-llama3-8b", 1, 2048, 0, 12.0, AICONFIGURATOR),
-    ("a100-llama3-8b", 64, 2048, 0, 23.1, AICONFIGURATOR),
-    ("a100-llama3-8b", 256, 2048, 0, 63.0, AICONFIGURATOR),
-    ("h100-llama3-8b", 0, 0, 512, 12.0, AICONFIGURATOR),
-    ("h100-llama3-8b", 0, 0, 2048, 43.5, AICONFIGURATOR),
-    ("h100-llama3-8b", 1, 2048, 0, 6.2, AICONFIGURATOR),
-    ("h100-llama3-8b", 64, 2048, 0, 12.6, AICONFIGURATOR),
-    ("h100-llama3-8b", 256, 2048, 0, 30.7, AICONFIGURATOR),
-    ("h200-llama3-8b", 0, 0, 512, 11.5, AICONFIGURATOR),
-    ("h200-llama3-8b", 0, 0, 2048, 43.4, AICONFIGURATOR),
-    ("h200-llama3-8b", 1, 2048, 0, 4.9, AICONFIGURATOR),
-    ("h200-llama3-8b", 64, 2048, 0, 9.5, AICONFIGURATOR),
-    ("h200-llama3-8b", 256, 2048, 0, 23.5, AICONFIGURATOR),
-    ("h200-tp4-llama3-70b", 0, 0, 512, 35.5, AICONFIGURATOR),
-    ("h200-tp4-llama3-70b", 0, 0, 2048, 127.8, AICONFIGURATOR),
-    ("h200-tp4-llama3-70b", 1, 2048, 0, 12.4, AICONFIGURATOR),
-    ("h200-tp4-llama3-70b", 64, 2048, 0, 16.4, AICONFIGURATOR),
-    ("h200-tp4-llama3-70b", 256, 2048, 0, 31.2, AICONFIGURATOR),
-    ("h100-tp4-llama3-70b", 0, 0, 512, 37.3, AICONFIGURATOR),
-    ("h100-tp4-llama3-70b", 0, 0, 2048, 130.2, AICONFIGURATOR),
-    ("h100-tp4-llama3-70b", 1, 2048, 0, 15.0, AICONFIGURATOR),
-    ("h100-tp4-llama3-70b", 64, 2048, 0, 20.7, AICONFIGURATOR),
-    ("h100-tp4-llama3-70b", 256, 2048, 0, 37.2, AICONFIGURATOR),
+    *((n, *s, ms, AICONFIGURATOR) for n, own in _AICONFIGURATOR_MS.items() for s, ms in zip(_STEPS, own, strict=True)),
     ("a100-llama3-8b", 0, 0, 512, 34.6, VIDUR),
     ("a100-llama3-8b", 0, 0, 2048, 143.7, VIDUR),
     ("h100-tp4-llama3-70b", 0, 0, 512, 39.9, VIDUR),
@@ -168,10 +152,13 @@ def kernel_card(name: str, shape: ModelShape, profile: Profile) -> tuple[ModelCa
     return card, by_region(found, profile)
 
 
+Rows = list[dict[str, Any]]
+
+
 def engine_card(
-    name: str, shape: ModelShape, profile: Profile, factor: float, offset_s: float, apart: float
+    name: str, shape: ModelShape, profile: Profile, factor: float, offset_s: float, apart: float, measured: Rows
 ) -> ModelCard:
-    """The kernels' times, mapped to the authors' engine."""
+    """The kernels' times, mapped to the authors' engine. measured: rows of `vllm_steps.comparisons`."""
     mapped = replace(profile, seconds=factor * profile.seconds + offset_s)
     about, formula = facts(shape), f"{factor:g} x kernels + {1e3 * offset_s:.3g} ms"
     about["engine"] = f"{formula}: as the authors' engine on one A100 with Llama-3-8B; " + about["engine"]
@@ -180,24 +167,25 @@ def engine_card(
         if shape is LLAMA3_8B
         else "assumed to cost the same here, not measured: error unknown"
     )
+    if shape.gpu.system in TODAY:
+        ratios = [row["authors_over_theirs"] for row in measured if row["engine"] == ENGINE]
+        where += f"; {min(ratios):.1f} to {max(ratios):.1f} times what {ENGINE} takes on one H100 with Qwen3-8B"
     error = f"The map is {apart:.1%} off {AUTHORS} (mean absolute), {where}."
     return make_card(f"{name}-engine", KIND, mapped, error=error, **about)[0]
 
 
-def vllm_card(name: str, shape: ModelShape, profile: Profile, found: EngineMap) -> ModelCard:
-    """The kernels' times, mapped to today's vLLM."""
+def vllm_card(name: str, shape: ModelShape, profile: Profile, found: EngineMap, measured: Rows) -> ModelCard:
+    """The kernels' times, mapped to today's vLLM. measured: rows of `vllm_steps.comparisons`."""
     mapped = replace(profile, seconds=found(profile.seconds))
     about, formula = facts(shape), f"{found.factor:g} x kernels + {1e3 * found.offset_s:.3g} ms"
     about["engine"] = f"{formula}: as {ENGINE} on one H100 with Qwen3-8B; " + about["engine"]
     about["source"] += f"; steps of {ENGINE}: {SILYBENCH}"
     error = f"The map is {found.mean_abs:.1%} off measured steps of {ENGINE} (Qwen3-8B, one H100; mean absolute, each "
     error += "left out of the map in turn), assumed to cost the same here"
-    own = [row for row in engine_comparisons(found) if _of(row, shape)]
+    own = [row for row in measured if _of(row, shape)]
     for row in own:
-        error += (
-            f"; {row['ours_ms']:.3g} ms where {row['milliseconds']:.3g} were measured ({row['what']}; {row['engine']}; "
-        )
-        error += f"{row['source']})"
+        error += f"; {row['ours_ms']:.3g} ms where {row['milliseconds']:.3g} were measured "
+        error += f"({row['what']}; {row['engine']}; {row['source']})"
     error += "." if own else ", not measured: error unknown."
     return make_card(f"{name}-vllm", KIND, mapped, error=error, **about)[0]
 
@@ -213,14 +201,15 @@ def main(cards: Path = FOLDER, report: Path | None = REPORT, start: str = "") ->
     authors = profile_of(kernel_rows(LLAMA3_8B), {})
     factor, offset_s, ratio = engine_map(authors)
     apart, errors, today = summary(ratio), {}, vllm_map()
+    measured = engine_comparisons(factor, offset_s)
     for name, profile in profiles.items():
         shape = NAMES[name]
         if name in PAPER:
             card, errors[card.name] = kernel_card(name, shape, profile)
             write_card(card, cards)
-        write_card(engine_card(name, shape, profile, factor, offset_s, apart["mean_abs"]), cards)
+        write_card(engine_card(name, shape, profile, factor, offset_s, apart["mean_abs"], measured), cards)
         if shape.gpu.system in TODAY:
-            write_card(vllm_card(name, shape, profile, today), cards)
+            write_card(vllm_card(name, shape, profile, today, measured), cards)
     if report is None:
         return
     regions = {region: summary(ratio[rows]) for region, rows in authors.regions().items()}
@@ -231,7 +220,7 @@ def main(cards: Path = FOLDER, report: Path | None = REPORT, start: str = "") ->
         "vllm_map": {"factor": today.factor, "offset_s": today.offset_s, "to": ENGINE, "relative_error": left_out},
         "cross_validated_error": errors,
         "beside_others": comparisons(),
-        "beside_engines": engine_comparisons(today),
+        "beside_engines": measured,
         "chunk_attention_beside_vidur": chunk_comparisons(),
     }
     tables.write_text(report, json.dumps(_rounded(found), indent=1) + "\n")

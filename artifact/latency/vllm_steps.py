@@ -126,14 +126,14 @@ ELSEWHERE = (
 )
 
 
-def comparisons(found: EngineMap) -> list[dict[str, Any]]:
-    """Kernels and map for comparison with what was measured, in ms, and the map's ratio to it."""
+def comparisons(factor: float, offset_s: float) -> list[dict[str, Any]]:
+    """Our two maps for comparison with what was measured, in ms, and their ratios to it; arguments: the authors'."""
     rows = [Elsewhere(QWEN3_8B, step, ENGINE, SILYBENCH) for step in MEASURED]
-    table = []
+    table, found = [], engine_map()
     for shape, step, engine, source, scale in (*rows, *ELSEWHERE):
         kernels_s = scale * float(kernel_seconds(shape, [step])[0])
-        ours_ms = 1e3 * float(found(kernels_s))
-        row = {"model": shape.name, "hardware": shape.hardware, "engine": engine, **step._asdict()}
+        ours_ms, authors_ms = 1e3 * float(found(kernels_s)), 1e3 * (factor * kernels_s + offset_s)
+        row = {"model": shape.name, "hardware": shape.hardware, "engine": engine, **step._asdict(), "scale": scale}
         row |= {"kernels_ms": 1e3 * kernels_s, "ours_ms": ours_ms, "ours_over_theirs": ours_ms / step.milliseconds}
-        table.append({**row, "scale": scale, "source": source})
+        table.append({**row, "authors_over_theirs": authors_ms / step.milliseconds, "source": source})
     return table

@@ -9,14 +9,15 @@ import pytest
 
 from artifact.__main__ import main
 from artifact.config import ConfigError
-from artifact.latency import accuracy, published, slices
+from artifact.latency import accuracy, published, slices, vllm_steps
 from artifact.latency import cli as commands
 from artifact.latency.kernels import Kernels
 from artifact.latency.profile import kernel_rows, read_profile
-from artifact.latency.shapes import LLAMA3_8B, QWEN_7B
+from artifact.latency.shapes import DEEPSEEK_V3, GPT_OSS_120B, LLAMA3_8B, QWEN_7B
 from artifact.results.tables import read_table, write_table
 from figures import predictor_accuracy
 from niyama.latency import Batch, load_card, seconds
+from niyama.latency.cards import FOLDER
 from niyama.vllm.profiling.step_grid import GRIDS
 
 SHAPES = pytest.mark.parametrize("name", published.NAMES)
@@ -225,3 +226,84 @@ def test_spread_of_known_ratios():
     assert (row["count"], row["within_claim"], row["above"]) == (5, 0.6, 0.4)
     assert row["mean_abs"] == pytest.approx(0.11)
     assert row["ratio_quantiles"][50] == 1.0 and len(row["ratio_quantiles"]) == 101
+
+
+def engine_rows():
+    found = REPORT["engine_map"]
+    return vllm_steps.comparisons(found["factor"], found["offset_s"])
+
+
+def test_the_map_to_vllm_is_within_a_tenth_of_every_step_it_was_not_fitted_to():
+    found = vllm_steps.engine_map()
+    assert abs(found.left_out).max() < 0.1 and found.mean_abs < 0.05
+    assert 0.9 < found.factor < 1.2 and 0.0 <= found.offset_s < 0.001
+
+
+def test_steps_measured_elsewhere_are_told_with_their_ratio():
+    """What comes out far off is not left out: an A100 by the bandwidth of its memory, an engine a year older."""
+    ratios = {(row["hardware"], row["scale"] == 1.0, row["prefill"] > 0, row["engine"]): [] for row in engine_rows()}
+    for row in engine_rows():
+        ratios[row["hardware"], row["scale"] == 1.0, row["prefill"] > 0, row["engine"]].append(row["ours_over_theirs"])
+    assert ratios["H200-141GB SXM, TP8", True, True, "vLLM 0.11.0"] == pytest.approx([0.93], abs=0.01)
+    assert ratios["H100-80GB SXM, TP1", True, False, "vLLM 0.10.2"] == pytest.approx([0.88], abs=0.01)
+    assert ratios["H100-80GB SXM, TP2", True, False, "vLLM 0.10.2"] == pytest.approx([0.96], abs=0.01)
+    assert ratios["H100-80GB SXM, TP2", True, True, "vLLM 0.10.2"] == pytest.approx([0.61], abs=0.01)
+    assert ratios["H100-80GB SXM, TP1", False, False, "vLLM 0.23, A100"] == pytest.approx([1.47, 1.57], abs=0.01)
+
+
+def test_cards_say_what_was_measured_of_their_own_configuration_and_no_other():
+    assert "216 were measured" in load_card("h100-tp2-gpt-oss-120b-vllm").error
+    assert "384 were measured" in load_card("h200-tp8-deepseek-v3-vllm").error
+    for name in ("h200-gpt-oss-120b", "h100-llama3-8b", "h100-tp4-llama3-70b"):
+        assert "not measured: error unknown" in load_card(f"{name}-vllm").error
+        assert "2.0 times what vLLM 0.30.0 takes" in load_card(f"{name}-engine").error
+    assert "vLLM 0.30.0" not in load_card("a100-llama3-8b-engine").error
+
+
+def test_a_window_costs_less_and_only_what_is_in_it():
+    kernels = Kernels(GPT_OSS_120B)
+    assert kernels.decode_attention(64, 8192, 128) < kernels.decode_attention(64, 8192) / 4
+    assert kernels.chunk_attention(512, 8192, 128) == kernels.chunk_attention(512, 0, 128)
+    assert kernels.chunk_attention(512, 8192) > kernels.chunk_attention(512, 0)
+
+
+def test_latent_attention_of_a_chunk_is_what_it_adds_to_its_prefix():
+    kernels = Kernels(DEEPSEEK_V3)
+    whole, first = (kernels.chunk_attention(tokens, 0) for tokens in (8192, 4096))
+    assert kernels.chunk_attention(4096, 4096) == pytest.approx(whole - first)
+    assert kernels.chunk_attention(16, 4096) >= kernels.chunk_attention(16, 0)
+
+
+def test_the_shared_expert_is_hidden_in_small_steps_only():
+    """Up to 256 tokens the slower of shared and chosen counts, above that both."""
+    kernels, alone = Kernels(DEEPSEEK_V3), Kernels(replace(DEEPSEEK_V3, experts=replace(DEEPSEEK_V3.experts, shared=0)))
+    for tokens, layers in ((256, 0), (257, 58)):
+        shared = kernels.gemm_sum(tokens, DEEPSEEK_V3.mlp_gemms(2048))
+        more = kernels.elementwise(tokens, 2048) - kernels.elementwise(tokens, 0)
+        extra = kernels.step(tokens, 0, 0, 0) - alone.step(tokens, 0, 0, 0)
+        assert extra == pytest.approx(layers * shared + 58 * more, rel=1e-6)
+
+
+def test_experts_that_were_not_measured_are_one_clear_error():
+    with pytest.raises(ValueError, match="no row by tokens fits this model"):
+        Kernels(replace(GPT_OSS_120B, experts=replace(GPT_OSS_120B.experts, chosen=5)))
+
+
+README = (FOLDER.parent / "README.md").read_text()
+
+
+@SHAPES
+def test_the_readme_has_every_configurations_kv_tokens(name):
+    shape = published.NAMES[name]
+    row = next(line for line in README.splitlines() if line.startswith(f"| {shape.name.split()[0]}"))
+    rows = [line for line in README.splitlines() if line.startswith(row.partition(",")[0].partition(" (")[0])]
+    assert f"{shape.kv_tokens:,d}" in " ".join(rows)
+
+
+def test_the_readme_has_the_ratios_to_what_others_measured():
+    others = [row for row in REPORT["beside_engines"] if row["engine"] != vllm_steps.ENGINE]
+    for row in others:
+        assert f"{row['ours_over_theirs']:.2f}" in README and f"{row['authors_over_theirs']:.1f}" in README
+    own = [row["ours_over_theirs"] for row in REPORT["beside_engines"] if row["engine"] == vllm_steps.ENGINE]
+    assert f"| {min(own):.2f} to {max(own):.2f} |" in README
+    assert f"({published.vllm_map().mean_abs:.1%} off".replace("%", " %") in README
