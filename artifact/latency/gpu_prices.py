@@ -9,6 +9,7 @@ A file of one's own needs no more than `H100-80GB SXM: 2.5`.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,9 @@ def _entry(path: Path, gpu: Any, value: Any) -> _Entry:
         raise ConfigError(f"{path}: {gpu!r} is no name of a GPU; write `NAME: USD`")
     if isinstance(value, str):
         raise ConfigError(f"{path}: {gpu} is {value!r}, not a number{number_hint(value)}; write `{gpu}: 2.5`, in USD")
-    fields = {"usd_per_gpu_hour": float(value)} if type(value) in (int, float) else value
-    if isinstance(fields, Mapping) and type(fields.get("usd_per_gpu_hour")) is int:
-        fields = {**fields, "usd_per_gpu_hour": float(fields["usd_per_gpu_hour"])}
+    fields = {"usd_per_gpu_hour": value} if type(value) in (int, float) else value
+    if isinstance(fields, Mapping) and type(usd := fields.get("usd_per_gpu_hour")) is int:
+        fields = {**fields, "usd_per_gpu_hour": float(usd) if abs(usd) < 10**15 else math.inf}  # refused below
     found: _Entry = parse(_Entry, fields, f"{path}: {gpu}")
     return found
 
