@@ -13,7 +13,16 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from artifact.latency.kernels import Kernels
-from artifact.latency.shapes import DEEPSEEK_V3, GPT_OSS_120B, H100, QWEN3_8B, ModelShape
+from artifact.latency.shapes import (
+    DEEPSEEK_V3,
+    GPT_OSS_120B,
+    H100,
+    H200,
+    LLAMA3_8B,
+    LLAMA3_70B,
+    QWEN3_8B,
+    ModelShape,
+)
 
 #: vLLM 0.30.0, Qwen3-8B in bf16 on an H100 SXM of GCP, `vllm bench serve`, three repeats.
 SILYBENCH = "github.com/tgarg01/silybench-data at 93e4887, derived/csv/perf_points.csv, run 20260924T125045Z"
@@ -108,7 +117,10 @@ class Elsewhere(NamedTuple):
 #: measured: those of an H100, longer by the ratio of memory bandwidths; as many decodes as rate x output x ITL says.
 _A100_BY_BANDWIDTH = 3.35 / 2.04
 ONE_H100 = replace(GPT_OSS_120B, gpu=H100, gpus=1)
+_CI = "vLLM, version not said", "buildkite.com/vllm/performance-benchmark/builds/9515"
 ELSEWHERE = (
+    Elsewhere(replace(LLAMA3_8B, gpu=H200), Step(8, 96, 0, 833.4 / 128, "batch of 8, 32 in, 128 out"), *_CI),
+    Elsewhere(replace(LLAMA3_70B, gpu=H200), Step(8, 96, 0, 2077.5 / 128, "batch of 8, 32 in, 128 out"), *_CI),
     Elsewhere(ONE_H100, Step(4, 450, 0, 7.99, "median ITL, ShareGPT, concurrency 4"), "vLLM 0.10.2", GPUSTACK_OSS),
     Elsewhere(GPT_OSS_120B, Step(4, 450, 0, 5.54, "median ITL, ShareGPT, concurrency 4"), "vLLM 0.10.2", GPUSTACK_OSS),
     Elsewhere(

@@ -254,6 +254,7 @@ def test_steps_measured_elsewhere_are_told_with_their_ratio():
 def test_cards_say_what_was_measured_of_their_own_configuration_and_no_other():
     assert "216 were measured" in load_card("h100-tp2-gpt-oss-120b-vllm").error
     assert "384 were measured" in load_card("h200-tp8-deepseek-v3-vllm").error
+    assert "6.51 were measured" in load_card("h200-llama3-8b-vllm").error
     for name in ("h200-gpt-oss-120b", "h100-llama3-8b", "h100-tp4-llama3-70b"):
         assert "not measured: error unknown" in load_card(f"{name}-vllm").error
         assert "2.0 times what vLLM 0.30.0 takes" in load_card(f"{name}-engine").error
