@@ -51,6 +51,8 @@ def printed(tmp_path, *arguments):
 def arguments(command, tmp_path):
     if command == "simulate":
         return [*POINT, "--load", "3"]
+    if command == "cards":
+        return []
     if command == "capacity":
         return [*POINT, "--seeds", "1", "--step", "1"]
     if command == "replay":
@@ -65,7 +67,7 @@ def arguments(command, tmp_path):
     return ENGINE[command]
 
 
-@pytest.mark.parametrize("command", ["simulate", "capacity", "replay", "fit"])
+@pytest.mark.parametrize("command", ["simulate", "capacity", "replay", "fit", "cards"])
 def test_json_and_nothing_else(command, tmp_path):
     assert printed(tmp_path, command, *arguments(command, tmp_path))
 
@@ -86,4 +88,4 @@ def test_json_and_nothing_else_beside_an_engine(command, tmp_path):
 def test_every_command_that_has_json_is_tried():
     parsers = next(action for action in parser()._actions if isinstance(action.choices, dict)).choices
     have = {name for name, parser in parsers.items() if any("--json" in a.option_strings for a in parser._actions)}
-    assert have == {"simulate", "capacity", "replay", "fit", *ENGINE, *SERVERS, *FILES}
+    assert have == {"simulate", "capacity", "replay", "fit", "cards", *ENGINE, *SERVERS, *FILES}
