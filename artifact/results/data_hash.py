@@ -1,4 +1,4 @@
-"""Which data a table was made from: hashes of the files that its makers read, in addition to those of the code (`code_hash`).
+"""Which data a table was made from: hashes of the files that its makers read, beside those of the code (`code_hash`).
 
 A card counts by itself, and so do an entry of the catalog of traces and a sketch: an edit of one makes no table of
 another stale. What a module reads whatever it is asked for stands in READ_BY. A card or a policy of one's own counts by
@@ -83,7 +83,7 @@ def _place(data: str) -> Path:
 
 
 def _called(name: str) -> Iterator[str]:
-    """The data that a name stands for: a latency model's card, a trace's entry, a synthetic trace's sketch, one's own file."""
+    """The data that a name stands for: a latency card, a trace's entry, a synthetic trace's sketch, one's own file."""
     trace = name.removesuffix(SYNTHETIC_SUFFIX)
     if is_card_file(name):
         yield name

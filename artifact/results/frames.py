@@ -12,7 +12,7 @@ from artifact.results.tables import provenance, read_table
 
 
 class _Shared(dict[str, Any]):
-    """Part of the provenance. Pandas makes a deep copy of `attrs` for every column and selection; nothing changes this."""
+    """Part of the provenance. Pandas copies `attrs` deeply for every column and selection; nothing changes this."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

@@ -97,7 +97,9 @@ def check_table(path: Path, table: pa.Table) -> None:
         return
     name, expected = known
     if wrong := list(differences(table.schema, expected, schema.columns)):
-        raise SchemaError(f"{path}: does not match table {name!r} of artifact/results/{SCHEMA.name}: {'; '.join(wrong)}")
+        raise SchemaError(
+            f"{path}: does not match table {name!r} of artifact/results/{SCHEMA.name}: {'; '.join(wrong)}"
+        )
 
 
 def differences(found: pa.Schema, expected: Table, columns: Mapping[str, Column]) -> Iterator[str]:

@@ -12,12 +12,14 @@ INTRO = f"""# Results tables
 <!-- Written by `python -m artifact tables --page docs/TABLES.md` from artifact/results/{SCHEMA.name}. -->
 
 Parquet files under `results/tables/` (ours: `artifact/reference/tables/`; of vLLM: `artifact/reference/servers/`).
-`artifact/results/metrics.py` defines every metric. The metadata holds the provenance: backend, latency model, the trace's
-SHA-256, and a hash of each module, card and data file that made the table; a SHA-256 covers it and the values. A table
-that was edited is not read, and a table with a column that is not listed here is not written. A null means that it did
-not happen, or that no crossing was seen.
+`artifact/results/metrics.py` defines every metric. The metadata holds the provenance: backend, latency model, the
+trace's SHA-256, and a hash of each module, card and data file that made the table; a SHA-256 covers it and the values.
+A table that was edited is not read, and a table with a column that is not listed here is not written. A null means that
+it did not happen, or that no crossing was seen.
 """
-RAW = "`simulate --out DIR` writes one run's raw times: `requests.parquet` (every token's time) and `iterations.parquet`."
+RAW = (
+    "`simulate --out DIR` writes one run's raw times: `requests.parquet` (every token's time) and `iterations.parquet`."
+)
 
 
 def page() -> str:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifact.errors import CommandError
 from artifact.results.digest import content_sha256
 from artifact.results.schema import check_table
-from artifact.errors import CommandError
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a tenth of a second, which commands without tables do without
@@ -31,8 +31,8 @@ def write_table(
     """Write rows to `path` atomically. `provenance` (JSON values) joins the schema version in the metadata.
 
     Nothing in it changes from run to run: the same inputs give the same bytes. SchemaError, and nothing written, when
-    it has columns other than docs/TABLES.md lists for it. listed: False for raw times and step times, which the page does
-    not list, whatever their files are called.
+    it has columns other than docs/TABLES.md lists for it. listed: False for raw times and step times, which the page
+    does not list, whatever their files are called.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -54,8 +54,8 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to; it takes the place of `path` when that is done. A killed write leaves it to the
-    next one, which is why it has always the same name: one job writes a file."""
+    """A place beside `path` to write to; it takes the place of `path` when that is done. A killed write leaves it to
+    the next one, which is why it has always the same name: one job writes a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -92,7 +92,7 @@ def read_table(path: Path, give: str | None = None) -> pa.Table:
 
 
 def joined(parts: Sequence[pa.Table]) -> pa.Table:
-    """Tables of one kind as one; a column that a part lacks is null there. ResultError for a row that is there twice."""
+    """Tables of one kind as one; a column that a part lacks is null there. ResultError for a row that stands twice."""
     import pyarrow as pa
 
     whole = pa.concat_tables(parts, promote_options="permissive")
