@@ -1,161 +1,175 @@
-"""Readers: from the bytes of a published trace to validated arrays of lengths and arrival times."""
+"""Readers: from a trace file to validated arrays of lengths, arrival times and what else it knows of its requests."""
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
-from traces import checks
+from traces import cells, checks
 from traces.catalog import Entry
+from traces.cells import Fault
+from traces.documents import Columns
 from traces.errors import TraceError
-from traces.lengths import Lengths, require_lengths
+from traces.layouts import BY_NAME, Layout, recognised
+from traces.lengths import Extras, Lengths, Reading, Understood, require_lengths
+from traces.tabular import Tabular, look_into
 
-
-@dataclass(frozen=True)
-class _CsvLayout:
-    """Which columns of a CSV trace mean what."""
-
-    prompt: str
-    output: str
-    time: str | None
-    time_kind: Literal["iso", "seconds", "none"]
-    zero_output_is_failure: bool = False
-
-
-_CSV_LAYOUTS = {
-    "azure-csv": _CsvLayout("ContextTokens", "GeneratedTokens", "TIMESTAMP", "iso"),
-    "sharegpt-csv": _CsvLayout("num_prefill_tokens", "num_decode_tokens", None, "none"),
-    # Both column layouts of BurstGPT (with and without session columns) share these names.
-    "burstgpt-csv": _CsvLayout("Request tokens", "Response tokens", "Timestamp", "seconds", True),
+#: Readers of the catalog -> the layouts of their files.
+_OF_READER = {
+    "azure-csv": "azure",
+    "sharegpt-csv": "sharegpt",
+    "burstgpt-csv": "burstgpt",
+    "mooncake-jsonl": "mooncake",
 }
+_LINES_SHOWN = 5
 
 
 def read(entry: Entry, path: Path | str) -> Lengths:
-    """Read the file at `path` in the format of `entry`.
+    """Read the file at `path`, which is that of `entry`.
 
     Raises TraceError naming file, line (from 1), column, value and fix for the first bad row, and for a data
     set whose rows are not token lengths.
     """
     require_lengths(entry)
-    if entry.reader in _CSV_LAYOUTS:
-        return _read_csv(Path(path), _CSV_LAYOUTS[entry.reader])
-    return _read_mooncake(Path(path))
-
-
-def _read_csv(path: Path, layout: _CsvLayout) -> Lengths:
-    try:
-        table = _arrow_table(path, layout)
-        clean = all(column.null_count == 0 for column in table.columns)
-        table, dropped = _drop_failures(table, layout) if clean else (table, 0)
-        clean = clean and _values_are_valid(table, layout)
-    except pa.ArrowInvalid as error:
-        raise _first_fault(path, layout) or TraceError(f"{path}: not a readable CSV file ({error})") from None
-    if not clean:
-        raise _first_fault(path, layout) or TraceError(f"{path}: has an empty or invalid cell; fetch it again")
-    if table.num_rows == 0:
-        raise TraceError(f"{path}: has no usable rows ({dropped} dropped as failures); fetch it again")
-    notes = (f"{dropped} failed requests (0 output tokens) dropped",) if dropped else ()
-    prompt = _values(table[layout.prompt]).astype(np.int32)
-    output = _values(table[layout.output]).astype(np.int32)
-    return _in_time_order(prompt, output, _seconds(table, layout), notes)
-
-
-def _arrow_table(path: Path, layout: _CsvLayout) -> pa.Table:
-    """The needed columns, typed. pyarrow reads 17 million rows in seconds, with no Python object per cell."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream)
-        header = next(rows, [])
-        first = next(rows, [])
-    types = {layout.prompt: pa.int64(), layout.output: pa.int64()}
-    if layout.time is not None:
-        types[layout.time] = pa.float64()
-    missing = [name for name in types if name not in header]
+    table, layout = look_into(Path(path)), BY_NAME[_OF_READER[entry.reader]]
+    missing = [name for name in layout.columns.values() if name.lower() not in {n.lower() for n in table.names}]
     if missing:
-        raise TraceError(f"{path}, line 1: header {header} lacks {missing}; this is not the expected file")
-    if layout.time_kind == "iso" and layout.time is not None:
-        sample = dict(zip(header, first, strict=False)).get(layout.time, "")
-        zone = "UTC" if sample.endswith(("Z", "+00:00")) else None  # 2024 rows carry a zone, 2023 rows do not
-        types[layout.time] = pa.timestamp("ns", zone)
-    return pacsv.read_csv(
-        path,
-        parse_options=pacsv.ParseOptions(ignore_empty_lines=False),
-        convert_options=pacsv.ConvertOptions(column_types=types, include_columns=list(types)),
-    )
+        raise TraceError(f"{path}: has {list(table.names)}, and lacks {missing}; this is not the expected file")
+    return _Rows(table, replace(layout, optional={}), say=False).lengths(None)
 
 
-def _drop_failures(table: pa.Table, layout: _CsvLayout) -> tuple[pa.Table, int]:
-    if not layout.zero_output_is_failure:
-        return table, 0
-    kept = table.filter(pc.not_equal(table[layout.output], 0))
-    return kept, table.num_rows - kept.num_rows
+def read_file(path: Path, reading: Reading) -> Lengths:
+    """Read a user's file, whose layout is told by its columns. The notes say what was understood, and what dropped.
+
+    Raises TraceError naming file, line (from 1), column, value and fix for the first bad row, and where the layout
+    is unknown.
+    """
+    if reading.time_unit is not None and reading.time_unit not in cells.UNITS:
+        raise TraceError(f"--time-unit is {reading.time_unit!r}; use {', '.join(cells.UNITS)}")
+    return read_table(look_into(path), reading)
 
 
-def _values(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers without nulls, from its memory: pyarrow's own conversion imports pandas, half a second."""
-    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
-    start = whole.offset
-    values = np.frombuffer(whole.buffers()[1] or b"", whole.type.to_pandas_dtype())
-    return values[start : start + len(whole)]
+def read_table(table: Tabular, reading: Reading) -> Lengths:
+    """The same of a table from elsewhere."""
+    layout = recognised(table.names, reading.columns, str(table.path))
+    return _Rows(table, layout, say=True).lengths(reading.time_unit)
 
 
-def _values_are_valid(table: pa.Table, layout: _CsvLayout) -> bool:
-    for name in (layout.prompt, layout.output):
-        values = _values(table[name])
-        if values.size and (values.min() < 1 or values.max() > checks.MAX_TOKENS):
-            return False
-    return layout.time_kind != "seconds" or bool(np.isfinite(_values(table[layout.time])).all())
+class _Rows:
+    """The rows of one file, read once. say: note what was understood too."""
 
+    def __init__(self, table: Tabular, layout: Layout, *, say: bool) -> None:
+        as_written = {name.lower(): name for name in table.names}
+        optional = {role: name for role, name in layout.optional.items() if name.lower() in as_written}
+        self.roles = {role: as_written[name.lower()] for role, name in {**layout.columns, **optional}.items()}
+        more = [as_written[n.lower()] for n in (*layout.only, layout.failed) if n and n.lower() in as_written]
+        self.table, self.layout, self.say = table, layout, say
+        self.columns: Columns = table.read(list(dict.fromkeys((*self.roles.values(), *more))))
+        self.rows = len(next(iter(self.columns.values()), ()))
+        self.kept = np.arange(self.rows)
+        self.unused = tuple(name for name in table.names if name not in {*self.roles.values(), *more})
+        self.notes: list[str] = []
+        for name, value in layout.only.items():
+            column = self.columns[as_written[name.lower()]]
+            self._keep(cells.equals(column, value), f"{name} is not {value}")
+        failed = as_written.get(layout.failed.lower(), "") if layout.failed else ""
+        if failed in self.columns:
+            self._keep(~cells.is_filled(self.columns[failed]), f"failed requests ({failed})")
 
-def _first_fault(path: Path, layout: _CsvLayout) -> TraceError | None:
-    tests = {
-        layout.prompt: (checks.is_count_text, checks.COUNT_FIX),
-        layout.output: (checks.is_count_text, checks.COUNT_FIX),
-    }
-    if layout.time is not None:
-        iso = layout.time_kind == "iso"
-        time_test = (checks.is_time_text, checks.TIME_FIX) if iso else (checks.is_seconds_text, checks.SECONDS_FIX)
-        tests = {layout.time: time_test, **tests}
-    failed = (lambda row: row[layout.output] == "0") if layout.zero_output_is_failure else (lambda row: False)
-    return checks.csv_fault(path, tests, failed)
+    def lengths(self, time_unit: str | None) -> Lengths:
+        """The rows that are requests, in order of time."""
+        if not self.kept.size:
+            raise self._nothing()
+        prompt, output = (self._of(role, cells.tokens) for role in ("prompt", "output"))
+        unit, time_s = "", None
+        if "time" in self.roles:
+            time_s, unit = self._of("time", lambda column: cells.seconds(column, time_unit, self.layout.unit))
+        elif time_unit is not None:
+            raise TraceError(f"{self.table.path}: --time-unit is {time_unit}, and no column has times; leave it out")
+        extras = self._extras()
+        means = np.ones(len(prompt), bool)
+        for name, values in (("output", output), ("prompt", prompt)):
+            text = "failed requests (0 output tokens)" if name == "output" else f"rows with 0 {name} tokens"
+            self._note_dropped(means & (values == 0), text)
+            means &= values != 0
+        if not means.any():
+            raise self._nothing()
+        order = np.flatnonzero(means)
+        if time_s is not None:
+            order = self._in_time_order(order, time_s)
+        understood = Understood(self.layout.name, self.roles, unit, self.rows, self.unused) if self.say else None
+        return Lengths(
+            prompt[order].astype(np.int32),
+            output[order].astype(np.int32),
+            None if time_s is None else self._from_start(time_s[order]),
+            tuple(self.notes),
+            extras if len(order) == len(prompt) and (np.diff(order) == 1).all() else extras.take(order),
+            understood,
+        )
 
+    def _nothing(self) -> TraceError:
+        return TraceError(
+            f"{self.table.path}: has no usable rows ({'; '.join(self.notes) or 'none at all'}); get it again"
+        )
 
-def _seconds(table: pa.Table, layout: _CsvLayout) -> np.ndarray | None:
-    """Arrival times as float64 seconds, from any origin; the caller moves it to 0."""
-    if layout.time is None:
-        return None
-    if layout.time_kind == "seconds":
-        return _values(table[layout.time])
-    nanoseconds = _values(pc.cast(table[layout.time], pa.int64()))
-    # Subtract before dividing: float64 seconds since 1970 would lose the last digits.
-    return (nanoseconds - nanoseconds.min()) / 1e9
+    def _of(self, role: str, parse: Callable[[Any], Any]) -> Any:
+        """A column's cells, of the rows that are requests; TraceError with the line of a bad one."""
+        name = self.roles[role]
+        if name not in self.columns:
+            raise TraceError(f"{self.table.path}: {name} is missing in every row; {checks.COUNT_FIX}")
+        column = self.columns[name]
+        part = column if len(self.kept) == len(column) else column.take(self.kept)
+        try:
+            return parse(part)
+        except Fault as fault:
+            if fault.row is None:
+                raise TraceError(f"{self.table.path}: {name} is {fault.value}; {fault.fix}") from None
+            (line,) = self.table.line_of([int(self.kept[fault.row])]) if len(self.kept) else (1,)
+            shown = f"is {fault.value!r}" if fault.value is not None else "is missing"
+            raise TraceError(f"{self.table.path}, {self.table.place} {line}: {name} {shown}; {fault.fix}") from None
 
+    def _extras(self) -> Extras:
+        made: dict[str, Any] = {}
+        parsers = {
+            "class": ("qos_class", lambda column: cells.labels(column, "write the request's class")),
+            "tenant": ("tenant", cells.optional_labels),
+            "session": ("session", cells.optional_labels),
+            "importance": ("important", cells.important),
+            "hash_ids": ("hash_ids", cells.hash_ids),
+        }
+        for role, (field_name, parse) in parsers.items():
+            if role in self.roles and self.roles[role] in self.columns:
+                made[field_name] = self._of(role, parse)
+        return Extras(**made)
 
-def _in_time_order(
-    prompt: np.ndarray, output: np.ndarray, time_s: np.ndarray | None, notes: tuple[str, ...]
-) -> Lengths:
-    if time_s is None:
-        return Lengths(prompt, output, None, notes)
-    late = int(np.count_nonzero(np.diff(time_s) < 0))
-    if late:
-        order = np.argsort(time_s, kind="stable")
-        prompt, output, time_s = prompt[order], output[order], time_s[order]
-        notes = (*notes, f"{late} rows came before their predecessor in time: sorted by timestamp")
-    return Lengths(prompt, output, time_s - time_s[0], notes)
+    def _keep(self, mask: np.ndarray, why: str) -> None:
+        self._note_dropped(~np.asarray(mask)[self.kept], why)
+        self.kept = self.kept[np.asarray(mask)[self.kept]]
 
+    def _note_dropped(self, dropped: np.ndarray, what: str) -> None:
+        if count := int(np.count_nonzero(dropped)):
+            self.notes.append(f"{count} {what} dropped{self._where(np.flatnonzero(dropped)) if self.say else ''}")
 
-def _read_mooncake(path: Path) -> Lengths:
-    prompt, output, time_s = [], [], []
-    for line, row in checks.json_rows(path):
-        time_s.append(checks.json_cell(path, line, row, "timestamp", checks.is_seconds, checks.SECONDS_FIX) / 1e3)
-        prompt.append(checks.json_cell(path, line, row, "input_length", checks.is_count, checks.COUNT_FIX))
-        output.append(checks.json_cell(path, line, row, "output_length", checks.is_count, checks.COUNT_FIX))
-    if not prompt:
-        raise TraceError(f"{path}: has no rows; fetch it again")
-    return _in_time_order(np.array(prompt, np.int32), np.array(output, np.int32), np.array(time_s, np.float64), ())
+    def _where(self, rows: np.ndarray) -> str:
+        lines = self.table.line_of(self.kept[rows[:_LINES_SHOWN]].tolist())
+        more = ", ..." if len(rows) > _LINES_SHOWN else ""
+        return f" ({self.table.place} {', '.join(map(str, lines))}{more})"
+
+    def _in_time_order(self, order: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+        times = time_s[order]
+        late = int(np.count_nonzero(np.diff(times) < 0))
+        if late:
+            self.notes.append(f"{late} rows came before their predecessor in time: sorted by timestamp")
+            return order[np.argsort(times, kind="stable")]
+        return order
+
+    def _from_start(self, time_s: np.ndarray) -> np.ndarray:
+        if self.layout.starts_at_0:
+            return time_s - time_s[0]
+        if time_s[0] < 0:
+            raise TraceError(f"{self.table.path}: {self.roles['time']} is {time_s[0]:g}; times of this layout are >= 0")
+        return time_s

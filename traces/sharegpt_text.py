@@ -102,6 +102,12 @@ def _all_pairs(
             yield first
 
 
+def first_pair(turns: Sequence[Mapping[str, str]], count_tokens: CountTokens) -> tuple[int, int] | None:
+    """Tokens of a chat's first question and its answer; turns say `from` and `value`, or `role` and `content`."""
+    alike = ({"from": t.get("from", t.get("role")), "value": t.get("value", t.get("content"))} for t in turns)
+    return next(_pairs([{key: str(value or "") for key, value in turn.items()} for turn in alike], count_tokens), None)
+
+
 def _pairs(turns: Sequence[Mapping[str, str]], count_tokens: CountTokens) -> Iterator[tuple[int, int]]:
     """(context tokens, answer tokens) of each model turn that answers a human turn, in order."""
     context, before = 0, None

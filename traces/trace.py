@@ -17,7 +17,8 @@ from traces.checks import MAX_TOKENS
 from traces.download import fetch
 from traces.errors import DownloadError, TraceError
 from traces.files import sha256_of
-from traces.lengths import Lengths, require_lengths
+from traces.lengths import NO_EXTRAS, Extras, Lengths, Reading, Understood, require_lengths
+from traces.own import is_own, read_own
 from traces.synth import SYNTHETIC_ROWS, SYNTHETIC_SEED, load_sketches, sample
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ LOCAL_DIR_VARIABLE = "NIYAMA_TRACES"
 
 FIXED_LENGTHS = re.compile(rf"fixed-([1-9]\d{{0,8}})x([1-9]\d{{0,8}}){SYNTHETIC_SUFFIX}")
 
-Source = Literal["local", "download", "synthetic"]
+Source = Literal["local", "download", "synthetic", "file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +38,15 @@ class Trace:
     name: str
     prompt_tokens: np.ndarray  # int32[n], >= 1
     output_tokens: np.ndarray  # int32[n], >= 1
-    arrival_s: np.ndarray | None  # float64[n], sorted, starts at 0; None if unknown
+    arrival_s: np.ndarray | None  # float64[n], sorted, starts at 0, or after it in a file of ours; None if unknown
     source: Source
     sha256: str | None  # of the file it was read from; None for a synthetic trace
     citation: str
     licence: str
     notes: tuple[str, ...] = ()  # what reading changed: rows dropped, rows sorted
+    extras: Extras = NO_EXTRAS  # classes, tenants, sessions, importance, hash ids: what the file has of them
+    understood: Understood | None = None  # of a user's file
+    asked: str | None = None  # the path or `hf:` name of a user's file
 
     def __post_init__(self) -> None:
         if (self.source == "synthetic") != self.name.endswith(SYNTHETIC_SUFFIX):
@@ -88,8 +92,9 @@ def load_trace(
     local_dir: Path | str | None = None,
     cache_dir: Path | str = DEFAULT_CACHE_DIR,
     download: bool = True,
+    reading: Reading = Reading(),  # noqa: B008 (it is frozen)
 ) -> Trace:
-    """The trace called `name`, from the first place that has it.
+    """The trace called `name`, from the first place that has it; or that of a user's file, read as `reading` says.
 
     Places, in order: `local_dir`, `cache_dir`, the network (if `download`), and last the synthetic trace, with
     a warning and under its own name `<name>-synth`. A name in -synth asks for the synthetic one directly;
@@ -99,11 +104,18 @@ def load_trace(
     bad row, and for a data set that holds no lengths; DownloadError if the data set cannot be had and has no
     synthetic trace.
     """
+    if is_own(name):
+        return _own_trace(name, reading)
+    if reading:
+        raise TraceError(f"--columns, --time-unit and --tokenizer are for a file; {name!r} is no file")
     if (fixed := FIXED_LENGTHS.fullmatch(name)) is not None:
         return fixed_trace(*(int(tokens) for tokens in fixed.groups()))
     if name.endswith(SYNTHETIC_SUFFIX):
         return synthetic_trace(find_entry(name.removesuffix(SYNTHETIC_SUFFIX)))
-    entry = find_entry(name)
+    return _catalog_trace(find_entry(name), local_dir, cache_dir, download)
+
+
+def _catalog_trace(entry: Entry, local_dir: Path | str | None, cache_dir: Path | str, download: bool) -> Trace:
     require_lengths(entry)
     found = find_on_disk(entry, local_dir=local_dir, cache_dir=cache_dir)
     if found is not None:
@@ -112,14 +124,33 @@ def load_trace(
         return Trace.of(entry, _read(entry, path, digest), source=source, sha256=digest)
     try:
         if not download:
-            raise DownloadError(f"{name} is on no local disk and downloading is off")
+            raise DownloadError(f"{entry.name} is on no local disk and downloading is off")
         path = fetch(entry, cache_dir)
     except (DownloadError, OSError) as error:
         if entry.sketch is None:
             raise
-        log.warning("using the SYNTHETIC %s instead of %s: %s", entry.synthetic_name, name, error)
+        log.warning("using the SYNTHETIC %s instead of %s: %s", entry.synthetic_name, entry.name, error)
         return synthetic_trace(entry)
     return Trace.of(entry, _read(entry, path, entry.sha256), source="download", sha256=entry.sha256)
+
+
+def _own_trace(name: str, reading: Reading) -> Trace:
+    own = read_own(name, reading)
+    rows = own.lengths
+    return Trace(
+        own.name,
+        rows.prompt_tokens,
+        rows.output_tokens,
+        rows.arrival_s,
+        "file",
+        own.sha256,
+        "none: a user's own file",
+        "the user's own",
+        rows.notes,
+        rows.extras,
+        rows.understood,
+        name,
+    )
 
 
 def _read(entry: Entry, path: Path, sha256: str) -> Lengths:

@@ -86,9 +86,8 @@ GOOD = "2024-05-10 00:00:00,5,6\n"
     ("rows", "line", "column", "value"),
     [
         (GOOD + "2024-05-10 00:00:00,abc,6\n", 3, "ContextTokens", "'abc'"),
-        (GOOD + GOOD + "2024-05-10 00:00:00,5,0\n", 4, "GeneratedTokens", "'0'"),
         ("2024-05-10 00:00:00,-3,6\n" + GOOD, 2, "ContextTokens", "'-3'"),
-        (GOOD + "2024-05-10 00:00:00,5.0,6\n", 3, "ContextTokens", "'5.0'"),
+        (GOOD + "2024-05-10 00:00:00,5.5,6\n", 3, "ContextTokens", "'5.5'"),
         (GOOD + "2024-05-10 00:00:00,NaN,6\n", 3, "ContextTokens", "'NaN'"),
         (GOOD + "2024-05-10 00:00:00,,6\n", 3, "ContextTokens", "''"),
         (GOOD + "2024-05-10 00:00:00,5,9999999999\n", 3, "GeneratedTokens", "'9999999999'"),
@@ -101,7 +100,6 @@ GOOD = "2024-05-10 00:00:00,5,6\n"
         (GOOD + "yesterday,5,6\n", 3, "TIMESTAMP", "'yesterday'"),
         (GOOD + ",5,6\n", 3, "TIMESTAMP", "''"),
         (GOOD + "2024-05-10 00:00:00,5\n" + GOOD, 3, "row of 2 cells", "'2024-05-10 00:00:00,5'"),
-        (GOOD + "\n" + GOOD, 3, "row of 0 cells", "''"),
     ],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -116,7 +114,6 @@ def test_azure_faults_are_located(put, rows, line, column, value, newline):
     ("row", "fault"),
     [
         ("inf,GPT-4,5,6,0,x", "line 4: Timestamp is 'inf'"),
-        ("7,GPT-4,0,6,0,x", "line 4: Request tokens is '0'"),
         ("7,GPT-4,5,-1,0,x", "line 4: Response tokens is '-1'"),
     ],
 )
@@ -132,9 +129,8 @@ def test_burstgpt_faults_are_located_behind_a_dropped_row(put, row, fault):
         ("not json", "line 2: row is 'not json'"),
         ("[1, 2]", r"line 2: row is \[1, 2\]"),
         ('{"timestamp": 1, "input_length": 5}', "line 2: output_length is missing"),
-        ('{"timestamp": 1, "input_length": 0, "output_length": 5}', "line 2: input_length is 0"),
-        ('{"timestamp": 1, "input_length": 5.0, "output_length": 5}', "line 2: input_length is 5.0"),
-        ('{"timestamp": 1, "input_length": true, "output_length": 5}', "line 2: input_length is True"),
+        ('{"timestamp": 1, "input_length": 5.5, "output_length": 5}', "line 2: input_length is 5.5"),
+        ('{"timestamp": 1, "input_length": true, "output_length": 5}', "line 2: input_length is 'true'"),
         ('{"timestamp": NaN, "input_length": 5, "output_length": 5}', "line 2: timestamp is nan"),
     ],
 )
@@ -145,7 +141,7 @@ def test_mooncake_faults_are_located(put, row, fault):
 
 
 def test_a_file_of_another_kind_or_without_rows(put):
-    with pytest.raises(TraceError, match=r"line 1: header \['a', 'b'\] lacks"):
+    with pytest.raises(TraceError, match=r"has \['a', 'b'\], and lacks"):
         read(AZURE, put("a,b\n1,2\n"))
     for entry, text in [(AZURE, ""), (AZURE, HEAD), (MOONCAKE, "")]:
         with pytest.raises(TraceError):
