@@ -9,12 +9,17 @@ from traces.arrivals import (
     GammaArrivals,
     HourOfWeekArrivals,
     PoissonArrivals,
+    ReplayArrivals,
     SquareArrivals,
     TraceArrivals,
 )
 from traces.catalog import Entry, find_entry, load_catalog
+from traces.classing import classes_of
 from traces.download import fetch
 from traces.errors import ChecksumError, DownloadError, TraceError
+from traces.lengths import Extras, HashIds, Labels, Reading, Understood
+from traces.own import is_own
+from traces.replay import TooLong, fitting, played
 from traces.synth import Sketch, load_sketches, sample
 from traces.trace import Trace, describe, fixed_trace, load_trace, local_dir_from_env, synthetic_trace
 from traces.workload import Workload, WorkloadSpec, build, parse_spec
@@ -24,26 +29,37 @@ __all__ = [
     "ChecksumError",
     "DownloadError",
     "Entry",
+    "Extras",
     "GammaArrivals",
+    "HashIds",
     "HourOfWeekArrivals",
+    "Labels",
     "PoissonArrivals",
+    "Reading",
+    "ReplayArrivals",
     "Sketch",
     "SquareArrivals",
+    "TooLong",
     "Trace",
     "TraceArrivals",
     "TraceError",
+    "Understood",
     "Workload",
     "WorkloadSpec",
     "build",
+    "classes_of",
     "describe",
     "fetch",
     "find_entry",
+    "fitting",
     "fixed_trace",
+    "is_own",
     "load_catalog",
     "load_sketches",
     "load_trace",
     "local_dir_from_env",
     "parse_spec",
+    "played",
     "read_jsonl",
     "read_workload",
     "sample",

@@ -12,13 +12,15 @@ from importlib import resources
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from traces.catalog import find_entry
 from traces.errors import TraceError
 
 # With less, times would be so large, or phases so short, that they are lost in rounding.
 Positive = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
+
+Second = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 SECONDS_PER_HOUR = 3600.0
 HOURS_PER_WEEK = 168
@@ -45,6 +47,22 @@ class TraceArrivals(_Process):
     """The trace's own timestamps, stretched so that the whole has mean load_qps, repeated end to end."""
 
     kind: Literal["trace"] = "trace"
+
+
+class ReplayArrivals(_Process):
+    """The trace as recorded: each row at its own time, with its own length, stretched to load_qps.
+
+    `window`: only the rows from `a` to before `b` seconds of the trace.
+    """
+
+    kind: Literal["replay"] = "replay"
+    window: Annotated[tuple[Second, Second], Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _window_has_length(self) -> ReplayArrivals:
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"window is {self.window[0]:g}:{self.window[1]:g}; its end comes after its start")
+        return self
 
 
 class SquareArrivals(_Process):
@@ -82,7 +100,7 @@ def _from_bare_name(value: object) -> object:
 
 
 Arrivals = Annotated[
-    PoissonArrivals | GammaArrivals | TraceArrivals | SquareArrivals | HourOfWeekArrivals,
+    PoissonArrivals | GammaArrivals | TraceArrivals | ReplayArrivals | SquareArrivals | HourOfWeekArrivals,
     Field(discriminator="kind"),
     BeforeValidator(_from_bare_name),  # `arrivals: poisson` reads better than a one-key mapping
 ]
@@ -98,6 +116,8 @@ def arrival_times(
     """
     if isinstance(process, TraceArrivals):
         return _replay(trace_s, n, load_qps)
+    if isinstance(process, ReplayArrivals):
+        raise TraceError("replay keeps rows and times together; it is no process of times alone")
     if isinstance(process, GammaArrivals):
         shape = process.cv**-2
         return np.cumsum(rng.standard_gamma(shape, n)) / shape / load_qps

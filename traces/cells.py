@@ -107,11 +107,12 @@ def seconds(column: pa.ChunkedArray, said: str | None, layout_unit: str | None) 
     values = numbers(column, checks.SECONDS_FIX)
     since_1970 = _epoch_unit(values)
     if said is not None or layout_unit == since_1970:
-        return _scaled(values, UNITS[str(said or layout_unit)]), str(said or layout_unit)
+        unit = str(said or layout_unit)
+        return _scaled(values, UNITS[unit], since_1970), unit
     if layout_unit is not None and (since_1970 is None or UNITS[layout_unit] > UNITS["ms"]):
-        return _scaled(values, UNITS[layout_unit]), layout_unit
+        return _scaled(values, UNITS[layout_unit], None), layout_unit
     if layout_unit is None and since_1970 is not None:
-        return _scaled(values, UNITS[since_1970]), f"{since_1970} since 1970, by their size"
+        return _scaled(values, UNITS[since_1970], since_1970), f"{since_1970} since 1970, by their size"
     raise Fault(None, f"{values.min():g} to {values.max():g}", f"say their unit: --time-unit {'|'.join(UNITS)}")
 
 
@@ -126,11 +127,11 @@ def _starts_as_number(column: pa.ChunkedArray) -> bool:
     return bool(pc.match_substring_regex(pc.utf8_trim_whitespace(column[:1].combine_chunks()), _NUMBER)[0].as_py())
 
 
-def _scaled(values: np.ndarray, per_s: int) -> np.ndarray:
+def _scaled(values: np.ndarray, per_s: int, since_1970: str | None) -> np.ndarray:
     """Subtracted before divided: float64 seconds since 1970 would lose the last digits."""
-    if per_s == 1:
-        return values.astype(np.float64)
-    return (values - values.min() if values.size else values) / float(per_s)
+    if since_1970 is not None and per_s != 1:
+        values = values - values.min()
+    return values.astype(np.float64) if per_s == 1 else values / float(per_s)
 
 
 def _from_ns(values: np.ndarray) -> np.ndarray:

@@ -87,6 +87,13 @@ LAYOUTS = (
         one_of=("chat_id", "parent_chat_id", "turn"),
         what="Qwen-Bailian: as Mooncake's, in seconds",
     ),
+    Layout(
+        "niyama-ms",
+        {**_MOONCAKE, "class": "qos_class", "importance": "important"},
+        "ms",
+        starts_at_0=False,
+        what="Mooncake with our classes, as `traces.write_jsonl` writes",
+    ),
     Layout("mooncake", _MOONCAKE, "ms", {"session": "session_id", "hash_ids": "hash_ids"}, what="Mooncake"),
     Layout(
         "mooncake-lengths",

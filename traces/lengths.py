@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,10 @@ class Understood:
     time: str  # unit of the times, and how it is known; empty without times
     rows: int  # of the file, those dropped included
     unused: tuple[str, ...]  # columns that nobody asked for
+
+    def about(self) -> Mapping[str, Any]:
+        """As a table's provenance has it."""
+        return {"layout": self.layout, "columns": dict(self.columns), "time": self.time, "rows": self.rows}
 
     def __str__(self) -> str:
         said = {role: f"{role} = {name}" for role, name in self.columns.items()}

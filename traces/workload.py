@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from traces.arrivals import Arrivals, Positive, SquareArrivals, arrival_times
+from traces.arrivals import Arrivals, Positive, ReplayArrivals, SquareArrivals, arrival_times
 from traces.catalog import SYNTHETIC_SUFFIX
-from traces.checks import MAX_TOKENS
+from traces.classing import classes_of
 from traces.errors import TraceError
+from traces.lengths import NO_EXTRAS, Extras
+from traces.replay import TooLong, cut, fitting, played
 from traces.trace import Source, Trace
 
 _SHARE_TOLERANCE = 1e-6
@@ -39,6 +41,11 @@ class WorkloadSpec(BaseModel):
     low_importance_share: Fraction = Field(description="share of requests that are not important")
     max_total_tokens: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="drop trace rows whose prompt + output is longer"
+    )
+
+    too_long: TooLong = Field(default="drop", description="what becomes of rows above max_total_tokens")
+    rules: Annotated[tuple[tuple[str, str], ...], Field(strict=False)] = Field(
+        default=(), description="(class, rule) of classes that take the rows for which a rule is true"
     )
 
     @model_validator(mode="after")
@@ -94,6 +101,7 @@ class Workload:
     trace_source: Source
     trace_sha256: str | None = None
     trace_rows_dropped: int = 0  # rows of the trace above spec.max_total_tokens
+    extras: Extras = NO_EXTRAS  # tenants, sessions, hash ids, where the trace has them
 
     def __post_init__(self) -> None:
         n = len(self.arrival_s)
@@ -129,48 +137,75 @@ def build(spec: WorkloadSpec, trace: Trace) -> Workload:
     axis only: workloads of one seed agree request by request across loads and systems, and a longer one
     extends a shorter one. Raises TraceError if the trace is another one, or no row fits max_total_tokens.
     """
-    if trace.name not in (spec.trace, spec.trace + SYNTHETIC_SUFFIX):
+    if trace.name not in (spec.trace, spec.trace + SYNTHETIC_SUFFIX) and trace.asked != spec.trace:
         raise TraceError(f"trace = {spec.trace!r} in the specification, but {trace.name!r} was given: load the former")
-    rows, dropped = _usable_rows(spec, trace)
-    drawn = _draw_rows(len(trace) if rows is None else rows.size, spec.requests, _stream(spec.seed, "lengths"))
-    picked = drawn if rows is None else rows[drawn]
-    shares = np.array([share for _, share in spec.classes])
-    steps = np.cumsum(shares)[:-1] / shares.sum()
+    fits = fitting(trace, spec.max_total_tokens, spec.too_long)
+    picked, arrival_s = _rows_and_times(spec, trace, fits)
+    prompt_tokens, output_tokens = trace.prompt_tokens[picked], trace.output_tokens[picked]
+    if spec.too_long == "truncate" and spec.max_total_tokens is not None:
+        prompt_tokens, output_tokens = cut(prompt_tokens, output_tokens, spec.max_total_tokens)
     return Workload(
-        arrival_s=arrival_times(
-            spec.arrivals, spec.requests, spec.load_qps, _stream(spec.seed, "arrivals"), trace.arrival_s
-        ),
-        prompt_tokens=trace.prompt_tokens[picked],
-        output_tokens=trace.output_tokens[picked],
-        qos_class=np.searchsorted(steps, _stream(spec.seed, "classes").random(spec.requests), "right").astype("i2"),
-        important=_stream(spec.seed, "importance").random(spec.requests) >= spec.low_importance_share,
+        arrival_s=arrival_s,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        qos_class=_classes(spec, trace, picked),
+        important=_importance(spec, trace, picked),
         class_names=tuple(name for name, _ in spec.classes),
         spec=spec,
         trace_name=trace.name,
         trace_source=trace.source,
         trace_sha256=trace.sha256,
-        trace_rows_dropped=dropped,
+        trace_rows_dropped=0 if fits is None else int(np.count_nonzero(~fits)),
+        extras=replace(trace.extras, qos_class=None, important=None).take(picked),
     )
+
+
+def _rows_and_times(spec: WorkloadSpec, trace: Trace, fits: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which row each request is of, and when it arrives."""
+    if isinstance(spec.arrivals, ReplayArrivals):
+        found = played(trace, spec.arrivals, fits)
+        if spec.requests > found.rows.size:
+            raise TraceError(
+                f"requests is {spec.requests}, and a replay of {trace.name} has {found.rows.size}; leave it out, or "
+                "resample: leave --replay out"
+            )
+        first = slice(spec.requests)
+        return found.rows[first], found.time_s[first] * (found.qps / spec.load_qps)
+    rows = None if fits is None else np.flatnonzero(fits)
+    if rows is not None and rows.size == 0:
+        raise TraceError(
+            f"max_total_tokens = {spec.max_total_tokens} drops every row of {trace.name}: set a larger one"
+        )
+    drawn = _draw_rows(len(trace) if rows is None else rows.size, spec.requests, _stream(spec.seed, "lengths"))
+    rng = _stream(spec.seed, "arrivals")
+    times = arrival_times(spec.arrivals, spec.requests, spec.load_qps, rng, trace.arrival_s)
+    return (drawn if rows is None else rows[drawn]), times
+
+
+def _classes(spec: WorkloadSpec, trace: Trace, picked: np.ndarray) -> np.ndarray:
+    of_rows = classes_of(trace, [name for name, _ in spec.classes], dict(spec.rules))
+    if of_rows is not None:
+        return of_rows[picked]
+    shares = np.array([share for _, share in spec.classes])
+    steps = np.cumsum(shares)[:-1] / shares.sum()
+    return np.searchsorted(steps, _stream(spec.seed, "classes").random(spec.requests), "right").astype("i2")
+
+
+def _importance(spec: WorkloadSpec, trace: Trace, picked: np.ndarray) -> np.ndarray:
+    if trace.extras.important is None:
+        return np.asarray(_stream(spec.seed, "importance").random(spec.requests) >= spec.low_importance_share)
+    if spec.low_importance_share:
+        raise TraceError(
+            f"low_importance_share is {spec.low_importance_share}, and {trace.name} says itself which requests are "
+            "important; leave it out"
+        )
+    return trace.extras.important[picked]
 
 
 def _stream(seed: int, axis: str) -> np.random.Generator:
     """The generator of one axis, independent of all other (seed, axis) pairs."""
     key = int.from_bytes(axis.encode(), "big")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))
-
-
-def _usable_rows(spec: WorkloadSpec, trace: Trace) -> tuple[np.ndarray | None, int]:
-    """Indices of the rows that fit (None: all of them), and how many do not."""
-    if spec.max_total_tokens is None:
-        return None, 0
-    # Written as a difference because the sum of two int32 could overflow.
-    room = np.int32(min(spec.max_total_tokens, MAX_TOKENS)) - trace.output_tokens
-    rows = np.flatnonzero(trace.prompt_tokens <= room)
-    if rows.size == 0:
-        raise TraceError(
-            f"max_total_tokens = {spec.max_total_tokens} drops every row of {trace.name}: set a larger one"
-        )
-    return rows, len(trace) - rows.size
 
 
 def _draw_rows(rows: int, n: int, rng: np.random.Generator) -> np.ndarray:

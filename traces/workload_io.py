@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from traces import checks
 from traces.errors import TraceError
 from traces.files import whole_file
-from traces.workload import Workload, parse_spec
+from traces.workload import Workload, WorkloadSpec, parse_spec
 
 _KEY = b"niyama.workload"
 _FORMAT = 1
@@ -27,10 +28,16 @@ def write_workload(workload: Workload, path: Path | str) -> None:
     about = {name: getattr(workload, name) for name in _FACTS}
     about["format"] = _FORMAT
     about["class_names"] = workload.class_names
-    about["spec"] = None if workload.spec is None else workload.spec.model_dump(mode="json")
+    about["spec"] = None if workload.spec is None else _dumped(workload.spec)
     table = pa.table({name: getattr(workload, name) for name in _COLUMNS})
     with whole_file(Path(path)) as scratch:
         pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(about)}), scratch)
+
+
+def _dumped(spec: WorkloadSpec) -> dict[str, Any]:
+    """Without the fields that came later, where they say nothing: files stay as they were."""
+    later = {name for name in ("too_long", "rules") if getattr(spec, name) == WorkloadSpec.model_fields[name].default}
+    return spec.model_dump(mode="json", exclude=later)
 
 
 def read_workload(path: Path | str) -> Workload:

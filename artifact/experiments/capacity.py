@@ -14,7 +14,7 @@ import numpy as np
 
 from artifact.results import metrics
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import run, trace
+from artifact.runs.run import run, trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import build_system, silo_pool
 from figures.estimates import estimate
@@ -155,7 +155,7 @@ def find_capacity(
 
     The loads are those offered to the whole system, up to `most_qps`; null when a seed saw no crossing.
     """
-    source = trace(spec.trace)
+    source = trace_of(spec)
     system = build_system(spec.system, spec.classes, spec.replicas, spec.routing, spec.policy)
     bound = system.replicas * fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
     # the authors' criterion first: its crossings are near the guess
@@ -230,7 +230,7 @@ def silo_capacity(spec: RunSpec, seeds: int, step_qps: float, guess_qps: float |
 
 def _pool_bound(spec: RunSpec, qos: ClassSpec) -> float:
     """The fluid bound of the silo's pool for one class, with that pool's chunk."""
-    source, chunk = trace(spec.trace), silo_pool(qos, 1, spec.policy).policy.max_chunk_tokens
+    source, chunk = trace_of(spec), silo_pool(qos, 1, spec.policy).policy.max_chunk_tokens
     return fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens, chunk, True)
 
 

@@ -18,7 +18,7 @@ from artifact.experiments.capacity import CRITERIA, Search, capacity_row, crossi
 from artifact.experiments.scenario_config import DisaggregatedExperiment
 from artifact.results import metrics
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import BACKEND, arrivals_of, trace
+from artifact.runs.run import BACKEND, arrivals_of, trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import DISAGGREGATED
 from niyama import BUILT_IN, Policy, load_card, rules
@@ -78,7 +78,7 @@ def decode_nodes(
 
 def build_system(experiment: DisaggregatedExperiment, spec: RunSpec) -> Disaggregated:
     """The system of `spec` (one prefill node), with decode nodes for its load."""
-    source, card = trace(spec.trace), load_card(spec.latency)
+    source, card = trace_of(spec), load_card(spec.latency)
     lengths = source.prompt_tokens, source.output_tokens
     nodes = decode_nodes(spec.load_qps, *lengths, card, spec.classes, experiment.decode_share)
     kv_bytes = experiment.kv_bytes_per_token[spec.latency]
@@ -171,7 +171,7 @@ def _find(
     guess_qps: float | None,
 ) -> list[dict[str, object]]:
     """One system's rows."""
-    source, step_qps = trace(spec.trace), experiment.step_qps
+    source, step_qps = trace_of(spec), experiment.step_qps
     ended = np.ones_like(source.output_tokens)
     bound = fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, ended, experiment.chunk_tokens)
     search = Search(spec, step_qps, on_run, partial(measure, experiment))

@@ -11,7 +11,7 @@ from artifact.config import ConfigError
 from artifact.experiments.alone import refuse_infeasible
 from artifact.results.metrics import THRESHOLD
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import trace
+from artifact.runs.run import trace_of
 from artifact.runs.spec import RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card
@@ -75,7 +75,7 @@ class Planner:
 
 def at_fluid_bound(spec: RunSpec) -> Sizes:
     """Replicas per pool at the fluid bound of their share of the load, below which nothing holds for long."""
-    source = trace(spec.trace)
+    source = trace_of(spec)
     bound = fluid_bound_qps(load_card(spec.latency), source.prompt_tokens, source.output_tokens)
     pools = build_system(spec.system, spec.classes).pools
     shares = [sum(c.share for c in spec.classes if p.classes is None or c.name in p.classes) for p in pools]

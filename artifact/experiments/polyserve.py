@@ -14,7 +14,7 @@ from artifact.experiments.alone import class_rates
 from artifact.experiments.panel_config import Fleets
 from artifact.experiments.planner import Planner, Sizes, at_fluid_bound
 from artifact.runs.rows import identity_of
-from artifact.runs.run import BACKEND, run, trace
+from artifact.runs.run import BACKEND, run, trace_of
 from artifact.runs.spec import RunSpec
 
 
@@ -34,7 +34,7 @@ def _row(spec: RunSpec, seeds: int, share: float) -> dict[str, object]:
         return class_rates(run(spec.model_copy(update={"replicas": sizes, "seed": seed})), with_tbt=True)
 
     sizes = Planner(spec, seeds, rates, with_tbt=True).plan(at_fluid_bound(spec))
-    about = identity_of(spec, BACKEND, trace(spec.trace).name, sum(sizes))
+    about = identity_of(spec, BACKEND, trace_of(spec).name, sum(sizes))
     means = np.mean([rates(sizes, seed) for seed in range(seeds)], axis=0)
     return {
         **{name: value for name, value in about.items() if name not in ("seed", "replicas")},

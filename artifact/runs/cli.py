@@ -10,7 +10,7 @@ from typing import Any
 from artifact.commands.progress import requests_done
 from artifact.commands.table import Verb
 from artifact.results import metrics
-from artifact.runs.options import about, add_run_options, spec_of
+from artifact.runs.options import about, add_load, add_run_options, spec_of
 from artifact.runs.rows import identity, summary_rows
 from artifact.runs.run import Result, run, warm_up_like
 from artifact.runs.text import print_point
@@ -21,7 +21,7 @@ from figures.groups import ALL
 def add_commands(verb: Verb) -> None:
     """Add `simulate` to the command line."""
     one = verb("simulate", simulate)
-    one.add_argument("--load", type=float, required=True, help=about("load_qps"))
+    add_load(one)
     one.add_argument("--seed", type=int, default=0, help=about("seed"))
     one.add_argument("--out", type=Path, help="folder for requests.parquet and iterations.parquet")
     one.add_argument("--overlapped", action="store_true", help=about("overlapped"))

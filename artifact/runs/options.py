@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from artifact.config import MOST_REPLICAS, ConfigError, parse
+from artifact.runs.recorded import completed
 from artifact.runs.spec import RunSpec, load_classes
+from traces import ReplayArrivals
 
 #: Fields that are options of a single point and of a capacity search alike.
 FIELDS = [name for name in RunSpec.model_fields if name not in ("load_qps", "seed", "overlapped")]
+#: Those that say what arrives.
+_OF_FILES = ("columns", "time_unit", "tokenizer", "max_total_tokens", "too_long")
+ARRIVING = ("trace", "requests", "arrivals", "classes", "low_importance_share", *_OF_FILES)
 NUMBERS = ("noise", "noise_bursts", "stalls", "delivery_s", "low_importance_share")
-TYPES = {"requests": int, "classes": Path, **dict.fromkeys(NUMBERS, float)}
+TYPES = {"requests": int, "max_total_tokens": int, "classes": Path, **dict.fromkeys(NUMBERS, float)}
 #: How those are written that are no plain text or number.
 WRITTEN = {
     "replicas": ", such as 4 or 7,3,3",
-    "arrivals": ', as JSON such as {"kind": "gamma", "cv": 3}',
+    "requests": "; in a replay all rows",
+    "arrivals": ', as JSON such as {"kind": "gamma", "cv": 3}; but in a replay lengths are rows in random order',
+    "columns": ", as time=NAME,prompt=NAME,output=NAME and class, tenant, importance, session, hash_ids",
     "classes": ", as a YAML list; none: the paper's Table 3",
     "policy": ', as JSON such as {"margin": 1.0}',
 }
@@ -31,9 +39,9 @@ def about(name: str) -> str:
     return str(RunSpec.model_fields[name].description)
 
 
-def add_run_options(parser: argparse.ArgumentParser, requests: int) -> None:
+def add_run_options(parser: argparse.ArgumentParser, requests: int, fields: Sequence[str] = FIELDS) -> None:
     """The fields of a RunSpec that a single point or a capacity search takes. requests: the default."""
-    for name in FIELDS:
+    for name in fields:
         own = requests if name == "requests" else None
         text, default = about(name) + WRITTEN.get(name, ""), own or RunSpec.model_fields[name].default
         text += f" (default {default})" if isinstance(default, str | int | float) else ""
@@ -42,22 +50,62 @@ def add_run_options(parser: argparse.ArgumentParser, requests: int) -> None:
             parser.add_argument(flag, action="store_true", default=None, help=about(name))
             continue
         required, kind = name in ("trace", "system"), TYPES.get(name, str)
-        parser.add_argument(flag, type=kind, required=required, default=own, help=text)
+        parser.add_argument(flag, type=kind, required=required, help=text)
+    replay = "the trace as recorded: its times with their own lengths, classes, importance"
+    parser.add_argument("--replay", action="store_true", help=replay)
+    parser.add_argument("--window", metavar="A:B", help="seconds of the trace that a replay plays, such as 3600:7200")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(default_requests=requests)
+
+
+def add_load(parser: argparse.ArgumentParser) -> None:
+    """How fast requests arrive."""
+    parser.add_argument("--load", type=float, help=about("load_qps") + "; in a replay the trace's own")
+    parser.add_argument("--speed", type=float, help="how many times as fast as recorded a replay is (default 1)")
 
 
 def spec_of(options: argparse.Namespace, **more: Any) -> RunSpec:
-    """The RunSpec of the command line; what is not given there is as RunSpec has it."""
-    given = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
+    """The RunSpec of the command line; what is not given there is as RunSpec has it, or as the trace says."""
+    given = {name: value for name in FIELDS if (value := getattr(options, name, None)) is not None}
     read: dict[str, Callable[[Any], Any]] = {
         "classes": load_classes,
         "replicas": partial(integers, "--replicas"),
         "policy": partial(_json, "--policy"),
+        "columns": read_columns,
     }
     if given.get("arrivals", "").startswith("{"):
         read["arrivals"] = partial(_json, "--arrivals")
     values = {name: read[name](value) if name in read else value for name, value in given.items()}
-    return parse(RunSpec, {**values, **more}, "command line")
+    replay, speed = _replay(options, values), getattr(options, "speed", None)
+    if speed is not None and (replay is None or more.get("load_qps") is not None or not 0 < speed < math.inf):
+        raise ConfigError(f"--speed is {speed:g}; it is above 0, for a --replay, and instead of --load")
+    fields = completed({**values, **more}, options.default_requests, replay, speed or 1.0)
+    return parse(RunSpec, fields, "command line")
+
+
+def _replay(options: argparse.Namespace, values: Mapping[str, Any]) -> ReplayArrivals | None:
+    window = options.window
+    if not options.replay:
+        if window is not None:
+            raise ConfigError(f"--window is {window}, which is for a replay; give --replay too")
+        return None
+    if "arrivals" in values:
+        raise ConfigError(f"--arrivals is {options.arrivals}, and a replay has the trace's own; leave one out")
+    if window is None:
+        return ReplayArrivals()
+    try:
+        start_s, end_s = map(float, window.split(":"))
+        return ReplayArrivals(window=(start_s, end_s))
+    except ValueError:
+        raise ConfigError(f"--window is {window!r}; write two times in seconds, the earlier first: 3600:7200") from None
+
+
+def read_columns(text: str) -> dict[str, str]:
+    """Role -> column, of time=NAME,prompt=NAME,..."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(role.strip() and column.strip() for role, _, column in pairs):
+        raise ConfigError(f"--columns is {text!r}; write time=NAME,prompt=NAME,output=NAME")
+    return _once("--columns", [(role.strip(), column.strip()) for role, _, column in pairs])
 
 
 def integers(flag: str, text: str) -> tuple[int, ...]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from artifact.runs.sources import trace as trace
+import numpy as np
+
+from artifact.config import ConfigError
+from artifact.runs.sources import trace_of as trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card
@@ -46,8 +49,21 @@ def backend(spec: RunSpec) -> str:
 
 
 def arrivals_of(spec: RunSpec) -> Requests:
-    """The requests that arrive in a run."""
-    return to_requests(spec.classes, build(spec.workload_spec(), trace(spec.trace)))
+    """The requests that arrive in a run. ConfigError where some are too long, and nobody says what to do."""
+    return to_requests(spec.classes, workload_of(spec, load_card(spec.latency).kv_tokens))
+
+
+def workload_of(spec: RunSpec, kv_tokens: int | None) -> Workload:
+    """The same without SLOs, for replicas whose KV cache holds that many tokens; None: unknown."""
+    workload, longest = build(spec.workload_spec(kv_tokens), trace_of(spec)), spec.longest(kv_tokens)
+    total = workload.prompt_tokens.astype(np.int64) + workload.output_tokens
+    if longest is not None and (found := int(np.count_nonzero(total > longest))):
+        limit = "max_total_tokens" if longest == spec.max_total_tokens else "the KV cache holds"
+        raise ConfigError(
+            f"{found} of {spec.requests} requests have up to {total.max()} tokens of prompt and output, more than "
+            f"{limit} ({longest} tokens); say --too-long drop or --too-long truncate, or use a replica with more KV"
+        )
+    return workload
 
 
 def to_requests(classes: tuple[ClassSpec, ...], workload: Workload) -> Requests:
@@ -85,11 +101,12 @@ def run(
         done = simulate(system, requests, executor, predictor, **options)
     else:
         done = simulate_logged(system, requests, executor, predictor, decision_log, **options)
-    return Result(spec, system, trace(spec.trace).name, requests, done, time.perf_counter() - start)
+    return Result(spec, system, trace_of(spec).name, requests, done, time.perf_counter() - start)
 
 
 def warm_up_like(spec: RunSpec, *, decision_log: bool = False) -> None:
     """Run a few requests of `spec`, so that its kernel is compiled and loaded: that is no part of a run's time."""
+    arrivals_of(spec)  # a fault is one of the whole run, not of the few
     few = spec.model_copy(update={"requests": min(spec.requests, WARM_UP_REQUESTS)})
     with tempfile.TemporaryDirectory() as folder:
         run(few, decision_log=Path(folder) / "log" if decision_log else None)

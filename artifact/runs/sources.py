@@ -6,13 +6,36 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from traces import Trace, describe, load_trace, local_dir_from_env
+from artifact.runs.spec import RunSpec
+from traces import Reading, Trace, describe, is_own, load_trace, local_dir_from_env
+
+
+def trace(name: str, cache_dir: Path = Path("data"), reading: Reading | None = None) -> Trace:
+    """A trace by name: local folder of NIYAMA_TRACES, cache, download, or its synthetic trace; or a user's file."""
+    said = reading or Reading()
+    state = None
+    if is_own(name) and (path := Path(name)).is_file():
+        state = (path.stat().st_mtime_ns, path.stat().st_size)  # another file of that name is another trace
+    return _loaded(name, cache_dir, tuple(said.columns.items()), said.time_unit, said.tokenizer, state)
 
 
 @cache
-def trace(name: str, cache_dir: Path = Path("data")) -> Trace:
-    """A trace by name: local folder of NIYAMA_TRACES, cache, download, or its synthetic trace."""
-    return load_trace(name, local_dir=local_dir_from_env(), cache_dir=cache_dir)
+def _loaded(
+    name: str,
+    cache_dir: Path,
+    columns: tuple[tuple[str, str], ...],
+    time_unit: str | None,
+    tokenizer: Path | None,
+    state: tuple[int, int] | None,
+) -> Trace:
+    reading = Reading(dict(columns), time_unit, tokenizer)
+    return load_trace(name, local_dir=local_dir_from_env(), cache_dir=cache_dir, reading=reading)
+
+
+def trace_of(spec: RunSpec) -> Trace:
+    """The trace of a run."""
+    tokenizer = None if spec.tokenizer is None else Path(spec.tokenizer)
+    return trace(spec.trace, reading=Reading(spec.columns, spec.time_unit, tokenizer))
 
 
 def about(source: Trace) -> dict[str, Any]:
@@ -20,12 +43,13 @@ def about(source: Trace) -> dict[str, Any]:
     spread = describe(source)
     return {
         "trace": source.name,
-        "source": "synthetic" if source.source == "synthetic" else "published",
+        "source": source.source if source.source in ("synthetic", "file") else "published",
         "sha256": source.sha256,
         "rows": len(source),
         "citation": source.citation,
         "licence": source.licence,
         "notes": list(source.notes),
+        **({} if source.understood is None else {"understood": dict(source.understood.about())}),
         "lengths": {name: spread[name] for name in ("prompt_tokens", "output_tokens")},
     }
 

@@ -13,7 +13,7 @@ from figures.groups import is_group
 from niyama import PAPER_CLASSES, QoSClass, load_card
 from niyama.latency.model import MOST_NOISE
 from niyama.qos import MIN_SLO_S, MOST_DELIVERY_S, refuse_milliseconds
-from traces import WorkloadSpec, parse_spec
+from traces import TooLong, WorkloadSpec, parse_spec
 
 PREDICTOR_IS_EXECUTOR = "oracle"
 LATENCY = "a100-llama3-8b-linear"
@@ -28,7 +28,8 @@ class ClassSpec(Strict):
     """A QoS class and its share of the requests."""
 
     name: Annotated[str, Field(min_length=1)] = Field(description="name in results")
-    share: Share = Field(description="share of the requests")
+    share: Share = Field(default=0.0, description="share of the requests; not needed where the trace or rules say")
+    when: str | None = Field(default=None, description="rule, such as prompt > 8000: the requests that it is true for")
     ttft_s: Slo | None = Field(default=None, description="interactive: time to first token, s")
     tbt_s: Slo | None = Field(default=None, description="interactive: time between tokens, s")
     ttlt_s: Slo | None = Field(default=None, description="batch: time to last token, s")
@@ -59,7 +60,8 @@ class RunSpec(Strict):
     """One simulated run. Its fields are the columns that identify it in every table."""
 
     trace: Annotated[str, Field(min_length=1)] = Field(
-        description="trace (`python -m traces list`), or its synthetic one, NAME-synth"
+        description="trace (`python -m traces list`), or its synthetic one, NAME-synth; or a file of your own, or a "
+        "folder of `datasets`, or hf:OWNER/NAME"
     )
     system: Annotated[str, Field(min_length=1)] = Field(description="built-in name, or FILE.py:NAME of your own policy")
     load_qps: Load = Field(description="requests/s to the whole system")
@@ -92,6 +94,13 @@ class RunSpec(Strict):
     low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0, description="share of requests that are not important"
     )
+    columns: dict[str, str] = Field(default_factory=dict, description="which columns of a trace's file mean what")
+    time_unit: str | None = Field(default=None, description="unit of numeric times in a trace's file: s, ms, us or ns")
+    tokenizer: str | None = Field(default=None, description="folder of the tokenizer that counts a data set's texts")
+    max_total_tokens: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="longest prompt and output together; none: what the KV cache holds"
+    )
+    too_long: TooLong = Field(default="refuse", description="requests that are longer: drop, truncate or refuse")
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of the system's policies (`niyama.Policy`) that differ from its own"
     )
@@ -134,19 +143,26 @@ class RunSpec(Strict):
         notes = [PREDICTOR_IS_EXECUTOR] * same + ["corrected"] * self.correct
         return f"{name} ({', '.join(notes)})" if notes else name
 
-    def workload_spec(self) -> WorkloadSpec:
-        """The part of the run that decides what arrives."""
-        return parse_spec(
-            {
-                "trace": self.trace,
-                "requests": self.requests,
-                "load_qps": float(self.load_qps),
-                "seed": self.seed,
-                "arrivals": self.arrivals,
-                "classes": [(c.name, c.share) for c in self.classes],
-                "low_importance_share": float(self.low_importance_share),
-            }
-        )
+    def workload_spec(self, kv_tokens: int | None = None) -> WorkloadSpec:
+        """The part of the run that decides what arrives. kv_tokens: what a replica's KV cache holds."""
+        said: dict[str, Any] = {
+            "trace": self.trace,
+            "requests": self.requests,
+            "load_qps": float(self.load_qps),
+            "seed": self.seed,
+            "arrivals": self.arrivals,
+            "classes": [(c.name, c.share) for c in self.classes],
+            "low_importance_share": float(self.low_importance_share),
+            "rules": [(c.name, c.when) for c in self.classes if c.when is not None],
+        }
+        if self.too_long != "refuse":
+            said |= {"max_total_tokens": self.longest(kv_tokens), "too_long": self.too_long}
+        return parse_spec(said)
+
+    def longest(self, kv_tokens: int | None) -> int | None:
+        """Tokens that prompt and output of a request may have together. kv_tokens: what a replica's KV cache holds."""
+        limits = [limit for limit in (self.max_total_tokens, kv_tokens) if limit is not None]
+        return min(limits, default=None)
 
 
 def every(spec: RunSpec, systems: Iterable[str], loads_qps: Iterable[float], seeds: int) -> list[RunSpec]:

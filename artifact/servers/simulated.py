@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 
 from artifact.runs.rows import summary_rows
-from artifact.runs.run import Result, arrivals_of, trace
+from artifact.runs.run import Result, arrivals_of, trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.servers import systems as servers
 from artifact.servers.command_line import DELIVERY_S, EMULATED, default_batched_tokens
@@ -72,7 +72,7 @@ def simulated_rows(
 def run_simulated(spec: RunSpec, *, overlapped: bool = True) -> Result:
     """Simulate the counterpart of `spec.system` on `spec`'s workload."""
     spec = spec.model_copy(update={"overlapped": overlapped})
-    card, source = load_card(spec.latency), trace(spec.trace)
+    card, source = load_card(spec.latency), trace_of(spec)
     system = simulated_system(spec.system, spec.classes, spec.replicas, card.hardware)
     requests = arrivals_of(spec)
     planned = requests

@@ -234,7 +234,7 @@ def test_the_trace_must_be_the_one_named_or_its_twin():
         ({"max_total_tokens": 1}, "max_total_tokens = 1: "),
         (
             {"arrivals": "uniform"},
-            "arrivals = .*'uniform'.*'poisson', 'gamma', 'trace', 'square', 'hour-of-week'",
+            "arrivals = .*'uniform'.*'poisson', 'gamma', 'trace', 'replay', 'square', 'hour-of-week'",
         ),
         ({"arrivals": "gamma"}, "arrivals.gamma.cv is missing"),
         ({"arrivals": {"kind": "gamma", "cv": 0}}, "arrivals.gamma.cv = 0: "),

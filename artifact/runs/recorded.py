@@ -1,0 +1,66 @@
+"""What a trace itself says of a run: the classes of its requests, and of a replay how many there are and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from artifact.commands.progress import announce
+from artifact.config import ConfigError, parse
+from artifact.runs.sources import trace_of
+from artifact.runs.spec import ClassSpec, RunSpec
+from niyama import load_card
+from traces import ReplayArrivals, Trace, classes_of, fitting, is_own, played
+
+Fields = Mapping[str, Any]
+
+
+def completed(fields: Fields, requests: int, replay: ReplayArrivals | None, speed: float) -> dict[str, Any]:
+    """The fields of a RunSpec with what the trace says. requests: where nobody says how many, and it is no replay.
+
+    ConfigError or TraceError where load, shares or times are missing, or say something else than the trace.
+    """
+    if replay is None and fields.get("load_qps") is None:
+        raise ConfigError("--load is missing; give requests/s, or --replay for a trace's own times")
+    known = {"requests": requests, **fields, "load_qps": fields.get("load_qps") or 1.0}
+    classes = known.get("classes", RunSpec.model_fields["classes"].default)
+    if replay is None and not is_own(str(fields["trace"])) and not any(c.when for c in classes):
+        return {**known, "classes": _with_shares(classes, None)}
+    known["arrivals"] = replay.model_dump() if replay else known.get("arrivals", "poisson")
+    spec = parse(RunSpec, {**known, "classes": [c.model_copy(update={"share": 1 / len(classes)}) for c in classes]}, "")
+    source = trace_of(spec)
+    rules = {c.name: c.when for c in classes if c.when is not None}
+    codes = classes_of(source, [c.name for c in classes], rules)
+    _say(source)
+    if replay is None:
+        if source.source == "file" and known["requests"] > len(source):
+            times = -(-known["requests"] // len(source))
+            announce(f"{source.name}: {known['requests']} requests of {len(source)} rows, each up to {times} times")
+        return {**known, "classes": _with_shares(classes, codes)}
+    fits = fitting(source, spec.longest(load_card(spec.latency).kv_tokens), spec.too_long)
+    fits = None if spec.too_long == "refuse" else fits
+    found = played(source, replay, fits)
+    if fits is not None and (dropped := int(np.count_nonzero(~fits))):
+        announce(f"{source.name}: {dropped} rows are too long and dropped")
+    load_qps = fields.get("load_qps") or found.qps * speed
+    known |= {"requests": fields.get("requests") or found.rows.size, "load_qps": load_qps}
+    announce(f"{source.name}: replay of {known['requests']} requests, recorded at {found.qps:g}/s")
+    return {**known, "classes": _with_shares(classes, codes)}
+
+
+def _say(source: Trace) -> None:
+    """On stderr what was understood of a user's file, and what dropped."""
+    if source.understood is not None:
+        announce(f"{source.name}: {'; '.join([str(source.understood), *source.notes])}")
+
+
+def _with_shares(classes: tuple[ClassSpec, ...], codes: np.ndarray | None) -> tuple[ClassSpec, ...]:
+    """Classes with the shares that their requests have; codes: each row's class, None: shares are given."""
+    if codes is None:
+        if missing := [c.name for c in classes if "share" not in c.model_fields_set]:
+            raise ConfigError(f"class {missing[0]!r} has no share; give all one, or a `when` to all but one")
+        return classes
+    counts = np.bincount(codes, minlength=len(classes)) / len(codes)
+    return tuple(c.model_copy(update={"share": float(n)}) for c, n in zip(classes, counts, strict=True))
