@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from artifact.results import metrics
-from artifact.runs.run import arrivals_of, trace
+from artifact.runs.run import arrivals_of
+from artifact.runs.sources import trace
 from artifact.runs.spec import RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card

@@ -15,15 +15,17 @@ from traces.arrivals import (
 )
 from traces.catalog import Entry, find_entry, load_catalog
 from traces.classing import classes_of
+from traces.describing import describe
 from traces.download import fetch
 from traces.errors import ChecksumError, DownloadError, TraceError
+from traces.layouts import read_columns
 from traces.lengths import Extras, HashIds, Labels, Reading, Understood
 from traces.own import is_own
 from traces.replay import TooLong, fitting, played
 from traces.synth import Sketch, load_sketches, sample
-from traces.trace import Trace, describe, fixed_trace, load_trace, local_dir_from_env, synthetic_trace
+from traces.trace import Trace, fixed_trace, load_trace, local_dir_from_env, synthetic_trace
 from traces.workload import Workload, WorkloadSpec, build, parse_spec
-from traces.workload_io import read_jsonl, read_workload, write_jsonl, write_workload
+from traces.workload_io import is_workload, read_workload, write_jsonl, write_workload
 
 __all__ = [
     "ChecksumError",
@@ -54,13 +56,14 @@ __all__ = [
     "fitting",
     "fixed_trace",
     "is_own",
+    "is_workload",
     "load_catalog",
     "load_sketches",
     "load_trace",
     "local_dir_from_env",
     "parse_spec",
     "played",
-    "read_jsonl",
+    "read_columns",
     "read_workload",
     "sample",
     "synthetic_trace",

@@ -1,4 +1,4 @@
-"""Command line: `python -m traces list | fetch NAME | describe NAME`; the one reader of the environment."""
+"""Command line: `python -m traces list | fetch | describe | convert`; the one reader of the environment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from traces.catalog import Entry, find_entry, load_catalog
+from traces.describing import describe, extras_in_words, span
 from traces.download import fetch
 from traces.errors import TraceError
+from traces.layouts import ROLES, read_columns
+from traces.lengths import Reading
 from traces.trace import (
     DEFAULT_CACHE_DIR,
     LOCAL_DIR_VARIABLE,
-    describe,
+    Trace,
     find_on_disk,
     load_trace,
     local_dir_from_env,
@@ -57,11 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("--from-file", type=Path, help="import this file instead of downloading")
     fetching.add_argument("--url", action="append", help="try this address instead (may be repeated)")
     fetching.set_defaults(run=_fetch)
-    describing = commands.add_parser("describe", parents=[shared], help="rows and length percentiles of one trace")
-    describing.add_argument("name")
-    describing.add_argument("--no-download", action="store_true", help="never use the network")
+    reading = _reading_options()
+    describing = commands.add_parser("describe", parents=[shared, reading], help="what a trace, or a file, holds")
     describing.set_defaults(run=_describe)
+    converting = commands.add_parser("convert", parents=[shared, reading], help="write a trace in our own format")
+    converting.add_argument("out", type=Path, metavar="OUT", help="a .parquet, .jsonl, .jsonl.gz or .jsonl.zst file")
+    converting.set_defaults(run=_convert)
     return parser
+
+
+def _reading_options() -> argparse.ArgumentParser:
+    reading = argparse.ArgumentParser(add_help=False)
+    reading.add_argument(
+        "name", metavar="TRACE", help="a name of `list`, a file, a folder of `datasets`, or hf:OWNER/NAME"
+    )
+    reading.add_argument("--columns", help=f"time=NAME,prompt=NAME,output=NAME,... for {', '.join(ROLES)}")
+    reading.add_argument("--time-unit", help="unit of numeric times: s, ms, us or ns")
+    reading.add_argument("--tokenizer", type=Path, help="folder of the tokenizer that counts a data set's texts")
+    reading.add_argument("--no-download", action="store_true", help="never use the network")
+    return reading
 
 
 def _local_dir(options: argparse.Namespace) -> Path | None:
@@ -93,16 +110,46 @@ def _fetch(options: argparse.Namespace) -> None:
     print(fetch(find_entry(options.name), options.cache, from_file=options.from_file, urls=options.url))
 
 
-def _describe(options: argparse.Namespace) -> None:
-    trace = load_trace(
-        options.name, local_dir=_local_dir(options), cache_dir=options.cache, download=not options.no_download
+def _loaded(options: argparse.Namespace) -> Trace:
+    columns = {} if options.columns is None else read_columns(options.columns)
+    return load_trace(
+        options.name,
+        local_dir=_local_dir(options),
+        cache_dir=options.cache,
+        download=not options.no_download,
+        reading=Reading(columns, options.time_unit, options.tokenizer),
     )
+
+
+def _describe(options: argparse.Namespace) -> None:
+    trace = _loaded(options)
     facts = describe(trace)
     print(f"{facts['name']}: {facts['rows']:,} rows, source {facts['source']}")
+    if trace.understood is not None:
+        print(f"  {trace.understood}")
+        print(f"  {trace.understood.rows:,} rows in the file, {len(trace):,} of them requests")
+        if trace.understood.unused:
+            print(
+                f"  columns not used: {', '.join(trace.understood.unused)} (--columns class=NAME and so on takes one)"
+            )
+    if trace.arrival_s is not None:
+        print(f"  {span(trace)}")
     for column in ("prompt_tokens", "output_tokens"):
         print(f"  {column:13s}", "  ".join(f"{key} {value:.1f}" for key, value in facts[column].items()))
+    for line in extras_in_words(trace):
+        print(f"  {line}")
     for note in (*trace.notes, f"licence {trace.licence}", f"cite {trace.citation}"):
         print(f"  {note}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from traces.own_format import write_trace
+
+    trace = _loaded(options)
+    write_trace(trace, options.out)
+    for line in filter(None, (trace.understood, *trace.notes)):
+        print(f"{line}", file=sys.stderr)
+    print(f"{options.out}: {len(trace):,} requests of {trace.name}")
 
 
 if __name__ == "__main__":

@@ -105,9 +105,10 @@ def seconds(column: pa.ChunkedArray, said: str | None, layout_unit: str | None) 
         zone = getattr(kind, "tz", None)
         return _from_ns(np.asarray(pc.cast(pc.cast(column, pa.timestamp("ns", zone)), pa.int64()))), "dates"
     values = numbers(column, checks.SECONDS_FIX)
+    _refuse(values < 0, column, checks.SECONDS_FIX)
     since_1970 = _epoch_unit(values)
-    if said is not None or layout_unit == since_1970:
-        unit = str(said or layout_unit)
+    unit = said or (layout_unit if layout_unit == since_1970 else None)
+    if unit is not None:
         return _scaled(values, UNITS[unit], since_1970), unit
     if layout_unit is not None and (since_1970 is None or UNITS[layout_unit] > UNITS["ms"]):
         return _scaled(values, UNITS[layout_unit], None), layout_unit

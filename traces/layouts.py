@@ -209,3 +209,11 @@ def recognised(names: Collection[str], columns: Mapping[str, str], where: str) -
     unit = found.unit if changed.get("time") == found.columns.get("time") else None
     optional = {role: name for role, name in found.optional.items() if role not in columns}
     return replace(found, columns=changed, unit=unit, optional=optional)
+
+
+def read_columns(text: str) -> dict[str, str]:
+    """Role -> column, of time=NAME,prompt=NAME,... TraceError where it is not written so."""
+    pairs = [(role.strip(), column.strip()) for role, _, column in (part.partition("=") for part in text.split(","))]
+    if not all(role and column for role, column in pairs) or len(dict(pairs)) < len(pairs):
+        raise TraceError(f"--columns is {text!r}; write each role once: time=NAME,prompt=NAME,output=NAME")
+    return dict(pairs)

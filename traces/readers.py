@@ -105,7 +105,7 @@ class _Rows:
         return Lengths(
             prompt[order].astype(np.int32),
             output[order].astype(np.int32),
-            None if time_s is None else self._from_start(time_s[order]),
+            None if time_s is None else time_s[order] - (time_s[order[0]] if self.layout.starts_at_0 else 0.0),
             tuple(self.notes),
             extras if len(order) == len(prompt) and (np.diff(order) == 1).all() else extras.take(order),
             understood,
@@ -166,10 +166,3 @@ class _Rows:
             self.notes.append(f"{late} rows came before their predecessor in time: sorted by timestamp")
             return order[np.argsort(times, kind="stable")]
         return order
-
-    def _from_start(self, time_s: np.ndarray) -> np.ndarray:
-        if self.layout.starts_at_0:
-            return time_s - time_s[0]
-        if time_s[0] < 0:
-            raise TraceError(f"{self.table.path}: {self.roles['time']} is {time_s[0]:g}; times of this layout are >= 0")
-        return time_s

@@ -158,7 +158,7 @@ def _csv_columns(path: Path, names: list[str], delimiter: str, header_line: int,
 def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of each row, the header's included; blank lines are none."""
     with closing(open_text(path)) as stream:
-        rows = csv.reader(stream, delimiter=delimiter)
+        rows = csv.reader(_decoded(path, stream), delimiter=delimiter)
         yield from ((rows.line_num, cells) for cells in rows if cells)
 
 
@@ -196,7 +196,7 @@ def _json_lines(path: Path) -> Tabular:
         try:
             table = pajson.read_json(open_bytes(path), pajson.ReadOptions(block_size=_BLOCK_BYTES))
             return _flat(table, wanted)
-        except pa.ArrowInvalid:  # not JSON, or a column whose values are of several types
+        except (pa.ArrowInvalid, OSError):  # not JSON, or a column whose values are of several types
             rows = (flattened(_json_row(path, line, text)) for line, text in _text_lines(path))
             return as_text(rows, wanted)
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -212,23 +212,6 @@ def fixed_trace(prompt_tokens: int, output_tokens: int) -> Trace:
         "none needed",
         (f"synthetic: every request has {prompt_tokens} prompt and {output_tokens} output tokens",),
     )
-
-
-def describe(trace: Trace) -> dict[str, Any]:
-    """Rows, source, and mean, p50, p90 and p99 (tokens) of prompt and output, as plain Python values."""
-    return {
-        "name": trace.name,
-        "source": trace.source,
-        "rows": len(trace),
-        "prompt_tokens": _spread(trace.prompt_tokens),
-        "output_tokens": _spread(trace.output_tokens),
-        "notes": list(trace.notes),
-    }
-
-
-def _spread(tokens: np.ndarray) -> dict[str, float]:
-    p50, p90, p99 = np.percentile(tokens, [50, 90, 99])
-    return {"mean": float(tokens.mean()), "p50": float(p50), "p90": float(p90), "p99": float(p99)}
 
 
 def _require_catalog_bytes(entry: Entry, path: Path) -> str:

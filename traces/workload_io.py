@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from traces import checks
 from traces.errors import TraceError
 from traces.files import whole_file
 from traces.workload import Workload, WorkloadSpec, parse_spec
@@ -38,6 +34,17 @@ def _dumped(spec: WorkloadSpec) -> dict[str, Any]:
     """Without the fields that came later, where they say nothing: files stay as they were."""
     later = {name for name in ("too_long", "rules") if getattr(spec, name) == WorkloadSpec.model_fields[name].default}
     return spec.model_dump(mode="json", exclude=later)
+
+
+def is_workload(path: Path | str) -> bool:
+    """Whether `write_workload` wrote it, and not another parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _KEY in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowInvalid, OSError):
+        return False
 
 
 def read_workload(path: Path | str) -> Workload:
@@ -78,42 +85,3 @@ def write_jsonl(workload: Workload, path: Path | str) -> None:
                 "important": important,
             }
             stream.write(json.dumps(row) + "\n")
-
-
-def read_jsonl(path: Path | str, class_names: Sequence[str], *, trace_name: str) -> Workload:
-    """A workload from JSONL as `write_jsonl` writes it; times are kept as they are, so the file must be
-    sorted.
-
-    `class_names` fixes the order of the classes; `trace_name` is recorded as the origin. Raises TraceError
-    naming file, line, field, value and fix for the first bad line.
-    """
-    path, names = Path(path), tuple(class_names)
-    class_fix = f"write one of {', '.join(names)}"
-    tests = {
-        "timestamp": (
-            lambda value: checks.is_seconds(value) and value >= 0,
-            "write a finite number of ms >= 0",
-        ),
-        "input_length": (checks.is_count, checks.COUNT_FIX),
-        "output_length": (checks.is_count, checks.COUNT_FIX),
-        "qos_class": (lambda value: isinstance(value, str) and value in names, class_fix),
-        "important": (lambda value: isinstance(value, bool), "write true or false"),
-    }
-    rows = [
-        tuple(checks.json_cell(path, line, row, field, *test) for field, test in tests.items())
-        for line, row in checks.json_rows(path)
-    ]
-    if not rows:
-        raise TraceError(f"{path}: has no rows; write the workload again")
-    time_ms, prompt, output, qos_class, important = zip(*rows, strict=True)
-    return Workload(
-        arrival_s=np.array(time_ms, np.float64) / 1e3,
-        prompt_tokens=np.array(prompt, np.int32),
-        output_tokens=np.array(output, np.int32),
-        qos_class=np.array([names.index(name) for name in qos_class], np.int16),
-        important=np.array(important, np.bool_),
-        class_names=names,
-        spec=None,
-        trace_name=trace_name,
-        trace_source="local",
-    )

@@ -19,6 +19,8 @@ BOUNDS = {
     "port": (1, 65_535),
     "devices": (1, 1024),
     "max_lag_ms": (0.001, 1e6),
+    "speed": (1e-6, 1e6),
+    "max_total_tokens": (2, 2**31 - 1),
 }
 
 

@@ -33,6 +33,7 @@ from artifact.runs.run import BACKEND
 from artifact.runs.sources import describe_trace, trace
 from artifact.runs.text import describe_capacity, print_models
 from artifact.runs.unread import warn_of_unread
+from traces import is_own
 
 #: Table of a panel -> (its settings, latency model) -> rows
 PANELS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
@@ -183,7 +184,9 @@ def _section(options: argparse.Namespace, name: str) -> Any:
 
 def actual_trace(options: argparse.Namespace) -> str:
     """The trace's name, or that of its synthetic one where the description says so: asked for once, not per job."""
-    return read_description(options.described)["trace"] if options.described else options.trace
+    if is_own(options.trace) or not options.described:
+        return options.trace
+    return read_description(options.described)["trace"]
 
 
 def write_rows(

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from niyama.latency import is_card_file
 from traces.catalog import SYNTHETIC_SUFFIX
+from traces.own import is_own
 
 
 def _folder(package: str) -> Path:
@@ -86,6 +87,8 @@ def _called(name: str) -> Iterator[str]:
     """The data that a name stands for: a latency card, a trace's entry, a synthetic trace's sketch, one's own file."""
     trace = name.removesuffix(SYNTHETIC_SUFFIX)
     if is_card_file(name):
+        yield name
+    elif is_own(name) and Path(name).is_file():  # a trace
         yield name
     elif ":" in name:
         yield name.rpartition(":")[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any
 from artifact.config import MOST_REPLICAS, ConfigError, parse
 from artifact.runs.recorded import completed
 from artifact.runs.spec import RunSpec, load_classes
-from traces import ReplayArrivals
+from traces import ReplayArrivals, read_columns
 
 #: Fields that are options of a single point and of a capacity search alike.
 FIELDS = [name for name in RunSpec.model_fields if name not in ("load_qps", "seed", "overlapped")]
@@ -40,7 +39,8 @@ def about(name: str) -> str:
 
 
 def add_run_options(parser: argparse.ArgumentParser, requests: int, fields: Sequence[str] = FIELDS) -> None:
-    """The fields of a RunSpec that a single point or a capacity search takes. requests: the default."""
+    """The fields of a RunSpec that a single point or a capacity search takes, or some. requests: the default."""
+    whole = "system" in fields
     for name in fields:
         own = requests if name == "requests" else None
         text, default = about(name) + WRITTEN.get(name, ""), own or RunSpec.model_fields[name].default
@@ -49,12 +49,13 @@ def add_run_options(parser: argparse.ArgumentParser, requests: int, fields: Sequ
         if RunSpec.model_fields[name].annotation is bool:
             parser.add_argument(flag, action="store_true", default=None, help=about(name))
             continue
-        required, kind = name in ("trace", "system"), TYPES.get(name, str)
+        required, kind = whole and name in ("trace", "system"), TYPES.get(name, str)
         parser.add_argument(flag, type=kind, required=required, help=text)
     replay = "the trace as recorded: its times with their own lengths, classes, importance"
     parser.add_argument("--replay", action="store_true", help=replay)
     parser.add_argument("--window", metavar="A:B", help="seconds of the trace that a replay plays, such as 3600:7200")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    if whole:
+        parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(default_requests=requests)
 
 
@@ -64,8 +65,11 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=float, help="how many times as fast as recorded a replay is (default 1)")
 
 
-def spec_of(options: argparse.Namespace, **more: Any) -> RunSpec:
-    """The RunSpec of the command line; what is not given there is as RunSpec has it, or as the trace says."""
+def spec_of(options: argparse.Namespace, *, simulated: bool = True, **more: Any) -> RunSpec:
+    """The RunSpec of the command line; what is not given there is as RunSpec has it, or as the trace says.
+
+    simulated: on replicas whose KV cache is that of the latency model's card; else it is unknown.
+    """
     given = {name: value for name in FIELDS if (value := getattr(options, name, None)) is not None}
     read: dict[str, Callable[[Any], Any]] = {
         "classes": load_classes,
@@ -77,9 +81,9 @@ def spec_of(options: argparse.Namespace, **more: Any) -> RunSpec:
         read["arrivals"] = partial(_json, "--arrivals")
     values = {name: read[name](value) if name in read else value for name, value in given.items()}
     replay, speed = _replay(options, values), getattr(options, "speed", None)
-    if speed is not None and (replay is None or more.get("load_qps") is not None or not 0 < speed < math.inf):
-        raise ConfigError(f"--speed is {speed:g}; it is above 0, for a --replay, and instead of --load")
-    fields = completed({**values, **more}, options.default_requests, replay, speed or 1.0)
+    if speed is not None and (replay is None or more.get("load_qps") is not None):
+        raise ConfigError(f"--speed is {speed:g}, which is for a --replay, and instead of --load; leave it out")
+    fields = completed({**values, **more}, options.default_requests, replay, speed or 1.0, simulated)
     return parse(RunSpec, fields, "command line")
 
 
@@ -98,14 +102,6 @@ def _replay(options: argparse.Namespace, values: Mapping[str, Any]) -> ReplayArr
         return ReplayArrivals(window=(start_s, end_s))
     except ValueError:
         raise ConfigError(f"--window is {window!r}; write two times in seconds, the earlier first: 3600:7200") from None
-
-
-def read_columns(text: str) -> dict[str, str]:
-    """Role -> column, of time=NAME,prompt=NAME,..."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(role.strip() and column.strip() for role, _, column in pairs):
-        raise ConfigError(f"--columns is {text!r}; write time=NAME,prompt=NAME,output=NAME")
-    return _once("--columns", [(role.strip(), column.strip()) for role, _, column in pairs])
 
 
 def integers(flag: str, text: str) -> tuple[int, ...]:

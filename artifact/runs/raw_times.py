@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from artifact.results.code_hash import code_of
 from artifact.results.tables import write_table
-from artifact.runs.run import Result
+from artifact.runs.run import Result, trace_of
+from artifact.runs.sources import about as trace_about
 from niyama.sim import LOG_COLUMNS, Requests, Run
+from traces import is_own
 
 
 def raw_columns(requests: Requests, done: Run) -> dict[str, Any]:
@@ -41,7 +43,10 @@ def write_run(folder: Path, result: Result) -> None:
     """requests.parquet and iterations.parquet of one simulated run."""
     spec, done, columns = result.spec, result.run, raw_columns(result.requests, result.run)
     about = {"spec": spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
-    about["code"] = code_of("simulate", spec.latency, spec.predictor_name, result.trace_name, spec.system)
+    read = spec.trace if is_own(spec.trace) else result.trace_name
+    about["code"] = code_of("simulate", spec.latency, spec.predictor_name, read, spec.system)
+    if is_own(spec.trace):
+        about["trace"] = trace_about(trace_of(spec))
     write_table(folder / "requests.parquet", pa.table(columns), listed=False, **about)
     log = {"replica": done.log[:, 0].astype(np.int32)}
     log |= {name: done.log[:, i + 1] for i, name in enumerate(LOG_COLUMNS)}

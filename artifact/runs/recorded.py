@@ -9,7 +9,7 @@ import numpy as np
 
 from artifact.commands.progress import announce
 from artifact.config import ConfigError, parse
-from artifact.runs.sources import trace_of
+from artifact.runs.run import trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
 from niyama import load_card
 from traces import ReplayArrivals, Trace, classes_of, fitting, is_own, played
@@ -17,7 +17,9 @@ from traces import ReplayArrivals, Trace, classes_of, fitting, is_own, played
 Fields = Mapping[str, Any]
 
 
-def completed(fields: Fields, requests: int, replay: ReplayArrivals | None, speed: float) -> dict[str, Any]:
+def completed(
+    fields: Fields, requests: int, replay: ReplayArrivals | None, speed: float, simulated: bool
+) -> dict[str, Any]:
     """The fields of a RunSpec with what the trace says. requests: where nobody says how many, and it is no replay.
 
     ConfigError or TraceError where load, shares or times are missing, or say something else than the trace.
@@ -39,7 +41,7 @@ def completed(fields: Fields, requests: int, replay: ReplayArrivals | None, spee
             times = -(-known["requests"] // len(source))
             announce(f"{source.name}: {known['requests']} requests of {len(source)} rows, each up to {times} times")
         return {**known, "classes": _with_shares(classes, codes)}
-    fits = fitting(source, spec.longest(load_card(spec.latency).kv_tokens), spec.too_long)
+    fits = fitting(source, spec.longest(load_card(spec.latency).kv_tokens if simulated else None), spec.too_long)
     fits = None if spec.too_long == "refuse" else fits
     found = played(source, replay, fits)
     if fits is not None and (dropped := int(np.count_nonzero(~fits))):

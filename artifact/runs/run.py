@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from artifact.config import ConfigError
-from artifact.runs.sources import trace_of as trace_of
+from artifact.runs.sources import trace
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.runs.systems import build_system
 from niyama import load_card
 from niyama.sim import Requests, Run, System, simulate, simulate_logged
 from niyama.sim.noise import Noise
-from traces import Workload, build
+from traces import Reading, Trace, Workload, build
 
 BACKEND = "sim"
 OVERLAPPED_BACKEND = "sim-overlapped"
@@ -46,6 +46,12 @@ class Result:
 def backend(spec: RunSpec) -> str:
     """What executes a run, as results name it."""
     return OVERLAPPED_BACKEND if spec.overlapped else BACKEND
+
+
+def trace_of(spec: RunSpec) -> Trace:
+    """The trace of a run."""
+    tokenizer = None if spec.tokenizer is None else Path(spec.tokenizer)
+    return trace(spec.trace, reading=Reading(spec.columns, spec.time_unit, tokenizer))
 
 
 def arrivals_of(spec: RunSpec) -> Requests:

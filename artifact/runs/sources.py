@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from artifact.runs.spec import RunSpec
 from traces import Reading, Trace, describe, is_own, load_trace, local_dir_from_env
 
 
@@ -30,12 +29,6 @@ def _loaded(
 ) -> Trace:
     reading = Reading(dict(columns), time_unit, tokenizer)
     return load_trace(name, local_dir=local_dir_from_env(), cache_dir=cache_dir, reading=reading)
-
-
-def trace_of(spec: RunSpec) -> Trace:
-    """The trace of a run."""
-    tokenizer = None if spec.tokenizer is None else Path(spec.tokenizer)
-    return trace(spec.trace, reading=Reading(spec.columns, spec.time_unit, tokenizer))
 
 
 def about(source: Trace) -> dict[str, Any]:

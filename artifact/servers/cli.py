@@ -12,9 +12,9 @@ from artifact.commands.progress import announce
 from artifact.commands.table import Verb
 from artifact.config import ConfigError
 from artifact.results import metrics
-from artifact.runs.options import integers
-from artifact.runs.run import to_requests
-from artifact.runs.spec import PAPER_MIX, RunSpec, load_classes
+from artifact.runs.options import ARRIVING, add_load, add_run_options, integers, spec_of
+from artifact.runs.run import to_requests, workload_of
+from artifact.runs.spec import PAPER_MIX, ClassSpec, RunSpec, load_classes
 from artifact.servers.command_line import Engine, backend_of
 from artifact.servers.fleet import START_TIMEOUT_S, running
 from artifact.servers.keeping import Keeper
@@ -23,9 +23,10 @@ from artifact.servers.measured_files import write_measured
 from artifact.servers.process import served_models
 from artifact.servers.stopping import terminated_like_interrupted
 from artifact.servers.systems import SERVER_SYSTEMS, build_server_system, by_urgency
-from traces import Workload, read_jsonl, read_workload
+from traces import Workload, is_workload, read_workload
 
 WATCH_PERIOD_S = 1.0
+LOAD_REQUESTS = 100
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -68,8 +69,7 @@ def cross_check(options: argparse.Namespace) -> int:
 
 def load(options: argparse.Namespace) -> None:
     """Replay a workload on servers that are up already, and print what came out."""
-    classes = load_classes(options.classes) if options.classes else PAPER_MIX
-    workload = read_load(options.workload, [c.name for c in classes])
+    classes, workload = what_to_send(options)
     requests = to_requests(classes, workload)
     models = served_models(options.url)
     model = options.model or models[0]
@@ -85,11 +85,19 @@ def load(options: argparse.Namespace) -> None:
     print(json.dumps(load_answer(measured), indent=1))
 
 
-def read_load(path: Path, class_names: list[str]) -> Workload:
-    """A workload file: `.parquet`, or Mooncake-style `.jsonl` whose classes are `class_names`. TraceError otherwise."""
-    if path.suffix == ".parquet":
-        return read_workload(path)
-    return read_jsonl(path, class_names, trace_name=path.stem)
+def what_to_send(options: argparse.Namespace) -> tuple[tuple[ClassSpec, ...], Workload]:
+    """A trace as `simulate` plays it; of --workload FILE each row at its own time. ConfigError or TraceError."""
+    if (options.workload is None) == (options.trace is None):
+        raise ConfigError("give --trace, or --workload FILE, which is --trace FILE --replay")
+    if options.workload is not None:
+        if options.workload.suffix == ".parquet" and is_workload(options.workload):
+            return load_classes(options.classes) if options.classes else PAPER_MIX, read_workload(options.workload)
+        options.trace, options.replay = str(options.workload), True
+    if options.too_long in ("drop", "truncate") and options.max_total_tokens is None:
+        raise ConfigError(f"--too-long is {options.too_long}; say from which length on: --max-total-tokens N")
+    more = {"system": "niyama", "load_qps": options.load, "seed": options.seed}
+    spec = spec_of(options, simulated=False, **more)
+    return spec.classes, workload_of(spec, None)
 
 
 def load_answer(measured: Measured) -> dict[str, Any]:
@@ -119,8 +127,9 @@ def _add_clients(verb: Verb) -> None:
     """The commands that only send load."""
     send = verb("load", load)
     send.add_argument("--url", required=True, help="such as http://127.0.0.1:8000, without /v1")
-    send.add_argument("--workload", type=Path, required=True, help=".jsonl or .parquet, as `python -m traces` writes")
-    send.add_argument("--classes", type=Path, help="YAML list of QoS classes (default: the paper's Table 3)")
+    send.add_argument("--workload", type=Path, help="a file such as `python -m traces convert` writes, as recorded")
+    add_load(send)
+    add_run_options(send, LOAD_REQUESTS, ARRIVING)
     send.add_argument("--model", help="served model name (default: the server's first)")
     send.add_argument("--priority", action="store_true", help="send vLLM's priority number, 0 most urgent")
     send.add_argument("--seed", type=int, default=0, help="of the prompts' tokens")

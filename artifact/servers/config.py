@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from artifact.config import ConfigError, Loads, Names, Once, Strict, parse, read_mapping
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import trace
+from artifact.runs.sources import trace
 from artifact.runs.spec import ClassSpec, RunSpec
 from artifact.servers.measured import MAX_LAG_P99_S
 from artifact.servers.systems import ServerSystem, build_server_system

@@ -9,7 +9,8 @@ from artifact.experiments import capacity
 from artifact.experiments.capacity import CRITERIA, Search, find_capacity, silo_capacity
 from artifact.results import metrics
 from artifact.runs.fluid import fluid_bound_qps
-from artifact.runs.run import run, trace
+from artifact.runs.run import run
+from artifact.runs.sources import trace
 from artifact.runs.spec import RunSpec
 from niyama import load_card
 

@@ -7,7 +7,7 @@ from artifact.config import ConfigError
 from artifact.results.descriptions import read_description
 from artifact.results.failures import Incomplete
 from artifact.results.tables import ResultError, write_table
-from traces import TraceError, read_jsonl
+from traces import TraceError, load_trace
 
 SIMULATE = ["simulate", "--trace", "azure-code-2023-synth", "--requests", "40", "--system", "niyama", "--load", "3"]
 FOREIGN = [b"", b"{}", b"[]", b"root:x:0:0", b"\xff", b'{"trace": {}}', b'{"failures": 1, "outputs": {}}']
@@ -36,4 +36,4 @@ def test_text_that_is_not_utf_8_is_named(tmp_path, capsys):
     assert main([*SIMULATE, "--classes", str(path)]) == 2
     assert f"error: {path}: is not UTF-8 (" in capsys.readouterr().err
     with pytest.raises(TraceError, match="latin: is not UTF-8"):
-        read_jsonl(path, ["a"], trace_name="x")
+        load_trace(str(path))

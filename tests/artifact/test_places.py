@@ -101,7 +101,7 @@ def test_what_the_operating_system_refuses_is_one_line(error, told, one_line, mo
 def test_what_is_missing_is_named(one_line, tmp_path):
     gone = tmp_path / "gone"
     line = one_line("load", "--url", "x", "--workload", gone)
-    assert f"{gone}: No such file or directory; name a place that can be read" in line
+    assert f"trace '{gone}' is no file and no name of the catalog" in line
 
 
 def test_a_manifest_of_no_folder_is_refused(one_line, tmp_path):
