@@ -1,8 +1,8 @@
 """Public LLM-serving traces and the workloads made of them.
 
 Reading order: catalog (what exists), trace (`load_trace`, the one way to get one), workload (`WorkloadSpec`
-and `build`). Behind them: download, lengths, readers, parsed, synth, sharegpt_text, arrivals, workload_io. This
-package knows nothing of schedulers.
+and `build`). Behind them: download, layouts, tabular, cells, readers, own, synth, arrivals, replay, classing,
+workload_io. This package knows nothing of schedulers.
 """
 
 from traces.arrivals import (

@@ -49,6 +49,9 @@ def _streamed(name: str) -> Iterable[Mapping[str, Any]]:
     import datasets  # seconds, and needed here only
 
     try:
+        saved = any((Path(name) / file).is_file() for file in ("state.json", "dataset_dict.json"))
+        if not name.startswith(HUB) and not saved:  # a folder of files
+            return datasets.load_dataset(name, split="train", streaming=True)
         if not name.startswith(HUB):
             found = datasets.load_from_disk(name)
             if isinstance(found, datasets.DatasetDict):

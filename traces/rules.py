@@ -26,6 +26,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.NotEq: operator.ne,
 }
 _MOST_LETTERS = 1000
+_TEXT_OR_CLASS = r""""[^"]*"|'[^']*'|\bclass\b"""
 NUMBERS = ("prompt", "output", "total", "time")
 NAMES = ("class", "tenant", "session")
 _GRAMMAR = (
@@ -46,10 +47,8 @@ def matches(rule: str, trace: Trace) -> np.ndarray:
 
 
 def _without_keyword(rule: str) -> str:
-    """`class` is the one name that Python keeps for itself."""
-    parts = rule.split('"')
-    parts[::2] = [re.sub(r"\bclass\b", "qos_class", part) for part in parts[::2]]
-    return '"'.join(parts).strip()
+    """`class` is the one name that Python keeps for itself; texts stay as they are."""
+    return re.sub(_TEXT_OR_CLASS, lambda found: "qos_class" if found[0] == "class" else found[0], rule).strip()
 
 
 def _values(trace: Trace) -> Mapping[str, np.ndarray | Labels | None]:

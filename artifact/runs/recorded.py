@@ -12,7 +12,7 @@ from artifact.config import ConfigError, parse
 from artifact.runs.run import trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
 from niyama import load_card
-from traces import ReplayArrivals, Trace, classes_of, fitting, is_own, played
+from traces import ReplayArrivals, TooLong, Trace, classes_of, fitting, is_own, played
 
 Fields = Mapping[str, Any]
 
@@ -29,30 +29,39 @@ def completed(
     known = {"requests": requests, **fields, "load_qps": fields.get("load_qps") or 1.0}
     classes = known.get("classes", RunSpec.model_fields["classes"].default)
     if replay is None and not is_own(str(fields["trace"])) and not any(c.when for c in classes):
-        return {**known, "classes": _with_shares(classes, None)}
+        if known.get("too_long", "refuse") == "refuse":
+            return {**known, "classes": _with_shares(classes, None)}
     known["arrivals"] = replay.model_dump() if replay else known.get("arrivals", "poisson")
     spec = parse(RunSpec, {**known, "classes": [c.model_copy(update={"share": 1 / len(classes)}) for c in classes]}, "")
     source = trace_of(spec)
     rules = {c.name: c.when for c in classes if c.when is not None}
-    codes = classes_of(source, [c.name for c in classes], rules)
-    _say(source)
+    known["classes"] = _with_shares(classes, classes_of(source, [c.name for c in classes], rules))
+    _say_understood(source)
+    longest = spec.longest(load_card(spec.latency).kv_tokens if simulated else None)
+    _say_too_long(source, spec.too_long, longest)
     if replay is None:
         if source.source == "file" and known["requests"] > len(source):
             times = -(-known["requests"] // len(source))
             announce(f"{source.name}: {known['requests']} requests of {len(source)} rows, each up to {times} times")
-        return {**known, "classes": _with_shares(classes, codes)}
-    fits = fitting(source, spec.longest(load_card(spec.latency).kv_tokens if simulated else None), spec.too_long)
-    fits = None if spec.too_long == "refuse" else fits
-    found = played(source, replay, fits)
-    if fits is not None and (dropped := int(np.count_nonzero(~fits))):
-        announce(f"{source.name}: {dropped} rows are too long and dropped")
-    load_qps = fields.get("load_qps") or found.qps * speed
-    known |= {"requests": fields.get("requests") or found.rows.size, "load_qps": load_qps}
+        return known
+    found = played(source, replay, None if spec.too_long == "refuse" else fitting(source, longest, spec.too_long))
+    known["requests"] = fields.get("requests") or found.rows.size
+    known["load_qps"] = fields.get("load_qps") or found.qps * speed
     announce(f"{source.name}: replay of {known['requests']} requests, recorded at {found.qps:g}/s")
-    return {**known, "classes": _with_shares(classes, codes)}
+    return known
 
 
-def _say(source: Trace) -> None:
+def _say_too_long(source: Trace, too_long: TooLong, longest: int | None) -> None:
+    """On stderr how many rows are dropped or truncated."""
+    if too_long == "refuse" or longest is None:
+        return
+    fits = fitting(source, longest, "drop")
+    if fits is not None and (count := int(np.count_nonzero(~fits))):
+        done = {"drop": "dropped", "truncate": "truncated"}[too_long]
+        announce(f"{source.name}: {count} of {len(source)} rows have more than {longest} tokens and are {done}")
+
+
+def _say_understood(source: Trace) -> None:
     """On stderr what was understood of a user's file, and what dropped."""
     if source.understood is not None:
         announce(f"{source.name}: {'; '.join([str(source.understood), *source.notes])}")

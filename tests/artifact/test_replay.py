@@ -10,9 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from artifact.__main__ import main
-from artifact.runs.run import arrivals_of, trace_of
+from artifact.commands.table import parser
+from artifact.config import ConfigError
+from artifact.runs.run import arrivals_of, trace_of, workload_of
 from artifact.runs.sources import about
 from artifact.runs.spec import ClassSpec, RunSpec
+from artifact.servers.cli import what_to_send
+from traces import write_workload
 
 FILE = Path(__file__).parents[1] / "traces" / "data" / "twenty-rows.csv"
 ROWS = np.loadtxt(FILE, delimiter=",", skiprows=1, usecols=(1, 2), dtype=int)
@@ -126,13 +130,38 @@ def test_what_a_replay_cannot_do_is_one_line(simulate, arguments, words):
 
 
 def test_too_long_requests_are_dropped_or_truncated(simulate, tmp_path):
-    simulate(FILE, "--replay", "--max-total-tokens", 1500, "--too-long", "drop", "--out", tmp_path / "d")
+    _, err = simulate(FILE, "--replay", "--max-total-tokens", 1500, "--too-long", "drop", "--out", tmp_path / "d")
+    assert "4 of 20 rows have more than 1500 tokens and are dropped" in err
     total = ROWS.sum(axis=1)
     assert requests_in(tmp_path / "d")["prompt_tokens"].to_pylist() == ROWS[total <= 1500, 0].tolist()
     simulate(FILE, "--replay", "--max-total-tokens", 1500, "--too-long", "truncate", "--out", tmp_path / "t")
     cut = requests_in(tmp_path / "t")
     assert cut["output_tokens"].to_pylist() == ROWS[:, 1].tolist()
     assert cut["prompt_tokens"].to_pylist() == np.minimum(ROWS[:, 0], 1500 - ROWS[:, 1]).tolist()
+
+
+def test_a_resampled_run_of_the_catalogue_says_what_it_truncates(simulate):
+    long = ["--max-total-tokens", 1000, "--too-long", "truncate"]
+    answer, err = simulate("azure-code-2023-synth", "--load", 2, "--requests", 50, *long)
+    assert answer["requests"] == 50 and "rows have more than 1000 tokens and are truncated" in err
+
+
+def test_load_sends_what_simulate_plays(tmp_path):
+    options = parser().parse_args(["load", "--url", "x", "--workload", str(FILE), "--speed", "2", "--window", "0:10"])
+    classes, workload = what_to_send(options)
+    assert workload.prompt_tokens.tolist() == ROWS[:5, 0].tolist() and workload.arrival_s.tolist() == [0, 1, 2, 3, 4]
+    options = parser().parse_args(["load", "--url", "x", "--trace", str(FILE), "--load", "4", "--requests", "7"])
+    assert len(what_to_send(options)[1]) == 7 and [c.name for c in classes] == ["Q1", "Q2", "Q3"]
+    for more in ([], ["--workload", "x", "--trace", "y"]):
+        with pytest.raises(ConfigError, match="give --trace, or --workload FILE"):
+            what_to_send(parser().parse_args(["load", "--url", "x", *more]))
+
+
+def test_load_replays_what_write_workload_wrote(tmp_path):
+    spec = RunSpec(trace="azure-code-2023-synth", system="niyama", load_qps=1.0, requests=5)
+    write_workload(workload_of(spec, None), tmp_path / "w.parquet")
+    options = parser().parse_args(["load", "--url", "x", "--workload", str(tmp_path / "w.parquet")])
+    assert what_to_send(options)[1].arrival_s.tolist() == workload_of(spec, None).arrival_s.tolist()
 
 
 def test_a_resampled_run_says_how_often_it_repeats_rows(simulate):
