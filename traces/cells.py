@@ -51,7 +51,9 @@ def numbers(column: pa.ChunkedArray, fix: str) -> np.ndarray:
 def _of_text(column: pa.ChunkedArray, fix: str) -> pa.ChunkedArray:
     for kind in (pa.int64(), pa.float64()):
         try:
-            return pc.cast(column, kind)
+            found = pc.cast(column, kind)
+            if kind != pa.int64() or not pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py():
+                return found  # 0x1F is no number that people mean
         except pa.ArrowInvalid:
             pass
     _refuse(pc.invert(pc.fill_null(pc.match_substring_regex(column, _NUMBER), False)), column, fix)
@@ -112,7 +114,7 @@ def seconds(column: pa.ChunkedArray, said: str | None, layout_unit: str | None) 
         return _scaled(values, UNITS[unit], since_1970), unit
     if layout_unit is not None and (since_1970 is None or UNITS[layout_unit] > UNITS["ms"]):
         return _scaled(values, UNITS[layout_unit], None), layout_unit
-    if layout_unit is None and since_1970 is not None:
+    if since_1970 is not None and (layout_unit is None or UNITS[since_1970] > UNITS[layout_unit]):
         return _scaled(values, UNITS[since_1970], since_1970), f"{since_1970} since 1970, by their size"
     raise Fault(None, f"{values.min():g} to {values.max():g}", f"say their unit: --time-unit {'|'.join(UNITS)}")
 

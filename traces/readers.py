@@ -144,6 +144,8 @@ class _Rows:
         for role, (field_name, parse) in parsers.items():
             if role in self.roles and self.roles[role] in self.columns:
                 made[field_name] = self._of(role, parse)
+                if made[field_name] is None:
+                    self.notes.append(f"{self.roles[role]} are no lists of whole numbers, and not used")
         return Extras(**made)
 
     def _keep(self, mask: np.ndarray, why: str) -> None:

@@ -92,7 +92,7 @@ def _parquet(path: Path) -> Tabular:
     names = tuple(_leaf_names(schema))
 
     def read(wanted: list[str]) -> Columns:
-        return _flat(pq.read_table(path, columns=[name.split(".")[0] for name in wanted]), wanted)
+        return _flat(pq.read_table(path, columns=sorted({name.split(".")[0] for name in wanted})), wanted)
 
     return Tabular(path, names, read, lambda rows: [row + 1 for row in rows], "row")
 

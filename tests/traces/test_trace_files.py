@@ -240,6 +240,11 @@ def test_columns_and_units_that_a_user_names(tmp_path, times, unit, seconds):
         ("num_prefill_tokens,num_decode_tokens\n2032, 1\n2032, x\n", {}, None, "line 3: num_decode_tokens is 'x'"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2026-03-01 09:00,5,2\n2026-03-01T09:00Z,5,2\n", {}, None, "line 2"),
         (lines({**MOONCAKE, "timestamp": 1767225600}), {}, None, "say their unit: --time-unit"),
+        (HEAD + "1,0x1F,2\n", {"prompt": "in", "output": "out"}, None, "line 2: in is '0x1F'"),
+        (HEAD + '1,"1,374",2\n', {"prompt": "in", "output": "out"}, None, "line 2: in is '1,374'"),
+        (HEAD + "1,5\n", {"prompt": "in", "output": "out"}, None, "line 2: row of 2 cells is '1,5'"),
+        (HEAD + "2026-02-30,5,2\n", {"time": "when", "prompt": "in", "output": "out"}, None, "line 2: when is '2026"),
+        (HEAD + "2026-02-03,5,2\n", {"time": "when", "prompt": "in", "output": "out"}, "ms", "is for numbers"),
         ("\x00\xff", {}, None, "no known layout"),
         ("{}\n", {}, None, "no known layout"),
         ('{"a": [1, 2]', {}, None, "is not JSON"),
@@ -250,6 +255,22 @@ def test_what_is_wrong_is_one_line_with_the_line_of_the_file(tmp_path, text, col
     with pytest.raises(TraceError) as caught:
         load_trace(str(path), reading=Reading(columns, unit))
     assert words in str(caught.value).replace(": ('", ": '") and "\n" not in str(caught.value)
+
+
+def test_epoch_milliseconds_in_a_layout_of_seconds_are_seen(tmp_path):
+    head = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    (path := tmp_path / "x.csv").write_text(head + "1767225600000,x,5,2,7,x\n1767225601500,x,6,2,8,x\n")
+    trace = load_trace(str(path))
+    check(trace, [5, 6], [2, 2], [0, 1.5])
+    assert trace.understood.time == "ms since 1970, by their size"
+
+
+def test_nested_columns_of_parquet(tmp_path):
+    pq.write_table(pa.table({"request": [{"in": 5, "out": 6}], "hash_ids": [["a"]]}), path := tmp_path / "x.parquet")
+    columns = {"prompt": "request.in", "output": "request.out", "hash_ids": "hash_ids"}
+    trace = load_trace(str(path), reading=Reading(columns))
+    check(trace, [5], [6], None)
+    assert trace.notes == ("hash_ids are no lists of whole numbers, and not used",)
 
 
 def test_two_files_of_one_name_have_two_names_in_results(tmp_path):
