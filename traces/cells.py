@@ -5,6 +5,7 @@ A `Fault` names a row and what to write; the caller knows the row's line in the 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,12 +187,14 @@ def important(column: pa.ChunkedArray) -> np.ndarray:
 
 def hash_ids(column: pa.ChunkedArray) -> HashIds | None:
     """The blocks of each prompt; None where they are no lists of whole numbers."""
-    whole = column.combine_chunks()
-    if pa.types.is_string(whole.type):
-        import json
-
-        whole = pa.array([json.loads(cell) if cell else [] for cell in whole.to_pylist()], pa.list_(pa.int64()))
-    if not (pa.types.is_list(whole.type) and pa.types.is_integer(whole.type.value_type)):
+    whole, lists = column.combine_chunks(), pa.list_(pa.int64())
+    try:
+        if pa.types.is_string(whole.type):
+            whole = pa.array([json.loads(cell) if cell else [] for cell in whole.to_pylist()], lists)
+    except (ValueError, TypeError, pa.ArrowException):
+        return None
+    is_list = pa.types.is_list(whole.type) or pa.types.is_large_list(whole.type)
+    if not is_list or not pa.types.is_integer(whole.type.value_type):
         return None
     counts = np.asarray(pc.fill_null(pc.list_value_length(whole), 0))
     ends = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from traces.errors import TraceError
 from traces.files import whole_file
-from traces.lengths import Labels
+from traces.lengths import Extras, Labels
 from traces.trace import Trace
 
 _ROWS_AT_ONCE = 100_000
@@ -25,14 +25,18 @@ def table_of(trace: Trace) -> pa.Table:
     """The trace in our columns."""
     columns = {} if trace.arrival_s is None else {"arrival_s": pa.array(trace.arrival_s)}
     columns |= {"prompt_tokens": pa.array(trace.prompt_tokens), "output_tokens": pa.array(trace.output_tokens)}
-    more = trace.extras
+    return pa.table(columns | columns_of(trace.extras))
+
+
+def columns_of(more: Extras) -> dict[str, pa.Array]:
+    """What is known of the requests in addition, as columns."""
     named = {"qos_class": more.qos_class, "tenant": more.tenant, "session": more.session}
-    columns |= {name: _text(labels) for name, labels in named.items() if labels is not None}
+    columns = {name: _text(labels) for name, labels in named.items() if labels is not None}
     if more.important is not None:
         columns["important"] = pa.array(more.important)
     if more.hash_ids is not None:
         columns["hash_ids"] = pa.LargeListArray.from_arrays(more.hash_ids.ends, more.hash_ids.ids)
-    return pa.table(columns)
+    return columns
 
 
 def _text(labels: Labels) -> pa.Array:

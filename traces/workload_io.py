@@ -8,6 +8,7 @@ from typing import Any
 
 from traces.errors import TraceError
 from traces.files import whole_file
+from traces.lengths import Extras
 from traces.workload import Workload, WorkloadSpec, parse_spec
 
 _KEY = b"niyama.workload"
@@ -21,11 +22,13 @@ def write_workload(workload: Workload, path: Path | str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from traces.own_format import columns_of
+
     about = {name: getattr(workload, name) for name in _FACTS}
     about["format"] = _FORMAT
     about["class_names"] = workload.class_names
     about["spec"] = None if workload.spec is None else _dumped(workload.spec)
-    table = pa.table({name: getattr(workload, name) for name in _COLUMNS})
+    table = pa.table({name: getattr(workload, name) for name in _COLUMNS} | columns_of(workload.extras))
     with whole_file(Path(path)) as scratch:
         pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(about)}), scratch)
 
@@ -64,7 +67,17 @@ def read_workload(path: Path | str) -> Workload:
         class_names=tuple(about["class_names"]),
         spec=None if about["spec"] is None else parse_spec(about["spec"]),
         **{name: about[name] for name in _FACTS},
+        extras=_extras(table),
     )
+
+
+def _extras(table: Any) -> Extras:
+    from traces import cells
+
+    named: dict[str, Any] = {
+        name: cells.optional_labels(table[name]) for name in ("tenant", "session") if name in table.column_names
+    }
+    return Extras(**named, hash_ids=cells.hash_ids(table["hash_ids"]) if "hash_ids" in table.column_names else None)
 
 
 def write_jsonl(workload: Workload, path: Path | str) -> None:

@@ -271,6 +271,10 @@ def test_nested_columns_of_parquet(tmp_path):
     trace = load_trace(str(path), reading=Reading(columns))
     check(trace, [5], [6], None)
     assert trace.notes == ("hash_ids are no lists of whole numbers, and not used",)
+    (path := tmp_path / "x.csv").write_text("input_length,output_length,hash_ids\n5,6,1;2\n")
+    assert load_trace(str(path)).notes == ("hash_ids are no lists of whole numbers, and not used",)
+    path.write_text('input_length,output_length,hash_ids\n5,6,"[1, 2]"\n')
+    assert load_trace(str(path)).extras.hash_ids.ids.tolist() == [1, 2]
 
 
 def test_two_files_of_one_name_have_two_names_in_results(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traces import (
+    Extras,
+    HashIds,
+    Labels,
     Trace,
     TraceError,
     WorkloadSpec,
@@ -286,6 +290,23 @@ def test_other_parquet_files_are_refused(tmp_path):
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(TraceError, match="workload format is None"):
         read_workload(path)
+
+
+def test_tenants_sessions_and_hash_ids_survive_parquet(tmp_path):
+    labels = Labels(np.arange(len(TOY), dtype=np.int32) % 3, ("a", "b", "c"))
+    ids = HashIds(np.arange(2 * len(TOY)), np.arange(len(TOY) + 1) * 2)
+    work = build(spec(), replace(TOY, extras=Extras(tenant=labels, session=labels, hash_ids=ids)))
+    write_workload(work, tmp_path / "w.parquet")
+    again = read_workload(tmp_path / "w.parquet")
+    assert_same(work, again, ARRAYS)
+    assert again.extras.tenant.by_row().tolist() == work.extras.tenant.by_row().tolist()
+    assert again.extras.session.by_row().tolist() == [labels.names[labels.codes[i]] for i in rows_of(work)]
+    assert again.extras.hash_ids.ids.tolist() == work.extras.hash_ids.ids.tolist()
+
+
+def rows_of(work):
+    """The row of TOY that each request has: that of its first hash id."""
+    return work.extras.hash_ids.ids[::2] // 2
 
 
 def test_jsonl_gives_the_same_requests_back(tmp_path):
