@@ -83,7 +83,7 @@ LAYOUTS = (
         "bailian",
         _MOONCAKE,
         "s",
-        {"session": "chat_id", "hash_ids": "hash_ids"},
+        {"hash_ids": "hash_ids"},  # chat_id is one request's, and no session
         one_of=("chat_id", "parent_chat_id", "turn"),
         what="Qwen-Bailian: as Mooncake's, in seconds",
     ),

@@ -40,9 +40,6 @@ def completed(
     longest = spec.longest(load_card(spec.latency).kv_tokens if simulated else None)
     _say_too_long(source, spec.too_long, longest)
     if replay is None:
-        if source.source == "file" and known["requests"] > len(source):
-            times = -(-known["requests"] // len(source))
-            announce(f"{source.name}: {known['requests']} requests of {len(source)} rows, each up to {times} times")
         return known
     found = played(source, replay, None if spec.too_long == "refuse" else fitting(source, longest, spec.too_long))
     known["requests"] = fields.get("requests") or found.rows.size

@@ -6,11 +6,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from artifact.commands.progress import announce
 from artifact.config import ConfigError
 from artifact.runs.sources import trace
 from artifact.runs.spec import ClassSpec, RunSpec
@@ -61,7 +63,10 @@ def arrivals_of(spec: RunSpec) -> Requests:
 
 def workload_of(spec: RunSpec, kv_tokens: int | None) -> Workload:
     """The same without SLOs, for replicas whose KV cache holds that many tokens; None: unknown."""
-    workload, longest = build(spec.workload_spec(kv_tokens), trace_of(spec)), spec.longest(kv_tokens)
+    source = trace_of(spec)
+    workload, longest = build(spec.workload_spec(kv_tokens), source), spec.longest(kv_tokens)
+    if source.source == "file" and spec.requests > len(source):
+        _say_repeats(source.name, spec.requests, len(source))
     total = workload.prompt_tokens.astype(np.int64) + workload.output_tokens
     if longest is not None and (found := int(np.count_nonzero(total > longest))):
         limit = "max_total_tokens" if longest == spec.max_total_tokens else "the KV cache holds"
@@ -70,6 +75,12 @@ def workload_of(spec: RunSpec, kv_tokens: int | None) -> Workload:
             f"{limit} ({longest} tokens); say --too-long drop or --too-long truncate, or use a replica with more KV"
         )
     return workload
+
+
+@cache
+def _say_repeats(name: str, requests: int, rows: int) -> None:
+    """On stderr, once, that rows come more than once: of a user's file that is news."""
+    announce(f"{name}: {requests} requests of {rows} rows, each up to {-(-requests // rows)} times")
 
 
 def to_requests(classes: tuple[ClassSpec, ...], workload: Workload) -> Requests:

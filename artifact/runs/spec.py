@@ -90,7 +90,7 @@ class RunSpec(Strict):
     arrivals: str | dict[str, Any] = Field(default="poisson", description="poisson, trace, or another process")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(
         default=PAPER_MIX,
-        description="QoS classes, with shares that sum to 1 or rules (when), where the trace has no classes",
+        description="QoS classes, with shares that sum to 1, or rules (when); without both where the trace has classes",
     )
     low_importance_share: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0, description="share of requests that are not important"
