@@ -46,7 +46,7 @@ class HashIds:
 
 @dataclass(frozen=True, eq=False)
 class Extras:
-    """What a trace may know of its requests beside times and lengths; None: it does not."""
+    """What a trace may know of its requests in addition to times and lengths; None: it does not."""
 
     qos_class: Labels | None = None
     tenant: Labels | None = None
