@@ -7,7 +7,7 @@ import numpy as np
 from niyama.estimators import learn
 from niyama.jit import compiled
 from niyama.kv import free, hold, kv_tokens_wanted
-from niyama.requests import DECODING, FINISHED
+from niyama.requests import DECODING, FINISHED, QUEUED
 from niyama.state import remove, stop_decoding
 from niyama.waiting import count_prefill, prefill_left, rekey, requeue, unqueue
 
@@ -24,6 +24,8 @@ def commit_chunk(k, r, tokens, now_s):
         s.totals.kv_held_tokens += t.computed_tokens[r]  # none, unless its KV came from another replica
         s.prefilling[s.totals.prefilling] = r
         s.totals.prefilling += 1
+    if tokens > 0:
+        t.state[r] = QUEUED
     t.computed_tokens[r] += tokens
     s.totals.kv_held_tokens += tokens
     if not t.relegated[r]:

@@ -19,7 +19,7 @@ from niyama.own_rules import RuleError
 from niyama.policies import BUILT_IN, Policy
 from niyama.requests import DECODING
 from niyama.scheduler import Arrival, Plan, Scheduler, Timing
-from niyama.step import ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT, LOST, OF_NO_REQUEST
+from niyama.step import ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT, LOADED, LOADING, LOST, OF_NO_REQUEST
 
 VERSION = 1
 END = "turns"  # key of the last line: how many steps there were
@@ -164,6 +164,8 @@ class _Rerun:
     def __init__(self, path: str | Path, header: dict[str, Any], policy: Policy | None) -> None:
         self._path, self._live = path, set()
         self._planned: set[int] = set()  # and not reported since, for however many steps the engine passes them over
+        self._lost: set[int] = set()  # hold no KV since it was lost
+        self._loading: set[int] = set()
         try:
             numbers, name, card = header["policy"], header["rules_of"], header["card"]
             if policy is None and name not in BUILT_IN:  # a log is data: it never names code to run
@@ -214,10 +216,14 @@ class _Rerun:
         elif kind == DECODED:
             table = self._scheduler.table
             known = known and (table.state[row] == DECODING or table.emitted_tokens[row] > 0)
+        elif kind in (LOADING, LOADED):
+            known = row in (self._planned | self._lost if kind == LOADING else self._loading)
         if kind in (ENDED, LEFT):
             self._live.discard(row)
-        if kind in (CHUNK, LOST, ENDED, LEFT):
-            self._planned.discard(row)
+        if kind in (CHUNK, LOST, ENDED, LEFT, LOADING, LOADED):
+            for rows in (self._planned, self._lost, self._loading):
+                rows.discard(row)
+            (self._lost if kind == LOST else self._loading if kind == LOADING else set()).add(row)
         if not known:
             raise LogError(f"{where}: event {KINDS[kind]!r} cannot happen to request {row} there; the log is damaged")
         self._scheduler.report(kind, row, value)

@@ -93,15 +93,16 @@ def kv_tokens(s):
         groups += s.kv_groups[g, GROUPS]
     total = s.totals.kv_total_blocks * s.totals.block_tokens // groups
     if groups == 1 and s.kv_groups[0, DECODE_CAP] == NO_LIMIT:
-        return total, total - s.totals.kv_held_tokens
+        return total, total - s.totals.kv_held_tokens - s.totals.kv_taken_blocks * s.totals.block_tokens
     return total, total * s.totals.kv_free_blocks // max(1, s.totals.kv_total_blocks)
 
 
 @compiled
 def free(s, t, r):
     """Give back all KV of `r`."""
+    if t.kv_blocks[r] > 0:  # else some of it lies elsewhere
+        s.totals.kv_held_tokens -= t.computed_tokens[r]
     s.totals.kv_free_blocks += t.kv_blocks[r]
-    s.totals.kv_held_tokens -= t.computed_tokens[r]
     t.kv_blocks[r] = t.kv_room_tokens[r] = 0
     t.computed_tokens[r] = 0
 
@@ -146,10 +147,11 @@ def preempt(k, r, unseen_tokens):
     s, t = k.state, k.table
     if t.state[r] == DECODING:
         stop_decoding(s, t, r)
-        t.target_tokens[r] = t.computed_tokens[r] + 1 - unseen_tokens
-        t.emitted_tokens[r] -= unseen_tokens
+        t.target_tokens[r] = t.computed_tokens[r] + 1
     else:
         unqueue(s, t, r)
+    t.target_tokens[r] -= unseen_tokens
+    t.emitted_tokens[r] -= unseen_tokens
     drop_prefill(s, t, r)
     enqueue(k, r)
 

@@ -18,6 +18,7 @@ from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.limits import decode_slack, limits_of
 from niyama.queues import LATE, NONE, QUEUES, first_queue, has_head, pop, rebuild
 from niyama.relegation import forecast, relegate_if_needed, return_if_feasible
+from niyama.requests import LOADED, LOADS
 from niyama.slots import take_slot
 from niyama.state import NOBODY
 from niyama.waiting import prefill_left, rekey, requeue
@@ -49,6 +50,8 @@ def plan(k, now_s):
         batch = _fill_by_rank(k, m, batch)
         if p.late_share > 0.0:
             share_with_late(k, batch.prefill_tokens)
+    elif s.totals.prefills_held:
+        batch = _fill_with_loaded(k, batch)
     s.totals.prefills_held, s.totals.refused, s.totals.drafts = False, NOBODY, 0
     s.totals.min_slack_s = slack_s
     s.totals.predicted_s = seconds(k.model, batch)
@@ -124,7 +127,7 @@ def _add(s, t, batch, r, tokens):
     s.plan_tokens[s.totals.planned] = tokens
     s.totals.planned += 1
     t.queue[r] = NONE
-    return with_prefill(batch, t.computed_tokens[r], tokens)
+    return with_prefill(batch, t.computed_tokens[r], tokens) if tokens > 0 else batch
 
 
 @compiled
@@ -157,15 +160,16 @@ def _fill_by_rank(k, m, batch):
         r = pop(s.queues, t, q)
         if t.relegated[r]:
             return_if_feasible(k, m, r)
-        elif p.relegates and s.totals.slots > 0 and relegate_if_needed(k, m, r):
-            continue
+        elif t.state[r] != LOADED and p.relegates and s.totals.slots > 0 and relegate_if_needed(k, m, r):
+            continue  # what was loaded is kept: it would be computed here from the start
         new = t.kv_blocks[r] == 0
         blocks = kv_blocks_wanted(s, t, p, r) if new else 0
-        tokens = _budget(k, m, batch, r)
-        holders = s.totals.running + s.totals.prefilling + slots_taken  # at 0 nothing will come free
+        loads = t.state[r] == LOADS  # before it computes anything
+        tokens = 0 if loads else _budget(k, m, batch, r)
+        holders = s.totals.running + s.totals.prefilling + s.totals.loading + slots_taken  # at 0 nothing comes free
         short = (blocks > s.totals.kv_free_blocks - taken and holders > 0) or holders >= s.totals.slots
         no_room = new and (short or r == s.totals.refused)
-        if tokens < 1 or no_room:
+        if (tokens < 1 and not loads) or no_room:
             requeue(s, t, r)
             if late and no_room:
                 late = False
@@ -178,6 +182,18 @@ def _fill_by_rank(k, m, batch):
         if late:
             s.totals.late_tokens -= tokens
         batch = _add(s, t, batch, r, tokens)
+    return batch
+
+
+@compiled
+def _fill_with_loaded(k, batch):
+    """Only decodes may run: so may a prompt of which all but the last token has come from elsewhere."""
+    s, t = k.state, k.table
+    for i in range(s.totals.prefilling):
+        r = s.prefilling[i]
+        room = s.totals.step_tokens - batch.decodes - batch.prefill_tokens
+        if t.state[r] == LOADED and prefill_left(t, r) == 1 and room > 0:
+            batch = _add(s, t, batch, r, 1)
     return batch
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# state
-NEW, QUEUED, DECODING, FINISHED = 0, 1, 2, 3
+# state; LOADS: waits, and KV that lies elsewhere is loaded before its first chunk; LOADING: that is under way;
+# LOADED: that has ended, and no chunk has been computed since
+NEW, QUEUED, DECODING, FINISHED, LOADS, LOADING, LOADED = range(7)
 
 
 class RequestTable(NamedTuple):

@@ -26,7 +26,7 @@ def take_slot(k, m):
     to spare.
     """
     s, t = k.state, k.table
-    if s.totals.slots == 0 or s.totals.running + s.totals.prefilling < s.totals.slots:
+    if s.totals.slots == 0 or s.totals.running + s.totals.prefilling + s.totals.loading < s.totals.slots:
         return False
     q = first_queue(s.queues, t)
     if q > LOW:

@@ -26,6 +26,7 @@ class Totals(Numbers):
 
     running: int = 0  # decoding requests
     prefilling: int = 0  # requests with part of their prompt in KV
+    loading: int = 0  # requests whose KV is being loaded from elsewhere, of those queued
     queued: int = 0  # requests waiting, relegated ones included
     planned: int = 0  # prefill chunks in the plan
     running_context: int = 0  # tokens of KV the decodes attend to
@@ -39,6 +40,7 @@ class Totals(Numbers):
     kv_total_blocks: int = 0
     kv_free_blocks: int = 0  # neither held nor reserved
     kv_held_tokens: int = 0
+    kv_taken_blocks: int = 0  # held by no request of the table
     kv_short: bool = False  # some decode may lack the KV for its next token
     step_tokens: int = NO_LIMIT  # most tokens of an iteration, decodes included
     ahead_tokens: int = 0  # of KV that an engine holds for a request beyond those that are reported (drafted tokens)

@@ -11,6 +11,7 @@ import numpy as np
 from niyama.commit import commit_chunk, commit_decode, count_decodes, leave, observe_step
 from niyama.jit import compiled
 from niyama.kv import preempt, secure_decode_blocks
+from niyama.loads import end_load, lies_elsewhere, start_load
 from niyama.plan import plan
 from niyama.requests import DECODING
 from niyama.waiting import count_prefill, enqueue
@@ -30,10 +31,15 @@ NO_ROOM = 10  # no room for a request without KV: neither it nor one behind it s
 SLOTTED = 11  # from now on at most `value` requests hold KV; at 0 (a pause) those that do keep it; request: unused
 DRAFTED = 12  # the next iteration verifies `value` drafted tokens beside the decodes' next ones; request: unused
 PACED = 13  # from now on a decode gets `value` / 1000 tokens in an iteration, on average; request: unused
+STORED = 14  # `value` tokens of a request without KV need not be computed: its first chunk comes behind them
+LOADABLE = 15  # the same, and they are loaded before its first chunk: it starts by an iteration without tokens of its
+LOADING = 16  # it holds KV, `value` tokens of which are being loaded; it is not planned before they are there
+LOADED = 17  # `value` tokens are there, some of which may be missing of those that were to be loaded
+TAKEN = 18  # from now on `value` blocks of KV are held by no request of the table; request: unused
 KINDS = ("decoded", "chunk", "sized", "lost", "ended", "left", "arrived", "all decoded", "held", "capped")
-KINDS += ("no room", "slotted", "drafted", "paced")
+KINDS += ("no room", "slotted", "drafted", "paced", "stored", "loadable", "loading", "loaded", "taken")
 
-OF_NO_REQUEST = (ALL_DECODED, HELD, CAPPED, SLOTTED, DRAFTED, PACED)
+OF_NO_REQUEST = (ALL_DECODED, HELD, CAPPED, SLOTTED, DRAFTED, PACED, TAKEN)
 
 
 @compiled
@@ -91,6 +97,15 @@ def _take_in(k, kind, r, value, ended_s):
         s.totals.drafts = value
     elif kind == PACED:
         s.totals.pace = max(1.0, value / 1000.0)
+    elif kind == STORED or kind == LOADABLE:
+        lies_elsewhere(k, r, value, kind == LOADABLE)
+    elif kind == LOADING:
+        start_load(k, r, value)
+    elif kind == LOADED:
+        end_load(k, r, value)
+    elif kind == TAKEN:
+        s.totals.kv_free_blocks += s.totals.kv_taken_blocks - value
+        s.totals.kv_taken_blocks = value
     elif kind == DECODED:
         _resize(s, t, r, t.target_tokens[r] + 1)
         t.emitted_tokens[r] += 1

@@ -9,7 +9,7 @@ from niyama.faults import ask_rank
 from niyama.inputs import Job
 from niyama.jit import compiled
 from niyama.queues import LATE, NONE, push, queue_index
-from niyama.requests import QUEUED
+from niyama.requests import LOADING, QUEUED
 
 RECENT = 256  # interactive requests
 
@@ -98,6 +98,8 @@ def count_prefill(s, t, r, tokens):
 def unqueue(s, t, r):
     """Take a waiting request out of the queue and the totals."""
     s.totals.queued -= 1
+    if t.state[r] == LOADING:
+        s.totals.loading -= 1
     if not t.relegated[r]:
         count_prefill(s, t, r, -prefill_left(t, r))
     t.queue[r] = NONE

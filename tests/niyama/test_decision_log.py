@@ -15,7 +15,7 @@ from niyama.own_rules import RuleError
 from niyama.rules import rank_rule
 from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests, shared, simulate_logged
-from niyama.step import CHUNK, DRAFTED, ENDED, LOST, NO_ROOM, PACED, SLOTTED
+from niyama.step import CHUNK, DRAFTED, ENDED, LOADED, LOADING, LOST, NO_ROOM, PACED, SLOTTED
 from tests.helpers.reference_formulas import ROOFLINE
 
 CLASSES = (QoSClass("chat", ttft_s=0.5, tbt_s=0.03), QoSClass("job", ttlt_s=3.0))
@@ -185,6 +185,8 @@ def test_a_changed_event_is_found_at_its_line(log, tmp_path):
         (CHUNK, 2, -5, "with value -5"),
         (CHUNK, 2, 0.5, "with value 0.5"),
         (ENDED, 2, 2**40, "there is no event 4"),
+        (ENDED, 0, LOADED, "event 'loaded' cannot happen to request"),
+        (ENDED, 0, LOADING, "event 'loading' cannot happen to request"),
     ],
 )
 def test_an_event_that_cannot_have_happened_is_named(log, tmp_path, kind, shift, value, words):
