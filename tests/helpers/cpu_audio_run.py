@@ -61,7 +61,7 @@ def serve(served_by: LLMEngine, steps_between: int) -> dict[str, Any]:
     cache, planner = scheduler.encoder_cache_manager, getattr(scheduler, "planner", None)
     about = {"held_embeds": cache.cache_size - cache.num_freeable_slots, "planning": planner is not None}
     if planner is not None:
-        about |= {"s_per_embed": planner.clock.encoder.s_per_embed}
+        about |= {"s_per_embed": planner.clock.encoder.each_s}
     served_by.engine_core.engine_core.shutdown()
     return {"tokens": tokens, **about, **made, **seen}
 

@@ -66,13 +66,13 @@ def serve(served_by: LLMEngine) -> dict[str, Any]:
     return found
 
 
-def add(to: LLMEngine, row: int, length: int, name: str) -> None:
+def add(to: LLMEngine, row: int, length: int, name: str, request_id: str | None = None) -> None:
     """Request `row`: its prompt depends on nothing but the number."""
     prompt = random.Random(row).choices(range(250), k=length)
     params = SamplingParams(
         temperature=0.0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, detokenize=False, extra_args={"niyama_class": name}
     )
-    to.add_request(str(row), {"prompt_token_ids": prompt}, params)
+    to.add_request(request_id or str(row), {"prompt_token_ids": prompt}, params)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.request import RequestStatus
 
 from niyama.latency import ModelCard
-from niyama.requests import DECODING
+from niyama.queues import NONE
+from niyama.requests import DECODING, LOADING
 from niyama.vllm.emulated.made_up_tokens import fingerprint, token_at
 from niyama.vllm.emulated.virtual import EngineSettings, virtual_core
 from niyama.vllm.qos import CLASS
@@ -58,6 +59,10 @@ class Driven:
             for live in dict.values(planner.mirror.by_row):  # a test may count who else goes through all
                 seen, row = live.request.num_output_tokens, live.row
                 assert ours.table.emitted_tokens[row] == seen + flying[row], live.request.request_id
+                loads = live.request.request_id in planner.mirror.loads.loading
+                assert loads == (ours.table.state[row] == LOADING), live.request.request_id
+                if loads:
+                    assert ours.table.kv_blocks[row] > 0 and ours.table.queue[row] == NONE
                 if ours.table.state[row] == DECODING:
                     assert ours.table.computed_tokens[row] == live.request.num_tokens - 1 + flying[row]
             return plan
@@ -190,6 +195,9 @@ class Driven:
             planner.plan(scheduler, planner.clock._last_end_s + planner._start_s)  # takes in the last reports
             totals = mirror.scheduler.state.totals
             assert (totals["running"], totals["queued"], totals["kv_held_tokens"]) == (0, 0, 0)
+            assert totals["kv_free_blocks"] == totals["kv_total_blocks"]
+            assert totals["prefilling"] == totals["loading"] == totals["kv_taken_blocks"] == 0
+            assert not mirror.loads.loading and not mirror.loads.loaded() and not planner.connector.remembered()
             assert mirror.waiting == mirror.running == [0, 0, 0]
 
 

@@ -40,7 +40,9 @@ def allow(engine: Driven, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], No
 
     def allowed(most: int) -> None:
         monkeypatch.setattr(engine.scheduler, "lora_config", SimpleNamespace(max_loras=most))
-        monkeypatch.setattr(engine.scheduler.planner, "_adapters", Adapters(engine.scheduler))
+        planner, adapters = engine.scheduler.planner, Adapters(engine.scheduler)
+        for its in (planner, planner._entry):
+            monkeypatch.setattr(its, "_adapters", adapters)
 
     return allowed
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.servers.model_files import model_folder
-from niyama.vllm.clock import EncoderTime
+from niyama.vllm.clock import ExtraTime
 from tests.helpers.emulated_runs import CARD, card_file
 from tests.helpers.images import ends_well, give_encoder, image, take_encoder_time
 from tests.helpers.stepped_engine import driven
@@ -48,7 +48,7 @@ def test_encoder_time_is_told_from_the_rest_of_a_step(
                 engine.step()
         ends_well(engine)
     assert clock.correction.scale == pytest.approx(1.0, abs=0.01)
-    assert clock.encoder.s_per_embed == pytest.approx(learned_s, rel=0.01)
+    assert clock.encoder.each_s == pytest.approx(learned_s, rel=0.01)
     steps = [(predicted, took) for predicted, took, step in ended[len(ended) // 4 :] if step.embeds]
     assert len(steps) > 15
     for predicted_s, took_s in steps if settings == {} else ():
@@ -57,12 +57,12 @@ def test_encoder_time_is_told_from_the_rest_of_a_step(
 
 def test_encoder_time_is_a_median_over_embeddings() -> None:
     """A pause, a faster step than predicted and a few tiny images change little; the first image already counts."""
-    time = EncoderTime(None, learn=True)
+    time = ExtraTime(None, learn=True)
     time.learn(0.1, 1000)
-    assert time.s_per_embed == pytest.approx(1e-4)
+    assert time.each_s == pytest.approx(1e-4)
     for extra_s, embeds in ((5.0, 900), (-0.1, 300), (0.05, 1), (0.06, 2), (0.11, 1000), (0.1, 1000)):
         time.learn(extra_s, embeds)
-    assert time.s_per_embed == pytest.approx(1e-4, rel=0.2)
+    assert time.each_s == pytest.approx(1e-4, rel=0.2)
     for _ in range(40):
         time.learn(0.4, 1000)
-    assert time.s_per_embed == pytest.approx(4e-4)
+    assert time.each_s == pytest.approx(4e-4)

@@ -150,11 +150,10 @@ class Asked:
         cache = SimpleNamespace(enable_caching=False, block_pool=pool)
         self.scheduler = SimpleNamespace(pause_state=0, kv_cache_manager=cache)
         scheduler = SimpleNamespace(report=lambda *event: self.told.append(event))
-        scheduler.table = SimpleNamespace(target_tokens=[50, 40, 50])
-        outside = SimpleNamespace(slots=lambda: 0)
-        self.mirror = SimpleNamespace(
-            lives=lives, by_row={v.row: v for v in lives.values()}, running=[1], scheduler=scheduler, outside=outside
-        )
+        scheduler.table = SimpleNamespace(target_tokens=[50, 40, 50], kv_blocks=[0] * 3, computed_tokens=[0] * 3)
+        self.mirror = SimpleNamespace(lives=lives, by_row={v.row: v for v in lives.values()}, scheduler=scheduler)
+        self.mirror.running, self.mirror.outside = [1], SimpleNamespace(slots=lambda: 0)
+        self.mirror.loads = SimpleNamespace(loading={})
 
     def step(self, tokens: int = 30, preempted: tuple = (), must_wait: tuple = ()) -> list[tuple]:
         """What is told of this step and of the plan after it."""

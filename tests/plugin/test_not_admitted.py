@@ -34,7 +34,9 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def one_adapter(engine: Driven, monkeypatch: pytest.MonkeyPatch) -> tuple[LoRARequest, LoRARequest]:
     """Two adapters, of which one may run at a time."""
     monkeypatch.setattr(engine.scheduler, "lora_config", SimpleNamespace(max_loras=1))
-    monkeypatch.setattr(engine.scheduler.planner, "_adapters", Adapters(engine.scheduler))
+    planner, adapters = engine.scheduler.planner, Adapters(engine.scheduler)
+    for its in (planner, planner._entry):
+        monkeypatch.setattr(its, "_adapters", adapters)
     return LoRARequest("a1", 1, "nowhere"), LoRARequest("a2", 2, "nowhere")
 
 

@@ -113,7 +113,9 @@ def test_this_vllm_is_one_that_the_plug_in_knows() -> None:
     assert engine.contract() == []
 
 
-@pytest.mark.parametrize("name", ["_preempt_request", "_mamba_block_aligned_split", "update_from_output"])
+@pytest.mark.parametrize(
+    "name", ["_preempt_request", "_mamba_block_aligned_split", "update_from_output", "_handle_invalid_blocks"]
+)
 def test_the_contract_names_what_is_gone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delattr(Scheduler, name)
     assert any(name in line for line in engine.contract())
@@ -348,7 +350,6 @@ def _config(**changes: Any) -> SimpleNamespace:
         model_config=model,
         parallel_config=SimpleNamespace(pipeline_parallel_size=1),
         scheduler_config=SimpleNamespace(enable_chunked_prefill=True),
-        kv_transfer_config=None,
         ec_transfer_config=None,
         is_mm_encoder_only=False,
     )
@@ -368,7 +369,6 @@ def _config(**changes: Any) -> SimpleNamespace:
         ({"model_config__is_encoder_decoder": True}, "encoder-decoder"),
         ({"model_config__is_diffusion": True}, "diffusion"),
         ({"is_mm_encoder_only": True}, "encoder instance"),
-        ({"kv_transfer_config": object()}, "KV connector"),
         ({"ec_transfer_config": object()}, "encoder cache connector"),
         ({"parallel_config__pipeline_parallel_size": 2}, "pipeline"),
         ({"scheduler_config__enable_chunked_prefill": False}, "--enable-chunked-prefill"),

@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("vllm.v1.engine.core", reason="vLLM is not installed")
 
 from artifact.servers.model_files import model_folder
+from niyama.vllm.connectors import Connector
 from niyama.vllm.engine import Imposed
+from niyama.vllm.entry import Entry
 from niyama.vllm.mirror import Mirror
 from niyama.vllm.outside import Outside
 from niyama.vllm.planner import Planner
@@ -22,12 +24,13 @@ from tests.helpers.stepped_engine import Driven, driven
 pytestmark = pytest.mark.engine
 HOOKS = (
     *((Planner, name) for name in ("arrived", "plan", "granted", "step_ended", "tell", "gone", "preempted")),
-    *((Imposed, name) for name in ("impose", "_show", "withdraw", "_keep")),
-    (Planner, "_let_in"),
+    *((Imposed, name) for name in ("impose", "_show", "withdraw")),
+    (Entry, "let_in"),
+    *((Connector, name) for name in ("before_plan", "granted", "gone", "note_kept")),
     (Outside, "beside"),
     *((Mirror, name) for name in ("plan", "granted", "lost", "_chunk", "_let_go")),
 )
-RARE = ("preempted", "lost", "_let_go", "_keep", "beside")
+RARE = ("preempted", "lost", "_let_go", "beside")
 LEAST_SEEDS, MOST_SEEDS = 3, 20  # as many as it takes for the moment to come
 STEPS = 60
 

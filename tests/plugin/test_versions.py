@@ -25,6 +25,8 @@ TESTS = (
     "tests/plugin/test_random_actions.py",
     "tests/plugin/test_encoder_inputs.py",
     "tests/plugin/test_random_images.py",
+    "tests/plugin/test_connectors.py",
+    "tests/plugin/test_random_connectors.py",
     "tests/plugin/test_emulated_executor.py",
     "tests/plugin/test_virtual_clock.py",
 )

@@ -3,8 +3,9 @@
     vllm serve MODEL --scheduler-cls niyama.vllm.NiyamaAsyncScheduler --middleware niyama.vllm.QoSMiddleware
 
 `scheduler` composes a step: `mirror` holds the kernel's view of the requests, `engine` everything that touches vLLM's
-internals, `config` and `qos` what is promised to whom. Beside it three rooms that it does not know: `serving` is the
-HTTP door, `emulated` a GPU's timing without a GPU, `profiling` what measures an engine.
+internals, `entry` and `connectors` say who may be planned, `config` and `qos` what is promised to whom. Beside it three
+rooms that it does not know: `serving` is the HTTP door, `emulated` a GPU's timing without a GPU, `profiling` what
+measures an engine.
 """
 
 from importlib import import_module

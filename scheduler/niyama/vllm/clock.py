@@ -16,8 +16,8 @@ ENCODER_STEPS = 31  # steps with encoder inputs that are remembered
 
 @dataclass(slots=True)
 class Step:
-    """A step in flight, in seconds; predicted_s is the latency model's time, stretched by `scale`, and encoder_s, what
-    the encoder takes for `embeds` embeddings.
+    """A step in flight, in seconds; predicted_s is the latency model's time, stretched by `scale`, and extra_s, what
+    the encoder takes for `embeds` embeddings and the KV connector for `loaded` tokens.
     """
 
     scheduled_s: float
@@ -27,7 +27,8 @@ class Step:
     prefill_tokens: int
     decodes: int
     embeds: int = 0
-    encoder_s: float = 0.0
+    loaded: int = 0
+    extra_s: float = 0.0
 
     @property
     def ends_s(self) -> float:
@@ -35,27 +36,29 @@ class Step:
         return self.began_s + self.predicted_s
 
 
-class EncoderTime:
-    """Seconds per embedding that the encoder of images, video and audio takes: as given, else as lately measured."""
+class ExtraTime:
+    """Seconds per embedding that the encoder of images, video and audio takes, or per token of KV that is loaded within
+    a step: as given, else as lately measured.
+    """
 
     def __init__(self, given: float | None, *, learn: bool) -> None:
-        self.s_per_embed = given or 0.0
+        self.each_s = given or 0.0
         self._learn = learn and given is None
         self._seen: deque[tuple[float, int]] = deque(maxlen=ENCODER_STEPS)
 
-    def learn(self, extra_s: float, embeds: int) -> None:
-        """A step with so many embeddings took that much longer than the latency model says for the rest of it.
+    def learn(self, extra_s: float, count: int) -> None:
+        """A step with so many of them took that much longer than the latency model says for the rest of it.
 
         The median over embeddings: a pause or a few small images, whose steps' other errors weigh most, count little.
         """
         if not self._learn:
             return
-        self._seen.append((max(0.0, extra_s) / embeds, embeds))
+        self._seen.append((max(0.0, extra_s) / count, count))
         left = sum(n for _, n in self._seen) / 2
-        for s_per_embed, n in sorted(self._seen):
+        for each_s, n in sorted(self._seen):
             left -= n
             if left <= 0:
-                self.s_per_embed = s_per_embed
+                self.each_s = each_s
                 return
 
 
@@ -63,7 +66,8 @@ class StepClock:
     """Follows the steps of one engine, in the order they were scheduled."""
 
     def __init__(self, correct: bool, encoder_s_per_embed: float | None = None) -> None:
-        self.correction, self.encoder = Correction(correct), EncoderTime(encoder_s_per_embed, learn=correct)
+        self.correction, self.encoder = Correction(correct), ExtraTime(encoder_s_per_embed, learn=correct)
+        self.store = ExtraTime(None, learn=correct)
         self.flying: deque[Step] = deque()
         self.last: Step | None = None
         self._last_end_s = 0.0
@@ -73,12 +77,19 @@ class StepClock:
         return max(now_s, self.flying[-1].ends_s) if self.flying else now_s
 
     def scheduled(
-        self, scheduled_s: float, begins_s: float, model_s: float, prefill_tokens: int, decodes: int, embeds: int = 0
+        self,
+        scheduled_s: float,
+        begins_s: float,
+        model_s: float,
+        prefill_tokens: int,
+        decodes: int,
+        embeds: int = 0,
+        loaded: int = 0,
     ) -> None:
         """A step went off; model_s: by the latency model as it is corrected now."""
-        encoder_s, tokens = embeds * self.encoder.s_per_embed, (prefill_tokens, decodes)
-        scale = self.correction.scale
-        self.last = Step(scheduled_s, begins_s, model_s + encoder_s, scale, *tokens, embeds, encoder_s)
+        extra_s = embeds * self.encoder.each_s + loaded * self.store.each_s
+        counts, scale = (prefill_tokens, decodes), self.correction.scale
+        self.last = Step(scheduled_s, begins_s, model_s + extra_s, scale, *counts, embeds, loaded, extra_s)
         self.flying.append(self.last)
 
     def ended(self, now_s: float) -> tuple[float, float, Step]:
@@ -97,9 +108,12 @@ class StepClock:
         return predicted_s, measured_s, step
 
     def _learn(self, step: Step, measured_s: float) -> None:
-        """From a step with encoder inputs the encoder's time alone: what they take is known less well than the rest."""
+        """From a step with encoder inputs or loads their time alone: it is known less well than the rest."""
+        rest_s = measured_s - (step.predicted_s - step.extra_s)
         if step.embeds:
-            self.encoder.learn(measured_s - (step.predicted_s - step.encoder_s), step.embeds)
+            self.encoder.learn(rest_s - step.loaded * self.store.each_s, step.embeds)
+        elif step.loaded:
+            self.store.learn(rest_s, step.loaded)
         else:
             self.correction.learn(measured_s, step.predicted_s, step.scale)
 

@@ -1,4 +1,4 @@
-"""What touches vLLM's internals, with `admission`, `drafts`, `encoder_inputs`, `room` and `pool`.
+"""What touches vLLM's internals, with `admission`, `drafts`, `encoder_inputs`, `held_kv`, `room` and `pool`.
 
 Written against 0.26, 0.32, 0.33: see `contract`.
 
@@ -18,14 +18,11 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from niyama.vllm import mamba
-from niyama.vllm.pool import Pool
+from niyama.vllm import held_kv, mamba
+from niyama.vllm.pool import Pool, queues
 
 if TYPE_CHECKING:
     from niyama.vllm.records import Orders
-
-#: Waiting queues by version: 0.26 has the first two; 0.32 and 0.33 the first and the last.
-QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 
 _ATTRIBUTES = ("running", "waiting", "requests", "policy", "max_num_scheduled_tokens", "max_num_running_reqs")
 _ATTRIBUTES += ("need_mamba_block_aligned_split", "kv_cache_manager", "kv_cache_config", "scheduler_config")
@@ -69,7 +66,7 @@ def contract() -> list[str]:
     cache_source = inspect.getsource(EncoderCacheManager)
     missing += [f"EncoderCacheManager.{n} is gone" for n in _ENCODER_CACHE_FIELDS if f"self.{n}" not in cache_source]
     missing += [] if "PRIORITY" in SchedulingPolicy.__members__ else ["SchedulingPolicy.PRIORITY is gone"]
-    return missing + mamba.missing()
+    return missing + mamba.missing() + held_kv.missing()
 
 
 def refuse_unplannable(vllm_config: Any) -> None:
@@ -78,7 +75,6 @@ def refuse_unplannable(vllm_config: Any) -> None:
     reasons = (
         (model.runner_type != "generate", "pooling and embedding models have no output tokens to schedule"),
         (model.is_encoder_decoder, "encoder-decoder models have encoder steps that the latency model does not know"),
-        (vllm_config.kv_transfer_config is not None, "KV connectors move requests in and out behind the plan"),
         (vllm_config.ec_transfer_config is not None, "encoder cache connectors hold requests back behind the plan"),
         (parallel.pipeline_parallel_size > 1, "pipeline stages keep several steps in flight; use tensor parallelism"),
         (not vllm_config.scheduler_config.enable_chunked_prefill, "dynamic chunking needs --enable-chunked-prefill"),
@@ -145,11 +141,6 @@ def note_saturation(scheduler: Scheduler, not_offered: Sequence[Collection[str]]
         scheduler.prefill_capacity_bound = bound
 
 
-def queues(scheduler: Scheduler) -> list[str]:
-    """Names of the waiting queues that this version has."""
-    return [name for name in QUEUES if hasattr(scheduler, name)]
-
-
 class Imposed:
     """Makes `schedule` see the plan's requests in the plan's order, no others, and a budget.
 
@@ -187,8 +178,9 @@ class Imposed:
         more_tokens = scheduler.cache_config.block_size if aligned and orders.caps else 0  # 0.26 has whole blocks only
         scheduler.max_num_scheduled_tokens = min(orders.budget_tokens + more_tokens, self._own[1])
         self._show(self._windows)
+        holding = self._pools.get("kv_holding_waiting", ())
         for request in orders.waiting:
-            self._windows["waiting"].add_request(request)
+            self._windows["kv_holding_waiting" if request in holding else "waiting"].add_request(request)
         for name, pool in self._pools.items():
             for request in orders.beside:
                 if request in pool:
@@ -203,18 +195,16 @@ class Imposed:
             if request.status == RequestStatus.RUNNING:
                 for pool in self._pools.values():
                     pool.discard(request)
-        for window in self._windows.values():
-            for request in window:  # left over, or preempted meanwhile
-                self._keep(request)
+        for name, window in self._windows.items():
+            for request in window:  # left over, or preempted meanwhile: where vLLM has put it
+                for pool in self._pools.values():
+                    pool.discard(request)
+                self._pools[name].add_request(request)
             window.clear()
 
     def _show(self, queues_by_name: Mapping[str, Pool]) -> None:
         for name, queue in queues_by_name.items():
             setattr(self._scheduler, name, queue)
-
-    def _keep(self, request: Request) -> None:
-        if not any(request in pool for pool in self._pools.values()):
-            self._pools["waiting"].add_request(request)
 
     def lift(self) -> None:
         """Leave the engine to itself from now on, also halfway through any of the above.
@@ -241,7 +231,8 @@ class Imposed:
 def preempt(scheduler: Scheduler, request: Request, timestamp_s: float) -> None:
     """Free the KV of a running request; it is prefilled again later, not in the step that follows."""
     scheduler.running.remove(request)
-    scheduler._preempt_request(request, timestamp_s)
+    drop = {"drop_stale_output": True} if getattr(scheduler, "requires_kv_delivery", False) else {}
+    scheduler._preempt_request(request, timestamp_s, **drop)
 
 
 def cached_prefix_tokens(scheduler: Scheduler, request: Request) -> int:

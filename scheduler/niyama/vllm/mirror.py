@@ -11,6 +11,7 @@ from niyama.scheduler import Plan, Scheduler, Timing
 from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED, LEFT, LOST, SIZED
 from niyama.vllm.admission import AdapterUse, Blocked
 from niyama.vllm.drafts import Drafts
+from niyama.vllm.loads import Loads
 from niyama.vllm.outside import Outside
 from niyama.vllm.qos import Served
 from niyama.vllm.records import NO_ROW, Granted, Live, Orders, vllm_priority
@@ -33,6 +34,7 @@ class Mirror:
         self._started: dict[str, Live] = {}  # part of their prompt is in KV
         self._decoding: dict[str, Live] = {}
         self._decoding_rows: np.ndarray | None = None  # of the above; None when it has changed
+        self.loads = Loads(scheduler)
         self._lost: set[int] = set()  # rows whose KV vLLM freed since the last plan
         self._preemptions = 0
         self._relegations = Relegations()
@@ -56,8 +58,14 @@ class Mirror:
     def ready_again(self, live: Live) -> None:
         """vLLM would now admit the request that it passed over."""
         del self.passed_over[live.request.request_id]
-        self.scheduler.report(CHUNK, live.row, 0)
+        self.loads.ready_again(live)
         self._count_adapter(live)
+
+    def computed_anew(self, live: Live, unseen_tokens: int) -> None:
+        """A running request's KV has not come, as far as vLLM says; it drops `unseen_tokens` of its output."""
+        self._no_longer_decodes(live.request.request_id)
+        self._started[live.request.request_id] = live
+        self.loads.computed_anew(live, unseen_tokens)
 
     def _pass_over(self, live: Live) -> None:
         """The planned request stays out of the kernel's queues until vLLM would admit it."""
@@ -74,6 +82,7 @@ class Mirror:
         self._started.pop(request_id, None)
         self._no_longer_decodes(request_id)
         self.passed_over.pop(request_id, None)
+        self.loads.gone(request_id)
         (self.running if live.held else self.waiting)[live.served.class_index] -= 1
         if self.not_yet.pop(request_id, None) is not None:
             return live
@@ -96,23 +105,23 @@ class Mirror:
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
             return self._with_outside(Orders(plan, running, [], {}, plan.batch.decodes, []))
         dropped = self._dropped(plan)
-        caps = dict.fromkeys(self._started, 0)
-        planned, waiting = [], []
+        caps, planned, waiting = dict.fromkeys(self._started, 0), [], []
         for row, tokens in zip(plan.rows, plan.tokens, strict=True):
             live = self.by_row[row]
             request = live.request
-            caps[request.request_id] = tokens
+            caps[request.request_id] = tokens or 1  # a load needs none, but vLLM starts none when none is left
             if live.held:
                 planned.append(request.request_id)
             elif request not in dropped:  # vLLM never resumes in the step that preempts
-                waiting.append(request)
+                waiting.insert(len(waiting) if tokens else 0, request)
         order = [r for r in running if r not in dropped] if dropped else running
         if self._started:
             places = {request_id: i for i, request_id in enumerate(planned)}
             prompts = [r for r in order if r.request_id in self._started]
             prompts.sort(key=lambda request: places.get(request.request_id, len(places)))
             order = [r for r in order if r.request_id not in self._started] + prompts
-        return self._with_outside(Orders(plan, order, waiting, caps, plan.batch.decodes + sum(plan.tokens), dropped))
+        tokens = plan.batch.decodes + sum(plan.tokens) + plan.tokens.count(0)
+        return self._with_outside(Orders(plan, order, waiting, caps, tokens, dropped))
 
     def _with_outside(self, orders: Orders) -> Orders:
         return self.outside.beside(self.drafts.widened(orders, self), self.scheduler.step_tokens)
@@ -123,9 +132,11 @@ class Mirror:
             return []
         self._preemptions = plan.preemptions
         blocks = self.scheduler.table.kv_blocks
-        lost = [live for live in (*self._started.values(), *self._decoding.values()) if blocks[live.row] == 0]
+        holders = (*self._started.values(), *self._decoding.values(), *self.loads.loaded())
+        lost = [live for live in holders if blocks[live.row] == 0]
         for live in lost:
-            self._let_go(live)
+            if not self.loads.gave_up(live):
+                self._let_go(live)
         return [live.request for live in lost]
 
     def lost(self, live: Live, unseen_tokens: int) -> None:
@@ -199,17 +210,6 @@ class Mirror:
         if self._decoding.pop(request_id, None) is not None:
             self._decoding_rows = None
 
-    def predicted_s(self, plan: Plan, granted: Granted) -> float:
-        """Predicted duration of what was granted, in seconds; 0 for an empty step.
-
-        A plan counts requests that vLLM knows to have their last token in flight, and leaves out.
-        """
-        decodes, prefill_tokens = granted.decodes + granted.drafts, granted.prefill_tokens
-        as_planned = decodes == plan.batch.decodes and prefill_tokens == plan.batch.prefill_tokens
-        if as_planned and len(granted.chunks) < 2:
-            return plan.predicted_s
-        return granted.modelled_s(self.scheduler.model)
-
     def _chunk(self, live: Live, tokens: int) -> tuple[int, int]:
         """Report a granted chunk; returns its prefix and tokens."""
         request, table, row = live.request, self.scheduler.table, live.row
@@ -217,7 +217,7 @@ class Mirror:
         target = request.num_tokens if request.is_prefill_chunk else computed
         if table.target_tokens[row] != target:
             self.scheduler.report(SIZED, row, target)
-        self.scheduler.report(CHUNK, row, computed - int(table.computed_tokens[row]))
+        self.scheduler.report(CHUNK, row, computed - self.loads.known_tokens(live))
         if not live.held:
             request.priority = vllm_priority(table, row)
             live.held = True

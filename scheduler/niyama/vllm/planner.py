@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from vllm.logger import init_logger
 
 from niyama.scheduler import Scheduler, Timing
-from niyama.step import CAPPED, HELD
-from niyama.vllm import admission, encoder_inputs, engine
+from niyama.step import CAPPED, HELD, LOST
+from niyama.vllm import connectors, encoder_inputs, engine, held_kv
 from niyama.vllm.admission import Adapters
 from niyama.vllm.arrivals import ArrivalClock
 from niyama.vllm.clock import StepClock
 from niyama.vllm.config import EngineConfig, load_config
+from niyama.vllm.connectors import Connector
 from niyama.vllm.endings import Endings
 from niyama.vllm.engine_log import EngineLog
+from niyama.vllm.entry import Entry
 from niyama.vllm.kv_groups import kv_sizes
 from niyama.vllm.metrics import SchedulerMetrics
 from niyama.vllm.mirror import Mirror
@@ -46,6 +46,7 @@ class Planner:
         log: EngineLog,
         now: tuple[float, float],
         adapters: Adapters,
+        connector: Connector,
         room: Room,
     ) -> None:
         self.config, self.metrics = config, metrics
@@ -59,6 +60,9 @@ class Planner:
         self._shown: tuple[list[int], list[int]] | None = None  # queue lengths in the metrics
         self._chunk_tokens: int | None = None  # most prompt tokens of a request, as the kernel was told
         self._misfit: str | None = None
+        self._doubtful: tuple[np.ndarray, float] | None = None  # rows that get a token if their KV has come, and when
+        self.connector = connector
+        self._entry = Entry(self.mirror, adapters, connector, self._endings.times)
 
     @classmethod
     def start(cls, scheduler: Any, environ: Mapping[str, str], now: tuple[float, float]) -> Planner:
@@ -79,7 +83,7 @@ class Planner:
             policy.name, card.name, card.hardware, sizes["kv_tokens"] // sizes["block_tokens"], room.most,
             room.step_tokens,
         )  # fmt: skip
-        return cls(config, ours, metrics, log, now, Adapters(scheduler), room)
+        return cls(config, ours, metrics, log, now, Adapters(scheduler), Connector(scheduler, room.most), room)
 
     def arrived(self, scheduler: Any, request: Any, monotonic_s: float, wall_s: float) -> None:
         """A new request: what it is promised, and its row."""
@@ -89,40 +93,7 @@ class Planner:
         served = serve(self.config, getattr(request.sampling_params, "extra_args", None))
         self.metrics.arrived(served)
         arrival_s = self._arrivals.arrival_s(request.arrival_time, request.client_index, monotonic_s, wall_s)
-        mirror, live = self.mirror, self.mirror.arrived(request, served, arrival_s)
-        self._take_adapters()
-        if self._adapters.have(request) or len(mirror.not_yet) + len(mirror.passed_over) == 1:
-            self._let_in_if_ready(scheduler, live)  # else whoever waits has the first claim to an adapter's place
-
-    def _take_adapters(self) -> None:
-        """Note whose places are taken: requests hold KV, or the kernel may plan them and has not relegated them."""
-        if self._adapters.most:
-            outside = map(admission.adapter_of, self.mirror.outside.running())
-            self._adapters.start_with(chain(self.mirror.adapters, outside))
-
-    def _let_in(self, scheduler: Any) -> None:
-        """Tell the kernel of the requests that vLLM would admit now; others would block those behind them."""
-        mirror, adapters = self.mirror, self._adapters
-        if not mirror.not_yet and not mirror.passed_over:
-            return
-        self._take_adapters()
-        for live in adapters.worth_asking(mirror.passed_over):
-            if not admission.must_wait(live.request) and adapters.take(live.request):
-                mirror.ready_again(live)
-        for live in adapters.worth_asking(mirror.not_yet):
-            self._let_in_if_ready(scheduler, live)
-
-    def _let_in_if_ready(self, scheduler: Any, live: Live) -> None:
-        request, served = live.request, live.served
-        if admission.must_wait(request) or not self._adapters.take(request):
-            return
-        self.mirror.ready(live, engine.cached_prefix_tokens(scheduler, request))
-        due_s = live.arrival_s + served.deadline_slo_s if served.interactive else math.inf
-        self._endings.times.arrived(live.row, due_s, served.tbt_s)
-
-    def _must_wait(self, orders: Orders, request: Any) -> bool:
-        """Whether the request, planned and not admitted, had better not be planned again at once."""
-        return (bool(self._adapters.most) and request not in orders.waiting) or admission.must_wait(request)
+        self._entry.arrived(scheduler, self.mirror.arrived(request, served, arrival_s))
 
     def plan(self, scheduler: Any, monotonic_s: float, *, held: bool = False) -> Orders:
         """Plan the step that vLLM schedules now; it begins when those in flight are predicted to have ended.
@@ -140,11 +111,12 @@ class Planner:
         began_s, ended_s = (last.began_s, last.ends_s) if last else (self._begin_s, self._begin_s)
         prefill_tokens = last.prefill_tokens if last else 0
         timing = Timing(self._begin_s, began_s, ended_s, prefill_tokens, *self.clock.correction.told)
-        self._let_in(scheduler)
+        self._entry.let_in(scheduler)
+        self.connector.before_plan(scheduler, self.mirror)
         self._room.tell(scheduler, self.mirror)
         orders = self._adapters.offered(self.mirror.plan(timing, scheduler.running))
         for request in orders.dropped:
-            engine.preempt(scheduler, request, monotonic_s)
+            self._drop(scheduler, request, monotonic_s)
         orders = encoder_inputs.fitted(scheduler, orders, self.mirror.by_row)
         relegated, restored = self.mirror.newly_relegated(orders.plan)
         for live in relegated:
@@ -154,10 +126,22 @@ class Planner:
         self._refuse_to_stall(orders)
         return orders
 
+    def _drop(self, scheduler: Any, request: Any, monotonic_s: float) -> None:
+        live = self.mirror.lives[request.request_id]
+        self.connector.to_ask(live)
+        if request.status.name != "RUNNING":
+            held_kv.give_up(scheduler, request)
+            return
+        engine.preempt(scheduler, request, monotonic_s)
+        unseen = self._gets_nothing(live) if getattr(request, "drop_stale_output", False) else 0
+        if unseen:
+            self.mirror.scheduler.report(LOST, live.row, unseen)
+
     def _refuse_to_stall(self, orders: Orders) -> None:
         # an asynchronous engine always has a step in flight, if an empty one
         computing = any(step.prefill_tokens + step.decodes for step in self.clock.flying)
-        idle, ours = not (orders.plan.rows or orders.running or computing), self.mirror.scheduler
+        busy = orders.plan.rows or orders.running or computing or self.mirror.loads.loading
+        idle, ours = not busy, self.mirror.scheduler
         idle = idle and ours.state.totals["slots"] > 0  # else vLLM is paused, or requests of no plan have them all
         self._empty_plans = self._empty_plans + 1 if idle else 0
         if self._empty_plans > STALLED_AFTER and self._plannable() > 0:
@@ -172,11 +156,12 @@ class Planner:
 
     def granted(self, scheduler: Any, orders: Orders, output: Any) -> None:
         """vLLM has scheduled the step: what it granted, and when that will be done."""
-        must_wait = partial(self._must_wait, orders)
+        must_wait = partial(self._entry.must_wait, orders)
         self._room.note(scheduler, self.mirror, orders, output, must_wait)
         granted = self.mirror.granted(orders.plan, output, must_wait)
-        predicted_s = self.mirror.predicted_s(orders.plan, granted)
-        tokens = granted.prefill_tokens, granted.decodes, encoder_inputs.embeds(scheduler, output)
+        predicted_s = granted.predicted_s(orders.plan, self.mirror.scheduler.model)
+        loaded = self.connector.granted(self.mirror, output)
+        tokens = granted.prefill_tokens, granted.decodes, encoder_inputs.embeds(scheduler, output), loaded
         self.clock.scheduled(self._scheduled_s, self._begin_s, predicted_s, *tokens)
         self._outputs.append(output)
         self._producing.append(granted.producing)
@@ -191,6 +176,7 @@ class Planner:
         live = self.mirror.lives.get(request.request_id)
         if live is not None and live.held:  # else the plan itself has given it up
             self.mirror.lost(live, self._gets_nothing(live) if output_is_lost else 0)
+            self.connector.to_ask(live)
 
     def _gets_nothing(self, live: Live) -> int:
         """vLLM will drop the request's tokens of the steps in flight; returns how many."""
@@ -215,16 +201,29 @@ class Planner:
             )
             self.metrics.correction(self.clock.correction.scale)
         rows = self.mirror.drafts.accepted(output, made, self.mirror, self._producing.popleft(), step.decodes)
-        self._endings.times.came(rows, now_s)
+        if getattr(getattr(made, "kv_connector_output", None), "invalid_block_ids", None):
+            self._doubtful = rows, now_s
+        else:
+            self._endings.times.came(rows, now_s)
         misfit = self.clock.misfit()
         if misfit is not None and self._misfit is None:
             card = self.mirror.scheduler.card.name
             logger.warning("Niyama: %s; %s does not fit this engine, measure one that does", misfit, card)
         self._misfit = misfit
 
+    def not_loaded(self, request_ids: Collection[str]) -> None:
+        """Some KV of these requests has not come: vLLM drops what the step that has ended made of it."""
+        rows, now_s = self._doubtful or (np.zeros(0, np.int32), 0.0)
+        for live in connectors.holders(self.mirror, request_ids):
+            self.mirror.computed_anew(live, int((rows == live.row).sum()))
+            rows = rows[rows != live.row]
+        self._endings.times.came(rows, now_s)
+        self._doubtful = None
+
     def gone(self, request: Any, monotonic_s: float) -> None:
         """A request ends: vLLM is about to free it."""
         self.mirror.outside.discard(request)
+        self.connector.gone(request.request_id)
         if request.request_id not in self.mirror.lives:
             return
         complete = request.status.name in _COMPLETE
@@ -239,6 +238,7 @@ class Planner:
 
     def failed(self, error: Exception) -> None:
         """The scheduler has switched us off because of `error`. Raises nothing."""
+        self.connector.stop()
         try:
             self.metrics.fallback()
         except Exception:  # a full disk under the metrics' files, say

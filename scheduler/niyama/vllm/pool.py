@@ -1,11 +1,20 @@
-"""A waiting queue of vLLM's without an order: the kernel has one."""
+"""vLLM's waiting queues, and one without an order: the kernel has one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request
+
+#: Waiting queues by version: 0.26 has the first two; 0.32 and 0.33 the first and the last.
+QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
+
+
+def queues(scheduler: Any) -> list[str]:
+    """Names of the waiting queues that this version has."""
+    return [name for name in QUEUES if hasattr(scheduler, name)]
 
 
 class Pool(RequestQueue):

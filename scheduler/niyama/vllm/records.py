@@ -77,6 +77,15 @@ class Granted(NamedTuple):
     prefill_tokens: int
     drafts: int = 0
 
+    def predicted_s(self, plan: Plan, model: LatencyModel) -> float:
+        """Predicted duration in seconds; 0 for an empty step.
+
+        A plan counts requests that vLLM knows to have their last token in flight, and leaves out.
+        """
+        decodes = self.decodes + self.drafts
+        as_planned = decodes == plan.batch.decodes and self.prefill_tokens == plan.batch.prefill_tokens
+        return plan.predicted_s if as_planned and len(self.chunks) < 2 else self.modelled_s(model)
+
     def modelled_s(self, model: LatencyModel) -> float:
         """How long the model says it takes, in seconds; 0 for an empty step."""
         if not self.decodes and not self.chunks:

@@ -68,7 +68,8 @@ class Room:
         if self._refused is not None:
             live, blocks = self._refused
             waits = mirror.by_row.get(live.row) is live and not live.held
-            if waits and any(mirror.running) and blocks_for(scheduler, live.request) <= blocks:
+            waits &= any(mirror.running) or bool(mirror.loads.loading)
+            if waits and blocks_for(scheduler, live.request) <= blocks:
                 mirror.scheduler.report(NO_ROOM, live.row)
             else:
                 self._refused = None
@@ -89,10 +90,12 @@ class Room:
                 continue
             if mamba.hit_of_this_step(scheduler, request):
                 return
-            live = mirror.lives[request.request_id]
+            live, table = mirror.lives[request.request_id], mirror.scheduler.table
+            if table.kv_blocks[live.row] > 0:  # its KV was loaded
+                return
             self._refused = live, blocks_for(scheduler, request)
             tokens = max(1, request.num_tokens - engine.cached_prefix_tokens(scheduler, request))
-            if tokens != mirror.scheduler.table.target_tokens[live.row]:
+            if tokens != table.target_tokens[live.row] and not table.computed_tokens[live.row]:  # nothing elsewhere
                 mirror.scheduler.report(SIZED, live.row, tokens)
             return
 

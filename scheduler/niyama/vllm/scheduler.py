@@ -82,12 +82,21 @@ class _Niyama:
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """vLLM's; every request that loses its KV, whoever wants it so and when, passes here."""
         super()._preempt_request(request, *args, **kwargs)
-        self._guarded(lambda planner: planner.preempted(request, output_is_lost=not self._in_schedule))
+        lost = getattr(request, "drop_stale_output", not self._in_schedule)  # 0.26 says it nowhere
+        self._guarded(lambda planner: planner.preempted(request, output_is_lost=lost))
+
+    def _handle_invalid_blocks(self, *args: Any, **kwargs: Any) -> set[str]:
+        """vLLM's; KV that a step counted on has not come."""
+        affected = super()._handle_invalid_blocks(*args, **kwargs)
+        self._guarded(lambda planner: planner.not_loaded(affected))
+        return affected
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """vLLM's; every request that ends, for whatever reason, passes here once."""
         self._guarded(lambda planner: planner.gone(request, time.monotonic()))
-        return super()._free_request(request, *args, **kwargs)
+        freed = super()._free_request(request, *args, **kwargs)
+        self._guarded(lambda planner: planner.connector.note_kept(self, request))
+        return freed
 
     def shutdown(self) -> None:
         """vLLM's; the decision log is closed."""
