@@ -13,6 +13,7 @@ from niyama.waiting import count_prefill, prefill_left, rekey, requeue, unqueue
 
 ARTIFACT_BATCH_TOKEN_S = 0.4  # the artifact's synthetic deadline per output token of a batch request
 PREFILL_RATE_WEIGHT = 0.995
+MEAN_STEP_WEIGHT = 0.99
 
 
 @compiled
@@ -43,6 +44,7 @@ def commit_chunk(k, r, tokens, now_s):
     if t.emitted_tokens[r] == 0:
         set_token_deadlines(t, p, r, now_s)
     t.emitted_tokens[r] += 1
+    t.left_out[r], t.credit[r] = 0, 0.0
     hold(s, t, r, np.int64(t.computed_tokens[r]) + 1, np.int64(t.kv_room_tokens[r]), True)
     if t.computed_tokens[r] >= t.kv_room_tokens[r]:
         s.totals.kv_short = True
@@ -98,6 +100,14 @@ def observe_step(s, prefill_tokens, duration_s):
     if prefill_tokens > 0:
         rate = prefill_tokens / duration_s
         s.totals.prefill_rate = PREFILL_RATE_WEIGHT * s.totals.prefill_rate + (1.0 - PREFILL_RATE_WEIGHT) * rate
+
+
+@compiled
+def observe_duration(s, duration_s):
+    """Keep the running mean of what iterations take."""
+    mean_s = s.totals.mean_step_s
+    weight = MEAN_STEP_WEIGHT if mean_s > 0.0 else 0.0
+    s.totals.mean_step_s = weight * mean_s + (1.0 - weight) * duration_s
 
 
 @compiled

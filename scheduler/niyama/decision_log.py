@@ -23,7 +23,7 @@ from niyama.step import ARRIVED, CHUNK, DECODED, ENDED, KINDS, LEFT, LOADED, LOA
 
 VERSION = 1
 END = "turns"  # key of the last line: how many steps there were
-_RULES = ("rank", "prefill_budget", "doomed")
+_RULES = ("rank", "prefill_budget", "doomed", "due")
 _FLUSH_EVERY = 100  # steps; a crash loses no more than these
 
 
@@ -83,6 +83,7 @@ def _decided(plan: Plan) -> dict[str, Any]:
         "un_relegations": plan.un_relegations,
         "preemptions": plan.preemptions,
         "kv_free_blocks": plan.kv_free_blocks,
+        **({"left_out": list(plan.left_out)} if plan.left_out else {}),
     }
 
 
@@ -124,7 +125,8 @@ def replay(path: str | Path, policy: Policy | None = None, progress: Callable[[i
             continue
         decided = rerun.step(number, logged)
         steps, chunks = steps + 1, chunks + len(decided["chunks"])
-        for name, value in decided.items():
+        logged.setdefault("left_out", [])  # a step that leaves out nobody does not say so
+        for name, value in {"left_out": [], **decided}.items():
             if value != logged[name]:
                 at_s = logged["timing"][0]
                 text = f"line {number}, {at_s:.6f} s: {name} is {logged[name]} in the log, {value} replayed"
@@ -191,8 +193,9 @@ class _Rerun:
             for kind, row, value in zip(events[::3], events[1::3], events[2::3], strict=True):
                 self._report(kind, row, value, arrivals, where)
             plan = self._scheduler.step(timing)
-            if not _decided(plan).keys() <= logged.keys():
-                raise LogError(f"{where} lacks {sorted(_decided(plan).keys() - logged.keys())}; the file is damaged")
+            lacks = _decided(plan).keys() - {*logged, "left_out"}
+            if lacks:
+                raise LogError(f"{where} lacks {sorted(lacks)}; the file is damaged")
         except (LogError, RuleError):
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:

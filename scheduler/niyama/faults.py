@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from niyama.inputs import Forecast, Job, Limits
+from niyama.inputs import Decode, Forecast, Job, Limits, Step
 from niyama.jit import compiled, compiled_apart
 from niyama.latency import Batch, LatencyModel
 from niyama.own_rules import RuleError, source_of
@@ -21,9 +21,10 @@ from niyama.state import NO_FAULT, State
 if TYPE_CHECKING:
     from niyama.policies import Policy
 
-RANK, BUDGET, DOOMED = 1, 2, 3  # values of totals.fault beside NO_FAULT
-_RULES = {RANK: "rank", BUDGET: "prefill_budget", DOOMED: "doomed"}
-_WANTED = {RANK: "a finite number", BUDGET: "a number of tokens from 0 to 2147483647", DOOMED: "True or False"}
+RANK, BUDGET, DOOMED, DUE = 1, 2, 3, 4  # values of totals.fault beside NO_FAULT
+_RULES = {RANK: "rank", BUDGET: "prefill_budget", DOOMED: "doomed", DUE: "due"}
+_WANTED = {RANK: "a finite number", BUDGET: "a number of tokens from 0 to 2147483647"}
+_WANTED |= dict.fromkeys((DOOMED, DUE), "True or False")
 MOST_TOKENS = 2**31 - 1
 
 
@@ -54,6 +55,16 @@ def ask_doomed(k, view):
     if verdict < 0:
         _note_doomed(k.state, view)
         return False
+    return verdict > 0
+
+
+@compiled
+def ask_due(k, decode, step):
+    """Whether the decode gets its next token in the step."""
+    verdict = k.rules.due(decode, step)
+    if verdict < 0:
+        _note_due(k.state, decode, step)
+        return True
     return verdict > 0
 
 
@@ -99,6 +110,18 @@ def _note_doomed(s, view):
     call[4], call[5], call[6] = view.prefill_left, view.started, view.prefill_rate
 
 
+@compiled_apart
+def _note_due(s, decode, step):
+    if s.totals.fault != NO_FAULT:
+        return
+    s.totals.fault = DUE
+    call = s.fault_call
+    call[1], call[2], call[3], call[4] = decode.slack_s, decode.interval_s, decode.emitted_tokens, decode.left_out
+    call[5], call[6], call[7] = decode.credit, decode.interactive, decode.important
+    call[8], call[9], call[10], call[11] = step.now_s, step.step_s, step.mean_step_s, step.kv_used
+    call[12], call[13], call[14] = step.decodes, step.queued_prefill_tokens, step.tightest_interval_s
+
+
 def refuse_fault(policy: Policy, s: State, model: LatencyModel) -> None:
     """RuleError when a rule of `policy` has failed since the scheduler was made; model: the predictor it was given."""
     if s.totals["fault"] != NO_FAULT:
@@ -122,7 +145,7 @@ def _explained(policy: Policy, kind: int, noted: list[float], model: LatencyMode
         again = source_of(getattr(policy, _RULES[kind]))(*arguments)
     except Exception as error:
         return RuleError(f"{_where(policy, kind, error)}: {_said(error)}, asked about {shown}; correct the rule")
-    if kind == DOOMED or not _sound(kind, again):
+    if kind in (DOOMED, DUE) or not _sound(kind, again):
         answer = again
     return RuleError(f"{_where(policy, kind, None)} answers {answer}, asked about {shown}; it must be {_WANTED[kind]}")
 
@@ -137,6 +160,8 @@ def _arguments(kind: int, noted: list[float], model: LatencyModel) -> tuple[Any,
         return _typed(Job, noted[:7]), noted[7]
     if kind == DOOMED:
         return (_typed(Forecast, noted[:6]),)
+    if kind == DUE:
+        return _typed(Decode, noted[:7]), _typed(Step, noted[7:14])
     return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:21]), int(noted[21]), noted[22]
 
 

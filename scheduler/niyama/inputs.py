@@ -53,7 +53,32 @@ class Limits(NamedTuple):
     long_step_kv_free: float = 0.0  # the share of the KV that must be free for longer ones
 
 
+class Decode(NamedTuple):
+    """What `due` may look at of one request that decodes, in seconds and tokens."""
+
+    slack_s: float  # until its next token is due; negative once that is late, inf where nothing is promised any more
+    interval_s: float  # between the deadlines of its tokens; inf where there is none
+    emitted_tokens: int
+    left_out: int  # steps in a row that it was left out of
+    credit: float  # earns `tightest_interval_s / interval_s` a step, this one included; a token costs 1; never below 0
+    interactive: bool
+    important: bool
+
+
+class Step(NamedTuple):
+    """What `due` may look at of the step that is planned."""
+
+    now_s: float  # when it starts
+    step_s: float  # predicted to take, with all decodes and, if prompts wait, a full chunk
+    mean_step_s: float  # what steps have taken, the last some hundred; 0 before the first
+    kv_used: float  # share of the blocks
+    decodes: int  # all, those that were left out included
+    queued_prefill_tokens: int  # of requests not relegated
+    tightest_interval_s: float  # the least of the decodes'; inf without one
+
+
 JOB_TYPE, FORECAST_TYPE, LIMITS_TYPE = tuple_type(Job), tuple_type(Forecast), tuple_type(Limits)
+DECODE_TYPE, STEP_TYPE = tuple_type(Decode), tuple_type(Step)
 
 
 @compiled

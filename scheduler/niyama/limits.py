@@ -18,11 +18,14 @@ def decode_slack(s, t, p, now_s):
     """Least time to the next token's deadline over the decodes (section 3.3), in seconds; inf without one.
 
     Of interactive requests the policy's reserve is not counted. Second: the least TBT of those, inf without one.
+    Decodes that are left out of the step do not count.
     """
     least, tbt_s = np.inf, np.inf
     looks_closer = p.reserve_tokens > 0.0 or p.reads_demand
     for i in range(s.totals.running):
         r = s.running[i]
+        if p.leaves_out and t.left_out[r] > 0:
+            continue
         due_s, interval_s = t.tokens_due_from_s[r], t.token_interval_s[r]
         due_s += t.emitted_tokens[r] * interval_s
         if looks_closer and t.interactive[r] and due_s < np.inf:

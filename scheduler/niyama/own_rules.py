@@ -30,11 +30,11 @@ class RuleError(ValueError):
 
 
 #: Field of Policy -> the decorator that makes such a rule.
-DECORATORS = {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule"}
+DECORATORS = {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule", "due": "due_rule"}
 
 
 class RuleKind(NamedTuple):
-    """One of the three questions that a policy answers.
+    """One of the four questions that a policy answers.
 
     field: of Policy. views: its arguments by name, with the NamedTuple that each is, or None for a number. convert:
     an expression that makes the answer from `value`. fault: what the guard answers when the rule raises.
@@ -108,7 +108,7 @@ def _wrong_answer(function: FunctionType, kind: RuleKind) -> str | None:
         rule.compile(kind.signature.args)
     except NumbaError:
         return None
-    wanted = "True or False" if kind.field == "doomed" else "a number"
+    wanted = "True or False" if kind.field in ("doomed", "due") else "a number"
     return f"{function.__name__!r} returns {rule.nopython_signatures[0].return_type}; return {wanted}"
 
 

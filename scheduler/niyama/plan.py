@@ -1,6 +1,6 @@
-"""One iteration's plan: all decodes, plus the prefill chunks chosen here (Alg. 1 of the paper and what it leaves open).
+"""One iteration's plan: the decodes, plus the prefill chunks chosen here (Alg. 1 of the paper and what it leaves open).
 
-`plan` is the composition loop; what it decides is decided by the policy's three rules. It proposes: queues lose the
+`plan` is the composition loop; what it decides is decided by the policy's four rules. It proposes: queues lose the
 planned requests, relegated ones their KV; the rest changes when the engine reports what was granted (`niyama.commit`).
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from niyama.due import choose_decodes, planned_decodes, take_all
 from niyama.faults import ask_budget, ask_doomed
 from niyama.inputs import delayed
 from niyama.jit import compiled
@@ -33,18 +34,21 @@ def plan(k, now_s):
     Chunks are left in s.plan_ids and s.plan_tokens, the first s.totals.planned.
     """
     s, p = k.state, k.params
+    if p.leaves_out:
+        choose_decodes(k, now_s)
     slack_s, tbt_s = decode_slack(s, k.table, p, now_s)
-    batch = empty_batch(s.totals.running + s.totals.drafts, s.totals.running_context)
+    batch = planned_decodes(k)
     s.totals.planned = 0
     if s.totals.queued > 0 and not s.totals.prefills_held:
-        full_step_s = seconds(k.model, with_prefill(batch, 0, p.max_chunk_tokens))
+        everybody = empty_batch(s.totals.running + s.totals.drafts, s.totals.running_context)
+        full_step_s = seconds(k.model, with_prefill(everybody, 0, p.max_chunk_tokens))
         if p.alpha_low != p.alpha_high:
             adapt_alpha(k, full_step_s)
         m = Moment(now_s, slack_s, full_step_s, limits_of(k, now_s, full_step_s, tbt_s))
         if p.decode_share > 0.0:
             pace_decodes(k, full_step_s)
         if p.take_slots and take_slot(k, m):
-            batch = empty_batch(s.totals.running + s.totals.drafts, s.totals.running_context)
+            batch = planned_decodes(k)
         if p.protect_started:
             batch = _keep_started(k, m, batch)
         batch = _fill_by_rank(k, m, batch)
@@ -52,6 +56,8 @@ def plan(k, now_s):
             share_with_late(k, batch.prefill_tokens)
     elif s.totals.prefills_held:
         batch = _fill_with_loaded(k, batch)
+    if p.leaves_out and batch.decodes + batch.prefill_tokens == 0:
+        batch = take_all(k)
     s.totals.prefills_held, s.totals.refused, s.totals.drafts = False, NOBODY, 0
     s.totals.min_slack_s = slack_s
     s.totals.predicted_s = seconds(k.model, batch)

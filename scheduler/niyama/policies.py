@@ -1,4 +1,4 @@
-"""Policies: three rules and their numbers. The built-in ones carry the names used in results."""
+"""Policies: four rules and their numbers. The built-in ones carry the names used in results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -17,21 +17,23 @@ _IN_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true 
 
 
 class Rules(NamedTuple):
-    """The three function pointers the kernel calls."""
+    """The four function pointers the kernel calls."""
 
     rank: Callable
     prefill_budget: Callable
     doomed: Callable
+    due: Callable
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A scheduling policy: three rules (`niyama.rules`) and their numbers. ValueError names a senseless one."""
+    """A scheduling policy: four rules (`niyama.rules`) and their numbers. ValueError names a senseless one."""
 
     name: str
     rank: Callable = rules.hybrid
     prefill_budget: Callable = rules.dynamic_chunk
     doomed: Callable = rules.predicted_miss
+    due: Callable = rules.always
     # Bounds of an iteration's prefill; `fixed_chunk` counts decodes within the first, `grid_chunk` has its own sizes.
     max_chunk_tokens: int = number(2500, 1, MOST_TOKENS)
     min_chunk_tokens: int = number(128, 1, MOST_TOKENS)
@@ -124,9 +126,14 @@ class Policy:
                 raise ValueError(f"policy.{name} is {value!r}; make it {_IN_WORDS[kinds[name]]}")
         return replace(self, **numbers)
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a decode may be left out of a step."""
+        return self.due is not rules.always
+
     def rules(self) -> Rules:
-        """The three rules as the kernel takes them."""
-        return Rules(self.rank, self.prefill_budget, self.doomed)
+        """The four rules as the kernel takes them."""
+        return Rules(self.rank, self.prefill_budget, self.doomed, self.due)
 
     def params(self) -> "Params":
         """The numbers as the kernel takes them, each of its declared type."""
@@ -136,6 +143,7 @@ class Policy:
             **vars(self),
             "relegates": relegates,
             "reads_demand": reads_demand,
+            "leaves_out": self.leaves_out,
             "estimator": ESTIMATORS[self.estimator],
         }
         return Params(**{name: kind(values[name]) for name, kind in Params.__annotations__.items()})
@@ -149,6 +157,7 @@ Params = NamedTuple(
         ("estimator", int),
         ("relegates", bool),
         ("reads_demand", bool),
+        ("leaves_out", bool),
     ],
 )
 PARAMS_TYPE = tuple_type(Params)

@@ -38,11 +38,13 @@ class RequestTable(NamedTuple):
     kv_room_tokens: np.ndarray  # int32; tokens that those blocks hold
     tokens_due_from_s: np.ndarray  # float64; output token k + 1 is due at this + k * token_interval_s; inf: never
     token_interval_s: np.ndarray  # float64
+    left_out: np.ndarray  # int32; steps in a row that the decode was left out of, the planned one included (planner)
+    credit: np.ndarray  # float64; of the decode: `niyama.inputs.Decode` (planner)
 
 
 _FLOATS = ("arrival_s", "deadline_s", "tbt_s", "decode_estimate", "key", "tokens_due_from_s", "token_interval_s")
 _DTYPES = {
-    **dict.fromkeys(_FLOATS, np.float64),
+    **dict.fromkeys((*_FLOATS, "credit"), np.float64),
     **dict.fromkeys(("interactive", "important", "relegated", "late"), np.bool_),
     **dict.fromkeys(("state", "queue"), np.uint8),
 }

@@ -1,8 +1,9 @@
 """The paper's three mechanisms as pure functions: `rank`, `prefill_budget` and `doomed`, in several versions each.
 
-A policy picks one of each. They are compiled to function pointers, so every policy, a user's own included, runs
-through the same compiled kernel. They see only what their arguments say: no clock, no table, and no true output
-length, unless the simulator's `estimator` is `oracle`: `decode_left` is then what is left of it.
+A policy picks one of each, and may add a fourth, `due`, which the paper does not have. They are compiled to function
+pointers, so every policy, a user's own included, runs through the same compiled kernel. They see only what their
+arguments say: no clock, no table, and no true output length, unless the simulator's `estimator` is `oracle`:
+`decode_left` is then what is left of it.
 
 To write one, put its decorator above a function of these arguments, and give it to a `Policy` under the rule's name:
 
@@ -10,9 +11,11 @@ To write one, put its decorator above a function of these arguments, and give it
     @budget_rule  def f(model, batch, limits, prefix, slack_s)  prompt tokens to add to the batch, 0 or more: `Limits`,
                                                                 `latency.model.Batch`, and its `seconds`, `fit_tokens`
     @doomed_rule  def f(forecast)                               True to relegate: `Forecast`
+    @due_rule     def f(decode, step)                           False to leave it out of the step: `Decode`, `Step`
 
-Rules keep no state: a rule may read constants (numbers, tuples, numpy arrays), and changes nothing. No rule touches
-decodes: every started output gets its next token in every iteration, and `prefill_budget` decides only what is added.
+Rules keep no state: a rule may read constants (numbers, tuples, numpy arrays), and changes nothing. Every started
+output gets its next token in every iteration, and `prefill_budget` decides only what is added, unless `due` leaves the
+decode out (`niyama.due`). What no rule can do is listed in docs/ARCHITECTURE.md.
 A rule that raises, a rank that is not finite or a budget below 0 stops the run (in vLLM: hands over to vLLM's own
 order) with file, line and arguments (`niyama.faults`).
 """
@@ -22,44 +25,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import types
 
-from niyama.inputs import FORECAST_TYPE, JOB_TYPE, LIMITS_TYPE, Forecast, Job, Limits
+from niyama.inputs import Forecast
+from niyama.inputs import Job as Job  # files of users may import these from here, too
+from niyama.inputs import Limits as Limits
 from niyama.jit import compiled
-from niyama.latency.model import (
-    BATCH_TYPE,
-    MODEL_TYPE,
-    Batch,
-    LatencyModel,
-    empty_batch,
-    fit_tokens,
-    seconds,
-    with_prefill,
-)
-from niyama.own_rules import RuleKind, rule_decorator
+from niyama.latency.model import empty_batch, fit_tokens, seconds, with_prefill
+from niyama.rule_kinds import budget_rule, doomed_rule, due_rule, rank_rule
 
 Outlook = Forecast  # its earlier name, which files of users may import
-_F, _I = types.float64, types.int64
-
-
-_RANK = _F(JOB_TYPE, _F)  # (job, alpha) -> key, lower first; finite
-# (model, batch so far, limits, prefix of the next chunk, least slack in s) -> prefill tokens to add
-_BUDGET = _I(MODEL_TYPE, BATCH_TYPE, LIMITS_TYPE, _I, _F)
-_DOOMED = types.int8(FORECAST_TYPE)  # (forecast) -> whether to relegate: 0 or 1, -1 where the rule raised
-
-# Decorators for rules, a user's own too. A number that no rule answers says that it raised.
-rank_rule = rule_decorator(RuleKind("rank", _RANK, {"job": Job, "alpha": None}, "float(value)", np.nan))
-budget_rule = rule_decorator(
-    RuleKind(
-        "prefill_budget",
-        _BUDGET,
-        {"model": LatencyModel, "batch": Batch, "limits": Limits, "prefix": None, "slack_s": None},
-        "int(value) if isfinite(value) else fault",
-        -(2**63),
-    )
-)
-doomed_rule = rule_decorator(RuleKind("doomed", _DOOMED, {"forecast": Forecast}, "1 if value else 0", -1))
-RULE_TYPES = tuple(types.FunctionType(signature) for signature in (_RANK, _BUDGET, _DOOMED))
 
 
 @rank_rule
@@ -236,3 +210,9 @@ def rate_miss_before_start(forecast):
 def never(forecast):
     """No relegation."""
     return False
+
+
+@due_rule
+def always(decode, step):
+    """Every decode gets its next token in every step."""
+    return True

@@ -40,7 +40,7 @@ class Arrival(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One planned iteration: all decodes, and `tokens[i]` prompt tokens of request `rows[i]`, in order.
+    """One planned iteration: all decodes but those of `left_out`, and `tokens[i]` prompt tokens of request `rows[i]`.
 
     relegations, un_relegations, preemptions, kv_free_blocks: the scheduler's running totals after planning.
     """
@@ -53,6 +53,7 @@ class Plan(NamedTuple):
     un_relegations: int
     preemptions: int
     kv_free_blocks: int
+    left_out: Sequence[int] = ()
 
 
 class Timing(NamedTuple):
@@ -175,7 +176,12 @@ class Scheduler:
         if k:
             rows, tokens = self.state.plan_ids[: int(k)].tolist(), self.state.plan_tokens[: int(k)].tolist()
         batch = Batch(int(decodes), int(context), int(prefill_tokens), work, int(top_prefix))
-        return Plan(rows, tokens, batch, predicted_s, *map(int, totals))
+        plan = Plan(rows, tokens, batch, predicted_s, *map(int, totals))
+        return plan._replace(left_out=self._left_out()) if self.policy.leaves_out else plan
+
+    def _left_out(self) -> list[int]:
+        running = self.state.running[: self.state.totals["running"]]
+        return running[self.table.left_out[running] > 0].tolist()
 
     def _kernel(self) -> Kernel:
         return Kernel(self.state, self.table, self._params, self._rules, self._model)

@@ -61,6 +61,7 @@ class Totals(Numbers):
     late_tokens: float = 0.0  # prompt tokens that late requests may have out of turn
     step_spread: float = 0.0  # mean absolute error of the predicted step times, of their logarithms
     prefill_rate: float = 8500.0  # tokens/s, running average (artifact: starts at 8500, weight 0.995)
+    mean_step_s: float = 0.0  # running average of what iterations took; kept where decodes may be left out
     min_slack_s: float = 0.0  # least decode slack of the last plan
     predicted_s: float = 0.0  # predicted duration of the last plan
     fault: int = NO_FAULT  # which of the policy's rules has failed (`niyama.faults`)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from niyama.commit import commit_chunk, commit_decode, count_decodes, leave, observe_step
+from niyama.commit import commit_chunk, commit_decode, count_decodes, leave, observe_duration, observe_step
 from niyama.jit import compiled
 from niyama.kv import preempt, secure_decode_blocks
 from niyama.loads import end_load, lies_elsewhere, start_load
@@ -70,6 +70,8 @@ def step(k, events, n, prefill_tokens, began_s, ended_s, now_s):
         count_decodes(s, decoded, short)
     if ended_s > began_s:
         observe_step(s, prefill_tokens, ended_s - began_s)
+        if k.params.leaves_out:
+            observe_duration(s, ended_s - began_s)
     secure_decode_blocks(k)
     return plan(k, now_s)
 

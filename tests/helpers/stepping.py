@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from niyama import Policy
-from niyama.commit import commit_chunk, commit_decode, count_decodes, finish, observe_step
+from niyama.commit import commit_chunk, commit_decode, count_decodes, finish, observe_duration, observe_step
 from niyama.kernel import Kernel
 from niyama.kv import secure_decode_blocks
 from niyama.latency import Batch, LatencyModel, seconds
@@ -68,7 +68,7 @@ def plans(case: Case, policy: Policy, grant: Callable[[int], int] = lambda plann
         yield Planned(now_s, before, totals_before, batch, t, s, predictor)
         duration_s = float(seconds(executor, batch))
         now_s += duration_s
-        short = [decode(s, t, r, 1) for r in s.running[: s.totals["running"]]]
+        short = [decode(s, t, r, 1) for r in s.running[: s.totals["running"]] if t.left_out[r] == 0]
         count_decodes(s, len(short), any(short))
         granted = 0
         for i in range(s.totals["planned"]):
@@ -76,6 +76,7 @@ def plans(case: Case, policy: Policy, grant: Callable[[int], int] = lambda plann
             chunk(kernel, s.plan_ids[i], tokens, now_s)
             granted += int(tokens)
         observe_step(s, granted, duration_s)
+        observe_duration(s, duration_s)
         for r in s.running[: s.totals["running"]].copy():
             if t.emitted_tokens[r] == requests.output_tokens[r]:
                 end(s, t, r)

@@ -12,7 +12,17 @@ from niyama import BUILT_IN, Policy, QoSClass, load_card
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.requests import RequestTable
-from niyama.rules import doomed_rule, dynamic_chunk, predicted_miss, rank_rule, tbt_chunk
+from niyama.rules import (
+    doomed_rule,
+    due_rule,
+    dynamic_chunk,
+    first_come,
+    fixed_chunk,
+    never,
+    predicted_miss,
+    rank_rule,
+    tbt_chunk,
+)
 from niyama.sim import LOG_COLUMNS, Requests, Run, shared, simulate
 from niyama.sim.learning import nothing_learned
 from niyama.sim.noise import Noise, as_noise
@@ -40,11 +50,32 @@ def short_of_a_second(outlook):
 OWN = Policy(
     "own", longest_prompt_first, doomed=short_of_a_second, max_chunk_tokens=300, min_chunk_tokens=1, kv_reserve=0.0
 )
-EVERY_POLICY = {**BUILT_IN, OWN.name: OWN}
+
+
+@due_rule
+def nobody(decode, step):
+    """A due rule of a user that leaves out whom it can: the kernel must take them all the same."""
+    return False
+
+
+@due_rule
+def pressed(decode, step):
+    """Another one: who has time for five more steps is left out, but of batch requests every other token."""
+    return decode.slack_s < 5.0 * step.step_s if decode.interactive else decode.left_out > 0
+
+
+SKIPPING = {
+    policy.name: policy
+    for policy in (
+        Policy("nobody-due", first_come, fixed_chunk, never, nobody, max_chunk_tokens=256, make_room=False),
+        Policy("pressed-due", due=pressed),
+    )
+}
+EVERY_POLICY = {**BUILT_IN, OWN.name: OWN, **SKIPPING}
 #: By rules: policies that differ in numbers only. A law holds for each kind, and each drawn case draws a member.
 KINDS: dict[tuple, list[Policy]] = {}
 for _policy in EVERY_POLICY.values():
-    KINDS.setdefault((_policy.rank, _policy.prefill_budget, _policy.doomed, _policy.make_room), []).append(_policy)
+    KINDS.setdefault((*_policy.rules(), _policy.make_room), []).append(_policy)
 POLICIES = {kind[0].name: kind[0] for kind in KINDS.values()}
 RELEGATING = tuple(name for name, policy in POLICIES.items() if policy.doomed is predicted_miss)
 DYNAMIC = tuple(name for name, policy in POLICIES.items() if policy.prefill_budget in (dynamic_chunk, tbt_chunk))

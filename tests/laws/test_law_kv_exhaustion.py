@@ -80,7 +80,9 @@ def test_a_prompt_in_prefill_gives_up_its_kv_with_all_counters_right(name):
     case = small_kv(
         [16, 3000], [100, 2], [True, False], 3104, (*GREEDY, ("max_chunk_tokens", 34), ("min_chunk_tokens", 1))
     )
-    policy = replace(case.policy(name), rank=rules.shortest_remaining_prompt, prefill_budget=rules.fixed_chunk)
+    policy = replace(
+        case.policy(name), rank=rules.shortest_remaining_prompt, prefill_budget=rules.fixed_chunk, due=rules.always
+    )
     lost_in_prefill = False
     for _, table, scheduler in steps(case, policy):
         assert_kv_is_conserved(table, scheduler.totals)
@@ -94,7 +96,8 @@ def test_without_room_for_the_next_request_started_prompts_go_on(name):
     """The second request, first in rank, does not fit beside the first: it waits, and the plan is not empty."""
     case = small_kv([5000, 100], [1, 1], [True, True], 5008, ())
     case = replace(case, requests=replace(case.requests, arrival_s=np.array([0.0, 0.001])))
-    policy = replace(case.policy(name), rank=rules.shortest_remaining_prompt)
+    policy = case.policy(name)
+    policy = replace(policy, rank=rules.shortest_remaining_prompt, max_chunk_tokens=min(2552, policy.max_chunk_tokens))
     order = [r for planned in plans(case, policy) for r, _ in planned.chunks]
     assert order == sorted(order)
     assert order.count(0) > 1 == order.count(1)

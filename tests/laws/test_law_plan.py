@@ -31,14 +31,15 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
             assert before.state[r] == QUEUED or r in gave_up
             assert 1 <= tokens <= table.target_tokens[r] - table.computed_tokens[r]  # a plan may take KV away
         assert planned.batch.prefill_tokens == sum(tokens for _, tokens in chunks)
-        assert planned.batch.decodes == planned.totals_before["running"] - len(gave_up)
+        left_out = ((table.state == DECODING) & (table.left_out > 0)).sum()
+        assert planned.batch.decodes == planned.totals_before["running"] - len(gave_up) - left_out
         shared_with_decodes = policy.prefill_budget not in (rules.dynamic_chunk, rules.tbt_chunk)
         used = planned.batch.prefill_tokens + (planned.batch.decodes if shared_with_decodes else 0)
         assert planned.batch.prefill_tokens == 0 or used <= policy.max_chunk_tokens
         new = [r for r in ids if before.kv_blocks[r] == 0 or r in gave_up]
         wanted = sum(kv_blocks_wanted(planned.scheduler, table, policy.params(), np.int32(r)) for r in new)
         assert wanted <= planned.totals_before["kv_free_blocks"] + before.kv_blocks[gave_up].sum()
-        slots_used = planned.batch.decodes + planned.totals_before["prefilling"] + len(new)
+        slots_used = planned.batch.decodes + left_out + planned.totals_before["prefilling"] + len(new)
         assert slots_used <= policy.max_running
         assert planned.batch.decodes + planned.batch.prefill_tokens > 0
 

@@ -8,9 +8,10 @@ from numba import config
 
 from niyama import PAPER_CLASSES, Policy, load_policy
 from niyama.own_rules import RuleError, source_of
-from niyama.rules import budget_rule, doomed_rule, rank_rule
+from niyama.rules import budget_rule, doomed_rule, due_rule, rank_rule
 from niyama.scheduler import Arrival, Scheduler, Timing
 from niyama.sim import Requests, shared, simulate
+from niyama.step import CHUNK
 from tests.helpers.reference_formulas import ROOFLINE
 
 REQUESTS = Requests(
@@ -63,6 +64,13 @@ def asserts(forecast):
     return False
 
 
+@due_rule
+def asks_too_much(decode, step):
+    if decode.interactive and step.decodes == 1:
+        raise ValueError("too much")
+    return True
+
+
 FAULTY = [
     ({"rank": divides_by_nothing}, "ZeroDivisionError: float division by zero", 1),
     ({"rank": raises}, "ValueError: too long", 2),
@@ -71,6 +79,7 @@ FAULTY = [
     ({"prefill_budget": takes_tokens_away}, "answers -30", None),
     ({"prefill_budget": no_number}, "answers nan", None),
     ({"doomed": asserts}, "AssertionError: not started", 2),
+    ({"due": asks_too_much}, "ValueError: too much", 2),
 ]
 faulty = pytest.mark.parametrize(("rules", "words", "line"), FAULTY, ids=[words[:20] for _, words, _ in FAULTY])
 
@@ -100,8 +109,10 @@ def test_a_faulty_rule_stops_a_simulation(rules, words, line, overlapped, capfd)
 def test_a_faulty_rule_stops_an_engine(rules, words, line):
     def act(policy):
         scheduler = Scheduler(policy, ROOFLINE, kv_tokens=10_000, apps=1)
-        scheduler.arrive(Arrival(0.0, 3000, 6.0, 0.05, True, True, 0))
+        row = scheduler.arrive(Arrival(0.0, 3000, 6.0, 0.05, True, True, 0))
         scheduler.step(Timing(0.0, 0.0, 0.0, 0))
+        scheduler.report(CHUNK, row, 3000)
+        scheduler.step(Timing(1.0, 0.0, 1.0, 3000))
 
     stops(act, rules, words, line)
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.engine
 
 LINEAR, ROOFLINE = "a100-llama3-8b-linear", "a100-llama3-8b-roofline"
 CLASSES = (QoSClass("Q1", ttft_s=1.0, tbt_s=0.05), QoSClass("Q2", ttlt_s=6.0), QoSClass("Q3", ttlt_s=20.0))
+POLICIES = Path(__file__).parents[2] / "policies"
 KV_TOKENS = 8_000  # less than the requests below would hold at a time
 
 
@@ -66,6 +67,37 @@ def test_under_overload_both_sides_are_identical(models: Path, latency: str, ove
     np.testing.assert_array_equal(simulated.relegations > 0, served.relegations > 0)
     np.testing.assert_array_equal(simulated.preemptions, served.preemptions)
     assert simulated.iterations == served.iterations
+
+
+@pytest.mark.parametrize("overlapped", [False, True], ids=["sync", "async"])
+def test_decodes_are_left_out_alike(models: Path, tmp_path: Path, overlapped: bool) -> None:
+    """SLAI, whose batch decodes wait while prompts do: the same times on both sides, and vLLM's log replays."""
+    requests, name = crowd(70), f"{POLICIES / 'slai.py'}:slai"
+    policy, card, log = load_policy(name), replace(load_card(ROOFLINE), kv_tokens=KV_TOKENS), tmp_path / "log.jsonl"
+    simulated = simulate(shared(policy), requests, card, card, overlapped=overlapped, started_first=True)
+    engine = EngineSettings(
+        model_folder("llama3-8b", models),
+        SCHEDULERS["async" if overlapped else "sync"],
+        {"policy": name, "latency": ROOFLINE, "decision_log": str(log)},
+        max_num_batched_tokens=policy.max_chunk_tokens + policy.max_running,
+    )
+    served = run_virtual(Traffic(requests), card, engine)
+    np.testing.assert_allclose(simulated.token_s, served.token_s, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(simulated.preemptions, served.preemptions)
+    assert simulated.iterations == served.iterations
+    assert log.read_text().count('"left_out":[') > 20
+    found = replay(log, policy)
+    assert (found.divergence, found.cut_short) == (None, None)
+
+
+def test_who_leaves_decodes_out_does_not_speculate(models: Path) -> None:
+    speculation = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
+    config = {"policy": f"{POLICIES / 'slai.py'}:slai", "latency": ROOFLINE}
+    engine = EngineSettings(
+        model_folder("llama3-8b", models), SCHEDULERS["async"], config, more={"speculative_config": speculation}
+    )
+    with pytest.raises(Exception, match=r"policy 'slai' leaves decodes out of steps .* without --speculative-config"):
+        run_virtual(Traffic(crowd(2)), load_card(ROOFLINE), engine)
 
 
 @pytest.mark.parametrize("overlapped", [False, True], ids=["sync", "async"])

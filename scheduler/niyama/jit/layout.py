@@ -11,7 +11,7 @@ from niyama.kernel import Kernel
 from niyama.latency.model import MODEL_TYPE
 from niyama.policies import PARAMS_TYPE, Rules
 from niyama.requests import new_table
-from niyama.rules import RULE_TYPES
+from niyama.rule_kinds import RULE_TYPES
 from niyama.state import new_state
 from niyama.step import step
 

@@ -101,7 +101,7 @@ class _Replica:
             plan = self._scheduler.step(Timing(now_s, *reported, *self._correction.told))
             if plan.batch.decodes + plan.batch.prefill_tokens == 0:
                 raise stall(self._scheduler.policy, now_s, self._scheduler.state)
-            chunks, decoding = list(zip(plan.rows, plan.tokens, strict=True)), self._running()
+            chunks, decoding = list(zip(plan.rows, plan.tokens, strict=True)), self._decoding()
             batch = self._engine_batch(decoding, chunks) if started_first else plan.batch
             duration_s = self._execute(batch, now_s, plan.predicted_s, chunks)
             self._correction.learn(duration_s, float(seconds(self._scheduler.model, batch)), self._correction.scale)
@@ -178,6 +178,11 @@ class _Replica:
         s = self._scheduler.state
         return s.running[: s.totals["running"]].copy()
 
+    def _decoding(self) -> np.ndarray:
+        """Those that get a token in the planned iteration."""
+        running = self._running()
+        return running[self._scheduler.table.left_out[running] == 0]
+
     def _held(self) -> list[int]:
         s = self._scheduler.state
         return [*self._running().tolist(), *s.prefilling[: s.totals["prefilling"]].tolist()]
@@ -211,7 +216,7 @@ class _Replica:
 
         held: requests that held KV before the plan; what it took from them they get back one iteration later.
         """
-        t, running = self._scheduler.table, self._running()
+        t, running = self._scheduler.table, self._decoding()
         decoding = running[t.emitted_tokens[running] < self._output_tokens[running]]
         taken = {row for row in plan.rows if t.kv_blocks[row] == 0 and row in held}
         planned = zip(plan.rows, plan.tokens, strict=True)

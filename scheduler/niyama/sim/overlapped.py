@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from niyama.commit import commit_chunk, commit_decode, count_decodes, leave, observe_step
+from niyama.commit import commit_chunk, commit_decode, count_decodes, leave, observe_duration, observe_step
 from niyama.jit import Numbers, compiled, record
 from niyama.kv import secure_decode_blocks
 from niyama.latency.model import Batch, seconds
@@ -82,6 +82,8 @@ def advance_overlapped(w, f, k, executor, most_iterations):
         if predicted_s > 0.0:
             # not predicted_s itself: in the digits of the times that an engine in Python reports
             observe_step(s, batch.prefill_tokens, predicted_end_s - now_s)
+            if k.params.leaves_out:
+                observe_duration(s, predicted_end_s - now_s)
         _note_holders(f, s)
         secure_decode_blocks(k)
         plan(k, now_s + predicted_s)
@@ -112,7 +114,7 @@ def _commit(w, f, k, predicted_end_s, end_s):
     ended, n, decodes, short = f.numbers.ending, s.totals.running, 0, False
     for i in range(n):
         r = s.running[i]
-        if t.emitted_tokens[r] < w.output_tokens[r]:
+        if t.emitted_tokens[r] < w.output_tokens[r] and t.left_out[r] == 0:
             w.token_s[w.token_start[r] + t.emitted_tokens[r]] = end_s
             short |= commit_decode(s, t, r, 1)
             decodes += 1
@@ -154,13 +156,14 @@ def _note_holders(f, s):
 def _grant(w, f, k):
     """What the engine makes of the plan is put in flight.
 
-    Those that have had their last token get no more, and those whose KV this very plan gave up wait for the next.
+    Those that have had their last token get no more, those left out none now, and those whose KV this very plan gave up
+    wait for the next.
     """
     s, t = k.state, k.table
     decodes, context = s.totals.running, s.totals.running_context
     for i in range(s.totals.running):
         r = s.running[i]
-        if t.emitted_tokens[r] == w.output_tokens[r]:
+        if t.emitted_tokens[r] == w.output_tokens[r] or t.left_out[r] > 0:
             decodes -= 1
             context -= t.computed_tokens[r]
     chunks = s.totals.planned

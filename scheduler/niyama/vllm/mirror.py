@@ -102,13 +102,14 @@ class Mirror:
         """Have the next step planned; `running` is vLLM's list as it stands."""
         self._lost.clear()
         plan = self.scheduler.step(timing)
+        caps = {self.by_row[row].request.request_id: 0 for row in plan.left_out}
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
-            return self._with_outside(Orders(plan, running, [], {}, plan.batch.decodes, []))
+            return self._with_outside(Orders(plan, running, [], caps, plan.batch.decodes, []))
         dropped = self._dropped(plan)
-        caps, planned, waiting = dict.fromkeys(self._started, 0), [], []
+        caps |= dict.fromkeys(self._started, 0)
+        planned, waiting = [], []
         for row, tokens in zip(plan.rows, plan.tokens, strict=True):
-            live = self.by_row[row]
-            request = live.request
+            request = (live := self.by_row[row]).request
             caps[request.request_id] = tokens or 1  # a load needs none, but vLLM starts none when none is left
             if live.held:
                 planned.append(request.request_id)

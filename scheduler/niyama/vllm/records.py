@@ -50,7 +50,8 @@ class Live:
 
 
 class Orders(NamedTuple):
-    """A plan in vLLM's words: the order of `running`, whom to admit, and the most tokens of each prompt.
+    """A plan in vLLM's words: the order of `running`, whom to admit, and the most tokens of each prompt in `caps`, in
+    which decodes that are left out have 0.
 
     dropped: running requests whose KV the plan gives up; they are not in `running` any more.
     beside: waiting requests that are no part of the plan, and offered in every step.

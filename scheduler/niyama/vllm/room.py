@@ -41,7 +41,12 @@ class Room:
         return cls(most, step_tokens, Drafts.of(scheduler, step_tokens))
 
     def fitted(self, policy: Policy) -> Policy:
-        """The policy within what the engine can do at most."""
+        """The policy within what the engine can do at most. Raises Unplannable for one that it cannot serve at all."""
+        if policy.leaves_out and self.drafts.most:
+            raise engine.Unplannable(
+                f"policy {policy.name!r} leaves decodes out of steps (its rule `due`), and speculative decoding has "
+                "tokens drafted for the next one; take a policy without it, or serve without --speculative-config"
+            )
         decodes = self.most * self.drafts.decode_tokens
         chunk, beside = policy.max_chunk_tokens, max(0, self.step_tokens - decodes)
         if beside < chunk:
