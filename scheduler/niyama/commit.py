@@ -9,6 +9,7 @@ from niyama.jit import compiled
 from niyama.kv import free, hold, kv_tokens_wanted
 from niyama.requests import DECODING, FINISHED, QUEUED
 from niyama.state import remove, stop_decoding
+from niyama.tenants import charge, tenant_waits_no_more
 from niyama.waiting import count_prefill, prefill_left, rekey, requeue, unqueue
 
 ARTIFACT_BATCH_TOKEN_S = 0.4  # the artifact's synthetic deadline per output token of a batch request
@@ -28,6 +29,7 @@ def commit_chunk(k, r, tokens, now_s):
     if tokens > 0:
         t.state[r] = QUEUED
     t.computed_tokens[r] += tokens
+    charge(s, t, r, tokens, 0)
     s.totals.kv_held_tokens += tokens
     if not t.relegated[r]:
         count_prefill(s, t, r, -tokens)
@@ -38,6 +40,8 @@ def commit_chunk(k, r, tokens, now_s):
     s.totals.prefilling = remove(s.prefilling, s.totals.prefilling, r)
     t.state[r] = DECODING
     s.totals.queued -= 1
+    tenant_waits_no_more(s, t, r)
+    charge(s, t, r, 0, 1)
     s.running[s.totals.running] = r
     s.totals.running += 1
     s.totals.running_context += t.computed_tokens[r]
@@ -82,6 +86,7 @@ def commit_decode(s, t, r, tokens):
     """
     t.emitted_tokens[r] += tokens
     t.computed_tokens[r] += tokens
+    charge(s, t, r, 0, tokens)
     return t.computed_tokens[r] >= t.kv_room_tokens[r]
 
 

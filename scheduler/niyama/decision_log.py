@@ -208,8 +208,9 @@ class _Rerun:
         if {type(kind), type(row), type(value)} != {int} or not (0 <= kind < len(KINDS) and 0 <= value < 2**31):
             raise LogError(f"{where}: there is no event {kind} of {row} with value {value}; the log is damaged")
         if kind == ARRIVED:
-            new, apps = arrivals.get(row), len(self._scheduler.state.history)
-            if new is None or new.app not in range(apps) or self._scheduler.arrive(new) != row:
+            new, state = arrivals.get(row), self._scheduler.state
+            known = new is not None and new.app in range(len(state.history))
+            if not known or new.tenant not in range(max(1, len(state.tenants))) or self._scheduler.arrive(new) != row:
                 raise LogError(f"{where}: request {row} cannot arrive there; the log is damaged")
             self._live.add(row)
             return

@@ -81,7 +81,9 @@ def _note_rank(s, job, alpha, key):
         job.prompt_tokens,
         job.prefill_left,
     )
-    call[5], call[6], call[7], call[8] = job.decode_left, job.interactive, job.decode_s, alpha
+    call[5], call[6], call[7], call[8] = job.decode_left, job.interactive, job.decode_s, job.now_s
+    call[9], call[10], call[11], call[12] = job.step_s, job.queued_prefill_tokens, job.weight, job.tenant
+    call[13], call[14], call[15] = job.tenant_tokens, job.tenant_virtual, alpha
 
 
 @compiled_apart
@@ -97,7 +99,8 @@ def _note_budget(s, batch, limits, prefix, slack_s, tokens):
     call[13], call[14], call[15] = limits.kv_total_tokens, limits.tbt_s, limits.step_spread
     call[16], call[17], call[18] = limits.interactive_demand, limits.batch_demand, limits.steady_tbts
     call[19], call[20], call[21] = limits.longest_tbts, limits.urgent_tbts, limits.long_step_kv_free
-    call[22], call[23] = prefix, slack_s
+    call[22], call[23], call[24] = limits.prompts, limits.started_prompts, limits.queued_prefill_tokens
+    call[25], call[26], call[27], call[28] = limits.decodes, limits.next_slack_s, prefix, slack_s
 
 
 @compiled_apart
@@ -157,12 +160,12 @@ def _sound(kind: int, answer: Any) -> bool:
 def _arguments(kind: int, noted: list[float], model: LatencyModel) -> tuple[Any, ...]:
     """The rule's arguments from the numbers noted, each of its declared type."""
     if kind == RANK:
-        return _typed(Job, noted[:7]), noted[7]
+        return _typed(Job, noted[:14]), noted[14]
     if kind == DOOMED:
         return (_typed(Forecast, noted[:6]),)
     if kind == DUE:
         return _typed(Decode, noted[:7]), _typed(Step, noted[7:14])
-    return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:21]), int(noted[21]), noted[22]
+    return model, _typed(Batch, noted[:5]), _typed(Limits, noted[5:26]), int(noted[26]), noted[27]
 
 
 def _typed(view: type, numbers: list[float]) -> Any:

@@ -8,6 +8,8 @@ import numpy as np
 
 from niyama.jit import compiled, tuple_type
 
+LOW_WEIGHT = 0.5
+
 
 class Job(NamedTuple):
     """What `rank` may look at: one waiting request, in seconds and tokens."""
@@ -19,6 +21,13 @@ class Job(NamedTuple):
     decode_left: float  # estimated output still to come
     interactive: bool
     decode_s: float = 0.0  # what each token of that is taken to need
+    now_s: float = 0.0  # start of the last plan, or the arrival if that is later: when the rank is computed
+    step_s: float = 0.0  # what the last plan with prompts in line predicted for all decodes and a full chunk
+    queued_prefill_tokens: int = 0  # of all that wait and are not relegated, this one included
+    weight: float = 1.0  # 1 for high importance, LOW_WEIGHT for low
+    tenant: int = 0
+    tenant_tokens: float = 0.0  # served to the tenant so far: prompt tokens, and output tokens OUTPUT_WEIGHT times
+    tenant_virtual: float = 0.0  # the same, but raised where the tenant comes back (`niyama.tenants`)
 
 
 class Forecast(NamedTuple):
@@ -51,6 +60,11 @@ class Limits(NamedTuple):
     longest_tbts: float = np.inf  # ... when much is ...
     urgent_tbts: float = np.inf  # ... and when that is urgent
     long_step_kv_free: float = 0.0  # the share of the KV that must be free for longer ones
+    prompts: int = 0  # requests that wait for prefill or are in it, relegated ones included
+    started_prompts: int = 0  # those of them with some of their prompt in KV
+    queued_prefill_tokens: int = 0  # of those not relegated
+    decodes: int = 0  # all that decode, those that are left out of the step included
+    next_slack_s: float = np.inf  # least time until the decodes' tokens after the next ones are due
 
 
 class Decode(NamedTuple):

@@ -17,10 +17,10 @@ KV_LOW_PARTS = 6
 def decode_slack(s, t, p, now_s):
     """Least time to the next token's deadline over the decodes (section 3.3), in seconds; inf without one.
 
-    Of interactive requests the policy's reserve is not counted. Second: the least TBT of those, inf without one.
-    Decodes that are left out of the step do not count.
+    Of interactive requests the policy's reserve is not counted. Second: the least TBT of those, inf without one. Third:
+    the least time to the deadline of the token after the next. Decodes that are left out of the step do not count.
     """
-    least, tbt_s = np.inf, np.inf
+    least, tbt_s, after_next = np.inf, np.inf, np.inf
     looks_closer = p.reserve_tokens > 0.0 or p.reads_demand
     for i in range(s.totals.running):
         r = s.running[i]
@@ -32,12 +32,14 @@ def decode_slack(s, t, p, now_s):
             due_s -= p.reserve_tokens * interval_s
             tbt_s = min(tbt_s, interval_s)
         least = min(least, due_s)
-    return least - now_s, tbt_s
+        if p.reads_demand:
+            after_next = min(after_next, due_s + interval_s)
+    return least - now_s, tbt_s, after_next - now_s
 
 
 @compiled
-def limits_of(k, now_s, full_step_s, tbt_s):
-    """What `prefill_budget` may look at; tbt_s: of `decode_slack`."""
+def limits_of(k, now_s, full_step_s, tbt_s, next_slack_s):
+    """What `prefill_budget` may look at; tbt_s, next_slack_s: of `decode_slack`."""
     s, p = k.state, k.params
     total, free = kv_tokens(s)
     low = min(p.kv_low_tokens, total // KV_LOW_PARTS)
@@ -47,7 +49,8 @@ def limits_of(k, now_s, full_step_s, tbt_s):
     return Limits(
         p.max_chunk_tokens, p.min_chunk_tokens, p.margin, free, low, p.kv_low_chunk_tokens, p.step_s, total,
         tbt_s, s.totals.step_spread, interactive, batch, p.steady_tbts, p.longest_tbts, p.urgent_tbts,
-        p.long_step_kv_free,
+        p.long_step_kv_free, s.totals.queued, s.totals.prefilling, s.totals.queued_prefill_tokens, s.totals.running,
+        next_slack_s,
     )  # fmt: skip
 
 

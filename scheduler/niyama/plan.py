@@ -34,17 +34,22 @@ def plan(k, now_s):
     Chunks are left in s.plan_ids and s.plan_tokens, the first s.totals.planned.
     """
     s, p = k.state, k.params
+    s.totals.now_s = now_s
     if p.leaves_out:
         choose_decodes(k, now_s)
-    slack_s, tbt_s = decode_slack(s, k.table, p, now_s)
+    slack_s, tbt_s, next_slack_s = decode_slack(s, k.table, p, now_s)
     batch = planned_decodes(k)
     s.totals.planned = 0
     if s.totals.queued > 0 and not s.totals.prefills_held:
         everybody = empty_batch(s.totals.running + s.totals.drafts, s.totals.running_context)
         full_step_s = seconds(k.model, with_prefill(everybody, 0, p.max_chunk_tokens))
+        s.totals.full_step_s = full_step_s
+        if p.rerank_s > 0.0 and now_s >= s.totals.ranked_s + p.rerank_s:
+            s.totals.ranked_s = now_s
+            rank_anew(k)
         if p.alpha_low != p.alpha_high:
             adapt_alpha(k, full_step_s)
-        m = Moment(now_s, slack_s, full_step_s, limits_of(k, now_s, full_step_s, tbt_s))
+        m = Moment(now_s, slack_s, full_step_s, limits_of(k, now_s, full_step_s, tbt_s, next_slack_s))
         if p.decode_share > 0.0:
             pace_decodes(k, full_step_s)
         if p.take_slots and take_slot(k, m):

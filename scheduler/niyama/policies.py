@@ -72,6 +72,10 @@ class Policy:
     alpha_high: float = number(0.008, seconds=1.0)
     load_low_s: float = number(3.0, seconds=600.0)
     load_high_s: float = number(6.0, seconds=600.0)
+    # The waiting requests are ranked anew when the last time is so many seconds ago, for a `rank` that looks at the
+    # time, the load or tenants; 0.001: in every step. At 0 a rank is computed on arrival, after a chunk, and when alpha
+    # or the time per output token has changed.
+    rerank_s: float = number(0.0, seconds=600.0)
     # Selective preemption's rule 2: keep a started prompt that one more iteration's delay dooms.
     protect_started: bool = True
     # Hints: low importance is relegated first (section 3.4).

@@ -23,6 +23,7 @@ class RequestTable(NamedTuple):
     interactive: np.ndarray  # bool
     important: np.ndarray  # bool
     app: np.ndarray  # int32; whose output-length history applies
+    tenant: np.ndarray  # int32; who is charged for it
     target_tokens: np.ndarray  # int32; to prefill before the next token: prompt, plus output lost to preemption
     computed_tokens: np.ndarray  # int32; tokens in KV, 0..target while prefilling, then one more per decode
     emitted_tokens: np.ndarray  # int32; output tokens so far
@@ -65,6 +66,7 @@ def fill(
     interactive: np.ndarray,
     important: np.ndarray,
     app: np.ndarray,
+    tenant: np.ndarray | int = 0,
 ) -> None:
     """Write the first n rows from columns of length n, after checking them. Raises ValueError naming column and row."""
     _refuse("arrival_s", arrival_s, ~np.isfinite(arrival_s), "a finite number of seconds")
@@ -79,6 +81,7 @@ def fill(
     table.interactive[:n] = interactive
     table.important[:n] = important
     table.app[:n] = app
+    table.tenant[:n] = tenant
     table.target_tokens[:n] = prompt_tokens
 
 

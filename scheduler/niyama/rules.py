@@ -13,9 +13,11 @@ To write one, put its decorator above a function of these arguments, and give it
     @doomed_rule  def f(forecast)                               True to relegate: `Forecast`
     @due_rule     def f(decode, step)                           False to leave it out of the step: `Decode`, `Step`
 
-Rules keep no state: a rule may read constants (numbers, tuples, numpy arrays), and changes nothing. Every started
-output gets its next token in every iteration, and `prefill_budget` decides only what is added, unless `due` leaves the
-decode out (`niyama.due`). What no rule can do is listed in docs/ARCHITECTURE.md.
+Rules keep no state: a rule may read constants (numbers, tuples, numpy arrays), and changes nothing. What has to be kept
+the kernel keeps: what each tenant was served (`Job`), a decode's credit and how often it was left out (`Decode`). A
+rank is computed on arrival and after each chunk; one that looks at the time, the load or tenants wants the policy's
+number `rerank_s`. Every started output gets its next token in every iteration, unless `due` leaves it out
+(`niyama.due`); `prefill_budget` decides only what is added. docs/ARCHITECTURE.md says what no rule can do.
 A rule that raises, a rank that is not finite or a budget below 0 stops the run (in vLLM: hands over to vLLM's own
 order) with file, line and arguments (`niyama.faults`).
 """

@@ -37,6 +37,7 @@ class Arrival(NamedTuple):
     interactive: bool
     important: bool
     app: int
+    tenant: int = 0
 
 
 class Plan(NamedTuple):
@@ -75,8 +76,8 @@ class Timing(NamedTuple):
 class Scheduler:
     """A scheduler with room for any number of live requests. Not thread-safe; only its own methods change it.
 
-    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens, ahead_tokens, align_tokens: as of
-    `new_state`.
+    kv_tokens: KV capacity, in blocks of block_tokens; kv_groups, step_tokens, ahead_tokens, align_tokens, tenants:
+    as of `new_state`.
     apps: number of output-length histories. reuse_rows: False gives every request a row of its own, in order of
     arrival, so that ties of rank are decided as in the compiled simulator.
     `watch` is told of every step and what it decided (a decision log).
@@ -94,6 +95,7 @@ class Scheduler:
         step_tokens: int = NO_LIMIT,
         ahead_tokens: int = 0,
         align_tokens: int = 0,
+        tenants: int = 0,
         reuse_rows: bool = True,
         watch: Callable[[Timing, list[int], list[tuple[int, Arrival]], Plan], None] | None = None,
     ) -> None:
@@ -103,7 +105,7 @@ class Scheduler:
         self.state: State = new_state(
             FIRST_ROWS, policy.max_running, apps, kv_tokens, policy.alpha_low, block_tokens,
             kv_groups=kv_groups and check_groups(kv_groups), step_tokens=step_tokens,
-            ahead_tokens=ahead_tokens, align_tokens=align_tokens,
+            ahead_tokens=ahead_tokens, align_tokens=align_tokens, tenants=tenants,
         )  # fmt: skip
         self.table: RequestTable = new_table(FIRST_ROWS)
         self._answer = np.zeros(ANSWER)
@@ -120,7 +122,13 @@ class Scheduler:
         return self._model
 
     def arrive(self, new: Arrival) -> int:
-        """Report a new request; returns its row, which stays its own until the step after it is gone."""
+        """Report a new request; returns its row, which stays its own until the step after it is gone.
+
+        Raises ValueError for a tenant that the scheduler was not made for.
+        """
+        if not 0 <= new.tenant < max(1, len(self.state.tenants)):
+            wanted = f"0 to {len(self.state.tenants) - 1}, or tenants of Scheduler must be more"
+            raise ValueError(f"tenant is {new.tenant}; it must be {wanted}")
         if not self._free_rows:
             self._grow()
         r = self._free_rows.pop()
@@ -213,5 +221,5 @@ def _write_row(t: RequestTable, r: int, new: Arrival) -> None:
     t.queue[r] = NONE
     t.arrival_s[r], t.deadline_s[r] = new.arrival_s, new.arrival_s + new.deadline_slo_s
     t.tbt_s[r] = new.tbt_s if new.interactive else 0.0
-    t.interactive[r], t.important[r], t.app[r] = new.interactive, new.important, new.app
+    t.interactive[r], t.important[r], t.app[r], t.tenant[r] = new.interactive, new.important, new.app, new.tenant
     t.target_tokens[r] = new.prompt_tokens

@@ -17,7 +17,7 @@ KV_BLOCK_TOKENS = 16  # where the engine does not say otherwise
 NO_LIMIT = 1 << 40
 
 NO_FAULT, NOBODY = 0, -1
-FAULT_CALL = 24  # numbers of `State.fault_call`
+FAULT_CALL = 32  # numbers of `State.fault_call`
 
 
 @dataclass(slots=True)
@@ -64,6 +64,10 @@ class Totals(Numbers):
     mean_step_s: float = 0.0  # running average of what iterations took; kept where decodes may be left out
     min_slack_s: float = 0.0  # least decode slack of the last plan
     predicted_s: float = 0.0  # predicted duration of the last plan
+    now_s: float = -inf  # start of the last plan
+    full_step_s: float = 0.0  # of the last plan with prompts in line: predicted with all decodes and a full chunk
+    ranked_s: float = -inf  # when all that wait were last ranked anew because of `rerank_s`
+    last_tenant: int = 0  # whose request was the last to be prefilled
     fault: int = NO_FAULT  # which of the policy's rules has failed (`niyama.faults`)
 
 
@@ -76,9 +80,10 @@ class State(NamedTuple):
     plan_ids: np.ndarray  # int32[max_running + 1]
     plan_tokens: np.ndarray  # int32[max_running + 1]
     totals: Any  # Totals, as a record
-    fault_call: np.ndarray  # float64[24]; what the rule that failed answered, and then its arguments
+    fault_call: np.ndarray  # float64[FAULT_CALL]; what the rule that failed answered, and then its arguments
     history: np.ndarray  # float64[apps, HISTORY_COLUMNS]
     kv_groups: np.ndarray  # int64[kinds, 5]: `niyama.kv`
+    tenants: np.ndarray  # float64[tenants, 3]: `niyama.tenants`; no rows where nobody tells tenants apart
 
 
 def new_state(
@@ -93,11 +98,13 @@ def new_state(
     step_tokens: int = NO_LIMIT,
     ahead_tokens: int = 0,
     align_tokens: int = 0,
+    tenants: int = 0,
 ) -> State:
     """An idle scheduler for up to `capacity` live requests and `kv_tokens` tokens of KV (whole blocks).
 
     kv_groups: rows of `niyama.kv`, None for one group of full attention; then kv_tokens are those of one group that
     has all blocks. step_tokens: most of an iteration, decodes included. ahead_tokens, align_tokens: as in `Totals`.
+    tenants: how many there are, numbered from 0; 0 where they are not told apart.
     """
     ids = [np.zeros(max_running + 1, np.int32) for _ in range(4)]
     blocks = kv_tokens // block_tokens
@@ -113,7 +120,7 @@ def new_state(
     )
     groups = np.array(kv_groups or [(block_tokens, 1, NO_LIMIT, NO_LIMIT, 0)], np.int64)
     history, fault_call = np.zeros((apps, HISTORY_COLUMNS)), np.zeros(FAULT_CALL)
-    return State(new_queues(capacity), *ids, record(totals), fault_call, history, groups)
+    return State(new_queues(capacity), *ids, record(totals), fault_call, history, groups, np.zeros((tenants, 3)))
 
 
 @compiled

@@ -14,6 +14,7 @@ from niyama.kv import preempt, secure_decode_blocks
 from niyama.loads import end_load, lies_elsewhere, start_load
 from niyama.plan import plan
 from niyama.requests import DECODING
+from niyama.tenants import charge
 from niyama.waiting import count_prefill, enqueue
 
 # Kinds of event: (kind, request, value).
@@ -111,6 +112,7 @@ def _take_in(k, kind, r, value, ended_s):
     elif kind == DECODED:
         _resize(s, t, r, t.target_tokens[r] + 1)
         t.emitted_tokens[r] += 1
+        charge(s, t, r, 0, 1)
     else:
         leave(s, t, r, value)
 

@@ -6,10 +6,11 @@ import numpy as np
 
 from niyama.estimators import ORACLE, estimate
 from niyama.faults import ask_rank
-from niyama.inputs import Job
+from niyama.inputs import LOW_WEIGHT, Job
 from niyama.jit import compiled
 from niyama.queues import LATE, NONE, push, queue_index
 from niyama.requests import LOADING, QUEUED
+from niyama.tenants import served_to, tenant_waits, tenant_waits_no_more
 
 RECENT = 256  # interactive requests
 
@@ -23,10 +24,14 @@ def prefill_left(t, r):
 @compiled
 def rekey(k, r):
     """Compute the request's rank afresh."""
-    t = k.table
+    s, t = k.state, k.table
     left, decode_left = np.int64(prefill_left(t, r)), max(1.0, t.decode_estimate[r] - t.emitted_tokens[r])
-    prompt_tokens, decode_s = np.int64(t.target_tokens[r]), k.state.totals.decode_s
-    job = Job(t.arrival_s[r], t.deadline_s[r], prompt_tokens, left, decode_left, t.interactive[r], decode_s)
+    now_s, weight = max(s.totals.now_s, t.arrival_s[r]), 1.0 if t.important[r] else LOW_WEIGHT
+    job = Job(
+        t.arrival_s[r], t.deadline_s[r], np.int64(t.target_tokens[r]), left, decode_left, t.interactive[r],
+        s.totals.decode_s, now_s, s.totals.full_step_s, s.totals.queued_prefill_tokens, weight,
+        np.int64(t.tenant[r]), *served_to(s, t, r),
+    )  # fmt: skip
     t.key[r] = ask_rank(k, job)
 
 
@@ -61,6 +66,7 @@ def enqueue(k, r):
         _note_tbt(s, t.tbt_s[r])
     t.state[r] = QUEUED
     s.totals.queued += 1
+    tenant_waits(s, t, r)
     if not t.relegated[r]:
         count_prefill(s, t, r, prefill_left(t, r))
     rekey(k, r)
@@ -98,6 +104,7 @@ def count_prefill(s, t, r, tokens):
 def unqueue(s, t, r):
     """Take a waiting request out of the queue and the totals."""
     s.totals.queued -= 1
+    tenant_waits_no_more(s, t, r)
     if t.state[r] == LOADING:
         s.totals.loading -= 1
     if not t.relegated[r]:

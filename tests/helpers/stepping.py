@@ -50,7 +50,14 @@ class Planned:
 def plans(case: Case, policy: Policy, grant: Callable[[int], int] = lambda planned: planned) -> Iterator[Planned]:
     """Serve the case to the end, yielding every plan between planning and execution."""
     requests, t = case.requests, _filled_table(case.requests, np.arange(len(case.requests)))
-    s = new_state(len(requests), policy.max_running, len(requests.classes), case.executor.kv_tokens, policy.alpha_low)
+    s = new_state(
+        len(requests),
+        policy.max_running,
+        len(requests.classes),
+        case.executor.kv_tokens,
+        policy.alpha_low,
+        tenants=requests.tenants,
+    )
     predictor, executor = case.predictor.build(), case.executor.build()
     kernel = Kernel(s, t, policy.params(), policy.rules(), predictor)
     arrive, secure, plan_next = typed(enqueue, kernel, 0), typed(secure_decode_blocks, kernel), typed(plan, kernel, 0.0)

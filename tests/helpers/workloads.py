@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
-from niyama import BUILT_IN, Policy, QoSClass, load_card
+from niyama import BUILT_IN, Policy, QoSClass, load_card, load_policy
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.requests import RequestTable
@@ -31,6 +32,7 @@ from niyama.sim.run import _set_up
 from niyama.state import State
 from tests.helpers.typed import typed
 
+ROOT = Path(__file__).parents[2]
 LINEAR, ROOFLINE = load_card("a100-llama3-8b-linear"), load_card("a100-llama3-8b-roofline")
 COLUMN = {name: i + 1 for i, name in enumerate(LOG_COLUMNS)}  # of Run.log; column 0 is the replica
 
@@ -71,7 +73,12 @@ SKIPPING = {
         Policy("pressed-due", due=pressed),
     )
 }
-EVERY_POLICY = {**BUILT_IN, OWN.name: OWN, **SKIPPING}
+#: The peers, each a file of `policies/`, by their names.
+PEERS = {
+    policy.name: policy
+    for policy in (load_policy(f"{path}:{path.stem}") for path in sorted((ROOT / "policies").glob("*.py")))
+}
+EVERY_POLICY = {**BUILT_IN, OWN.name: OWN, **SKIPPING, **PEERS}
 #: By rules: policies that differ in numbers only. A law holds for each kind, and each drawn case draws a member.
 KINDS: dict[tuple, list[Policy]] = {}
 for _policy in EVERY_POLICY.values():

@@ -33,7 +33,7 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
         assert planned.batch.prefill_tokens == sum(tokens for _, tokens in chunks)
         left_out = ((table.state == DECODING) & (table.left_out > 0)).sum()
         assert planned.batch.decodes == planned.totals_before["running"] - len(gave_up) - left_out
-        shared_with_decodes = policy.prefill_budget not in (rules.dynamic_chunk, rules.tbt_chunk)
+        shared_with_decodes = policy.prefill_budget in (rules.fixed_chunk, rules.grid_chunk)
         used = planned.batch.prefill_tokens + (planned.batch.decodes if shared_with_decodes else 0)
         assert planned.batch.prefill_tokens == 0 or used <= policy.max_chunk_tokens
         new = [r for r in ids if before.kv_blocks[r] == 0 or r in gave_up]

@@ -141,7 +141,7 @@ MISTAKES = {
         5,
         "did you mean 'deadline_s'?",
     ),
-    "a tenant": ("@rank_rule\ndef r(job, alpha):\n    return job.tenant\n", 5, "Job has no 'tenant'"),
+    "a client": ("@rank_rule\ndef r(job, alpha):\n    return job.client\n", 5, "Job has no 'client'"),
     "state": (
         "n = [0]\n@rank_rule\ndef r(job, alpha):\n    n[0] += 1\n    return n[0]\n",
         6,

@@ -18,7 +18,9 @@ from artifact.servers.model_files import model_folder
 from niyama import QoSClass, load_card, load_policy
 from niyama.decision_log import replay
 from niyama.sim import Requests, shared, simulate
+from niyama.vllm.config import load_config
 from niyama.vllm.emulated.virtual import ASYNC_STOCK, EngineSettings, Traffic, run_virtual
+from niyama.vllm.qos import CLASS, IMPORTANCE, KEY, serve
 
 pytestmark = pytest.mark.engine
 
@@ -88,6 +90,36 @@ def test_decodes_are_left_out_alike(models: Path, tmp_path: Path, overlapped: bo
     assert log.read_text().count('"left_out":[') > 20
     found = replay(log, policy)
     assert (found.divergence, found.cut_short) == (None, None)
+
+
+@pytest.mark.parametrize("overlapped", [False, True], ids=["sync", "async"])
+def test_tenants_are_told_apart_alike(models: Path, overlapped: bool) -> None:
+    """VTC: identities are the engine's tenants; the one that sends little waits less than first come, first served."""
+    crowded, name = crowd(70), f"{POLICIES / 'vtc.py'}:vtc"
+    keys, names = ("1" * 64, "2" * 64), [c.name for c in CLASSES]
+    identities = [{"name": key[0], "key_sha256": key, "classes": names} for key in keys]
+    config = {"policy": name, "latency": ROOFLINE, "identities": identities}
+    known = load_config({"niyama": {"classes": [vars(c) for c in CLASSES], "identities": identities}}, {})
+    tenants = [serve(known, {KEY: key}).tenant for key in keys]
+    who = (np.arange(70) % 7 == 0).astype(int)
+    requests = replace(crowded, tenant=np.array(tenants)[who])
+    extra = [
+        {CLASS: names[c], IMPORTANCE: "high" if i else "low", KEY: keys[k]}
+        for c, i, k in zip(requests.class_index, requests.important, who, strict=True)
+    ]
+    policy, card = load_policy(name), replace(load_card(ROOFLINE), kv_tokens=KV_TOKENS)
+    options = {"overlapped": overlapped, "started_first": True}
+    simulated, untold = (simulate(shared(policy), r, card, card, **options) for r in (requests, crowded))
+    engine = EngineSettings(
+        model_folder("llama3-8b", models),
+        SCHEDULERS["async" if overlapped else "sync"],
+        config,
+        max_num_batched_tokens=policy.max_chunk_tokens + policy.max_running,
+    )
+    served = run_virtual(Traffic(requests, extra), card, engine)
+    np.testing.assert_allclose(simulated.token_s, served.token_s, rtol=0, atol=1e-9)
+    few = [run.token_s[run.token_start[:-1]][who == 1].sum() for run in (simulated, untold)]
+    assert few[0] < few[1]
 
 
 def test_who_leaves_decodes_out_does_not_speculate(models: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from niyama import PAPER_CLASSES
 from niyama.vllm.config import EngineConfig, load_config
-from niyama.vllm.qos import MAX_MS, QoSError, parse, serve
+from niyama.vllm.qos import KEY, MAX_MS, TENANTS, QoSError, parse, serve
 
 PAPER = EngineConfig()
 HASH = hashlib.sha256(b"secret").hexdigest()
@@ -178,3 +178,13 @@ def test_the_engine_itself_grants_a_key_its_classes_and_no_other(key, default, g
         with pytest.raises(QoSError) as refusal:
             parse(IDENTITIES, {**by_key, "niyama_class": name})
         assert refusal.value.forbidden
+
+
+def test_each_identity_is_a_tenant_whatever_it_asks_for_and_strangers_are_one():
+    """By its name: its place in the configuration may change while the engine runs."""
+    of_a, of_b = (serve(IDENTITIES, {KEY: key}).tenant for key in (HASH, "1" * 64))
+    assert of_a != of_b and {of_a, of_b} < set(range(1, TENANTS))
+    assert serve(IDENTITIES, {KEY: HASH, "niyama_class": "no such class"}).tenant == of_a
+    turned = IDENTITIES.model_copy(update={"identities": IDENTITIES.identities[::-1]})
+    assert serve(turned, {KEY: HASH}).tenant == of_a
+    assert serve(IDENTITIES, None).tenant == serve(IDENTITIES, {KEY: "2" * 64}).tenant == serve(PAPER, None).tenant == 0

@@ -158,5 +158,6 @@ def _handed_over(requests: Requests, decoded: np.ndarray, arrived_s: np.ndarray)
         output_tokens=requests.output_tokens[decoded],
         important=requests.important[decoded],
         app=None if requests.app is None else requests.app[decoded],
+        tenant=None if requests.tenant is None else requests.tenant[decoded],
         emitted_tokens=np.ones(len(decoded), np.int32),
     )

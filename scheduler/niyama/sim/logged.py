@@ -58,6 +58,7 @@ def simulate_logged(
     if policy.estimator == ORACLE_ESTIMATOR:
         raise ValueError(f"decision log: policy {policy.name!r} has estimator 'oracle', which no log can replay")
     sizes = {"kv_tokens": kv_tokens, "apps": int(requests.histories.max(initial=0)) + 1, "reuse_rows": False}
+    sizes |= {"tenants": requests.tenants} if requests.tenants else {}
     writer = DecisionLog.open(decision_log, policy, predictor, **sizes)
     try:
         scheduler = Scheduler(policy, predictor, watch=writer.write, **sizes)
@@ -157,6 +158,7 @@ class _Replica:
             qos.interactive,
             bool(requests.important[row]),
             int(requests.histories[row]),
+            0 if requests.tenant is None else int(requests.tenant[row]),
         )
 
     def _execute(self, batch: Batch, now_s: float, predicted_s: float, chunks: list[tuple[int, int]]) -> float:

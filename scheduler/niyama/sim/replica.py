@@ -191,6 +191,7 @@ def _decode_only_stretch(w, k, executor, now_s, stop):
         next_arrival_s = w.arrival_s[w.progress.next_arrival]
     steps = 0
     while steps < most and now_s < next_arrival_s:
+        s.totals.now_s = now_s
         batch = empty_batch(n, s.totals.running_context + n * steps)
         duration_s = seconds(executor, batch) * noise_factor(w.noise, w.progress.iterations)
         now_s += duration_s

@@ -137,7 +137,8 @@ def _set_up(
     if policy.estimator == ORACLE_ESTIMATOR:
         table.decode_estimate[:] = outputs
     apps = int(table.app.max(initial=0)) + 1
-    state = new_state(len(rows), policy.max_running, apps, kv_tokens, policy.alpha_low)
+    tenants = requests.tenants
+    state = new_state(len(rows), policy.max_running, apps, kv_tokens, policy.alpha_low, tenants=tenants)
     world = World(
         requests.arrival_s[rows].astype(np.float64),
         outputs,
@@ -165,6 +166,7 @@ def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
         interactive=np.array([c.interactive for c in classes])[index],
         important=requests.important[rows],
         app=requests.histories[rows],
+        tenant=0 if requests.tenant is None else requests.tenant[rows],
     )
     if requests.emitted_tokens is not None:
         hand_over(table, requests.emitted_tokens[rows])

@@ -24,7 +24,7 @@ from niyama.vllm.entry import Entry
 from niyama.vllm.kv_groups import kv_sizes
 from niyama.vllm.metrics import SchedulerMetrics
 from niyama.vllm.mirror import Mirror
-from niyama.vllm.qos import serve
+from niyama.vllm.qos import TENANTS, serve
 from niyama.vllm.records import Live, Orders
 from niyama.vllm.room import Room
 
@@ -71,7 +71,7 @@ class Planner:
         engine.refuse_unplannable(scheduler.vllm_config)
         room = Room.of(scheduler)
         policy, card = room.fitted(config.build_policy()), config.build_card()
-        sizes = {**kv_sizes(scheduler), "apps": config.app_count, "step_tokens": room.step_tokens}
+        sizes = {**kv_sizes(scheduler), "apps": config.app_count, "tenants": TENANTS, "step_tokens": room.step_tokens}
         for line in engine.ignored(scheduler):
             logger.warning("Niyama: %s", line)
         metrics = SchedulerMetrics([c.name for c in config.classes], environ)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from niyama.vllm.config import EngineConfig
+from niyama.vllm.identities import holder
 from niyama.vllm.served_class import MAX_SLO_S, ServedClass
 
 CLASS, TTFT_MS, TBT_MS, TTLT_MS = "niyama_class", "niyama_ttft_ms", "niyama_tbt_ms", "niyama_ttlt_ms"
@@ -27,6 +28,8 @@ PREFIX = "niyama_"
 UNKNOWN = "unknown"
 MIN_MS, MAX_MS = 1, int(MAX_SLO_S * 1000)
 MAX_APP_LENGTH = 128
+#: Tenants that the kernel tells apart: clients without a known key, and the identities, by checksums of their names.
+TENANTS = 256
 _SLOS = {"ttft_s": TTFT_MS, "tbt_s": TBT_MS, "ttlt_s": TTLT_MS}
 
 
@@ -54,6 +57,7 @@ class Served:
     tbt_s: float  # 0.0 for batch
     important: bool
     app: int  # whose output-length history applies: below EngineConfig.app_count
+    tenant: int = 0  # who is charged for it: below TENANTS, 0 for clients without a known key
     fault: str | None = None
     fault_field: str | None = None  # one of FIELDS, or UNKNOWN
     clamped: bool = False  # an SLO was asked for that is beyond the class's range
@@ -70,7 +74,7 @@ def serve(config: EngineConfig, extra_args: Mapping[str, Any] | None) -> Served:
 
 def fall_back(config: EngineConfig, key_sha256: Any) -> Served:
     """The default class of the client with this key, with the class's own SLOs."""
-    return _promise(config, config.class_index(config.allowed_classes(key_sha256)[0]), {})
+    return _promise(config, config.class_index(config.allowed_classes(key_sha256)[0]), {KEY: key_sha256})
 
 
 def parse(config: EngineConfig, values: Mapping[str, Any]) -> Served:
@@ -102,6 +106,7 @@ def _promise(config: EngineConfig, index: int, asked: Mapping[str, Any]) -> Serv
         tbt_s=slo_s["tbt_s"] if interactive else 0.0,
         important=_important(served, asked),
         app=_app(config, index, asked),
+        tenant=_tenant(config, asked.get(KEY)),
         clamped=any(key in asked and slo_s[slo] != asked[key] / 1000 for slo, key in _SLOS.items()),
     )
 
@@ -146,6 +151,12 @@ def _app(config: EngineConfig, index: int, asked: Mapping[str, Any]) -> int:
     except UnicodeEncodeError:  # nor could vLLM hand it to its engine
         raise QoSError(APP, f"is {show(name)}; leave lone surrogates out, which are no characters") from None
     return len(config.classes) + checksum % config.app_histories
+
+
+def _tenant(config: EngineConfig, key_sha256: Any) -> int:
+    """By the identity's name, as `_app`: numbers by place would change hands when the configuration is read anew."""
+    found = holder(config.identities, key_sha256)
+    return 0 if found is None else 1 + zlib.crc32(found[0].name.encode()) % (TENANTS - 1)
 
 
 def show(value: Any) -> str:

@@ -46,6 +46,7 @@ class Live:
             served.interactive,
             served.important,
             served.app,
+            served.tenant,
         )
 
 
