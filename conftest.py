@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.suffix == ".ipynb" and item.path.stem != A_NOTEBOOK:
             item.add_marker(pytest.mark.nightly("figures"))
+        if item.path.parent.name == "laws" and of_another_paper(item):
+            item.add_marker(pytest.mark.nightly("policies", "scheduler/niyama"))
     if not config.getoption("--nightly"):
         named = frozenset((config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args)
         waiting = [item for item in items if waits(item, named)]
@@ -46,6 +48,13 @@ def pytest_collection_modifyitems(config, items):
         draw = random.Random(seed)
         place = {path: draw.random() for path in dict.fromkeys(item.path for item in items)}
         items.sort(key=lambda item: (place[item.path], draw.random()))
+
+
+def of_another_paper(item):
+    """Whether it holds a policy of `policies/` to a law, but for the two that stand for them all."""
+    name = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
+    file = f"{name}.py".replace("-", "_")
+    return file not in ("slai.py", "vtc.py") and (item.config.rootpath / "policies" / file).is_file()
 
 
 def pytest_collection_finish():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields, replace
-from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
-from niyama import BUILT_IN, Policy, QoSClass, load_card, load_policy
+from niyama import BUILT_IN, Policy, QoSClass, load_card
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.requests import RequestTable
@@ -30,9 +30,9 @@ from niyama.sim.noise import Noise, as_noise
 from niyama.sim.replica import World, advance
 from niyama.sim.run import _set_up
 from niyama.state import State
+from tests.helpers.peers import LEAVING_OUT, PEERS
 from tests.helpers.typed import typed
 
-ROOT = Path(__file__).parents[2]
 LINEAR, ROOFLINE = load_card("a100-llama3-8b-linear"), load_card("a100-llama3-8b-roofline")
 COLUMN = {name: i + 1 for i, name in enumerate(LOG_COLUMNS)}  # of Run.log; column 0 is the replica
 
@@ -73,19 +73,17 @@ SKIPPING = {
         Policy("pressed-due", due=pressed),
     )
 }
-#: The peers, each a file of `policies/`, by their names.
-PEERS = {
-    policy.name: policy
-    for policy in (load_policy(f"{path}:{path.stem}") for path in sorted((ROOT / "policies").glob("*.py")))
-}
-EVERY_POLICY = {**BUILT_IN, OWN.name: OWN, **SKIPPING, **PEERS}
+_OURS = {**BUILT_IN, OWN.name: OWN, **SKIPPING}
+EVERY_POLICY = ChainMap(_OURS, PEERS)
 #: By rules: policies that differ in numbers only. A law holds for each kind, and each drawn case draws a member.
 KINDS: dict[tuple, list[Policy]] = {}
-for _policy in EVERY_POLICY.values():
+for _policy in _OURS.values():
     KINDS.setdefault((*_policy.rules(), _policy.make_room), []).append(_policy)
-POLICIES = {kind[0].name: kind[0] for kind in KINDS.values()}
-RELEGATING = tuple(name for name, policy in POLICIES.items() if policy.doomed is predicted_miss)
-DYNAMIC = tuple(name for name, policy in POLICIES.items() if policy.prefill_budget in (dynamic_chunk, tbt_chunk))
+_FIRST = {kind[0].name: kind[0] for kind in KINDS.values()}
+POLICIES = ChainMap(_FIRST, PEERS)
+RELEGATING = tuple(name for name, policy in _FIRST.items() if policy.doomed is predicted_miss)
+DYNAMIC = tuple(name for name, policy in _FIRST.items() if policy.prefill_budget in (dynamic_chunk, tbt_chunk))
+LEAVES_OUT = (*(name for name, policy in _FIRST.items() if policy.leaves_out), *LEAVING_OUT)
 
 CLASSES = {
     "paper": (QoSClass("Q1", ttft_s=6.0, tbt_s=0.05), QoSClass("Q2", ttlt_s=600.0), QoSClass("Q3", ttlt_s=1800.0)),
@@ -127,8 +125,9 @@ class Case:
 
     def policy(self, name: str) -> Policy:
         """The policy, or one `member` further in its kind, with this case's small numbers in place of its own."""
-        kind = next(kind for kind in KINDS.values() if EVERY_POLICY[name] in kind)
-        member = kind.index(EVERY_POLICY[name]) + self.member
+        named = EVERY_POLICY[name]
+        kind = next((kind for kind in KINDS.values() if named in kind), [named])
+        member = kind.index(named) + self.member
         return replace(kind[member % len(kind)], **dict(self.overrides))
 
     def run(self, policy: Policy, *, log: bool = True) -> Run:

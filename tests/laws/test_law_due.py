@@ -10,10 +10,9 @@ from niyama import rules
 from niyama.due import MOST_LEFT_OUT
 from niyama.requests import DECODING
 from tests.helpers.stepping import plans
-from tests.helpers.workloads import COLUMN, POLICIES, assert_same_run, cases, steps
+from tests.helpers.workloads import COLUMN, LEAVES_OUT, assert_same_run, cases, steps
 
-LEAVING_OUT = [name for name, policy in POLICIES.items() if policy.leaves_out]
-every_such_policy = pytest.mark.parametrize("name", LEAVING_OUT)
+every_such_policy = pytest.mark.parametrize("name", LEAVES_OUT)
 
 
 @every_such_policy

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niyama import PAPER_CLASSES, load_policy
+from niyama import PAPER_CLASSES
 from niyama.policies import BUILT_IN
 from niyama.scheduler import Arrival, Scheduler
 from niyama.sim import Requests, shared, simulate
+from tests.helpers.peers import PEERS
 from tests.helpers.reference_formulas import ROOFLINE as CARD
-from tests.helpers.workloads import ROOT
 
-VTC = load_policy(f"{ROOT / 'policies' / 'vtc.py'}:vtc")
+VTC = PEERS["vtc"]
 
 
 def flood(n):

@@ -23,6 +23,8 @@ STEPS = int(os.environ.get("NIYAMA_RANDOM_STEPS", "150"))
 ASYNC, SYNC = "niyama.vllm.NiyamaAsyncScheduler", "niyama.vllm.NiyamaScheduler"
 TINY = {"kv_blocks": 170, "max_num_seqs": 8, "max_num_batched_tokens": 100}
 SPECULATING = {"more": DRAFTS}
+SLAI = f"{Path(__file__).parents[2] / 'policies' / 'slai.py'}:slai"
+LEAVING_OUT = {"niyama": {"policy": SLAI}}
 MAMBA = {"kv_blocks": 300, "block_tokens": 48, "kv_layers": [{}, {"groups": 3, "mamba": True}]}
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "async": (ASYNC, {}),
@@ -38,6 +40,9 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "async-mamba": (ASYNC, MAMBA),
     "async-mamba-prefixes": (ASYNC, {**MAMBA, "enable_prefix_caching": True}),
     "sync-mamba-prefixes": (SYNC, {**TINY, **MAMBA, "enable_prefix_caching": True}),
+    "async-leaves-out": (ASYNC, {"kv_blocks": 300, "max_num_seqs": 32, **LEAVING_OUT}),
+    "sync-leaves-out-prefixes": (SYNC, {**TINY, "enable_prefix_caching": True, **LEAVING_OUT}),
+    "async-leaves-out-mamba": (ASYNC, {**MAMBA, "enable_prefix_caching": True, **LEAVING_OUT}),
     "vllm-alone": (ASYNC_STOCK, {"kv_blocks": 300}),  # that the actions are ones that vLLM survives
 }
 
