@@ -106,8 +106,7 @@ class Mirror:
         if not plan.rows and not self._started and plan.preemptions == self._preemptions:  # most steps only decode
             return self._with_outside(Orders(plan, running, [], caps, plan.batch.decodes, []))
         dropped = self._dropped(plan)
-        caps |= dict.fromkeys(self._started, 0)
-        planned, waiting = [], []
+        caps, planned, waiting = caps | dict.fromkeys(self._started, 0), [], []
         for row, tokens in zip(plan.rows, plan.tokens, strict=True):
             request = (live := self.by_row[row]).request
             caps[request.request_id] = tokens or 1  # a load needs none, but vLLM starts none when none is left
