@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RANK, BUDGET, DOOMED, DUE = 1, 2, 3, 4  # values of totals.fault beside NO_FAULT
 _RULES = {RANK: "rank", BUDGET: "prefill_budget", DOOMED: "doomed", DUE: "due"}
-_WANTED = {RANK: "a finite number", BUDGET: "a number of tokens from 0 to 2147483647"}
+_WANTED = {RANK: "a finite number", BUDGET: "a number of tokens from 0 to 2147483647 (decodes are left out by `due`)"}
 _WANTED |= dict.fromkeys((DOOMED, DUE), "True or False")
 MOST_TOKENS = 2**31 - 1
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import config, njit
 from numba.core.errors import NumbaError
 
@@ -139,7 +140,8 @@ def _problems(function: Any, kind: RuleKind) -> Iterator[str]:
     views = dict(zip(names, kind.views.values(), strict=True))
     for node in ast.walk(tree):
         line = function.__code__.co_firstlineno + getattr(node, "lineno", 1) - 1
-        problem = _state(function, node, views) or _attribute(node, views) or _unknown_name(function, node)
+        problem = _state(function, node, views) or _blank(function, node) or _attribute(node, views)
+        problem = problem or _unknown_name(function, node)
         if problem is not None:
             yield f"{_at(function, line)}: {problem}"
 
@@ -193,6 +195,17 @@ def _state(function: FunctionType, node: ast.AST, views: dict[str, type | None])
 
 
 _CONTAINERS = (list, dict, set, deque)
+
+
+def _blank(function: FunctionType, node: ast.AST) -> str | None:
+    """An array of zeros: somebody means to count in it, and the rule would read zeros for ever."""
+    value = outside(function).get(node.id) if isinstance(node, ast.Name) else None
+    if not isinstance(value, np.ndarray) or value.size < 2 or value.any():
+        return None
+    return (
+        f"{node.id!r} is an array of zeros, in which nobody counts, for rules keep no state; what each tenant was "
+        "served the kernel counts: tenant_tokens and tenant_virtual of the job"
+    )
 
 
 def _unknown_name(function: FunctionType, node: ast.AST) -> str | None:

@@ -105,12 +105,12 @@ def test_artifact_batch_requests_get_0_4_s_per_token():
 def test_slack_is_the_least_time_to_a_next_token():
     """Two decodes after 3 tokens each, one due at 106.15 s, the other unprotected; without decodes no limit."""
     table, scheduler = table_of(CHAT, CHAT), new_state(2, 4, 1, 1600, 0.0)
-    assert decode_slack(scheduler, table, EXACT, 105.0) == (np.inf, np.inf)
+    assert decode_slack(scheduler, table, EXACT, 105.0) == (np.inf, np.inf, np.inf)
     set_token_deadlines(table, EXACT, 0, 101.0)
     set_token_deadlines(table, EXACT, 1, 106.5)
     table.emitted_tokens[:] = 3
     scheduler.running[:2], scheduler.totals["running"] = (0, 1), 2
-    assert decode_slack(scheduler, table, EXACT, 105.0) == pytest.approx((1.15, np.inf))
+    assert decode_slack(scheduler, table, EXACT, 105.0) == pytest.approx((1.15, np.inf, np.inf))
 
 
 def test_a_reserve_of_tokens_is_no_slack():
@@ -120,6 +120,7 @@ def test_a_reserve_of_tokens_is_no_slack():
         set_token_deadlines(table, STEADY, r, 101.0)
     table.emitted_tokens[:] = 3
     scheduler.running[:2], scheduler.totals["running"] = (0, 1), 2
-    assert decode_slack(scheduler, table, STEADY, 105.0) == pytest.approx((1.15 - 4 * 0.05, 0.05))
+    assert decode_slack(scheduler, table, STEADY, 105.0) == pytest.approx((1.15 - 4 * 0.05, 0.05, 1.15 - 3 * 0.05))
     scheduler.running[0], scheduler.totals["running"] = 1, 1
-    assert decode_slack(scheduler, table, STEADY, 105.0) == pytest.approx((101.0 + 3 * 5.99 - 105.0, np.inf))
+    batch_s = 101.0 + 3 * 5.99 - 105.0
+    assert decode_slack(scheduler, table, STEADY, 105.0) == pytest.approx((batch_s, np.inf, batch_s + 5.99))

@@ -62,7 +62,8 @@ def test_an_edit_of_a_file_that_a_policy_file_imports_counts_at_once(tmp_path):
     script = (
         "from niyama import load_policy\nfrom niyama.jit import compiled\nfrom niyama.rules import Job\n"
         f"rule = load_policy({f'{file}:mine'!r}).rank\n"
-        "@compiled\ndef key(rule):\n    return rule(Job(0.0, 0.0, 1, 1, 0.0, True, 0.0), 0.0)\n"
+        "@compiled\ndef key(rule):\n    job = Job(0.0, 0.0, 1, 1, 0.0, True, 0.0, 0.0, 0.0, 1, 1.0, 0, 0.0, 0.0)\n"
+        "    return rule(job, 0.0)\n"
         "print(key(rule))\n"
     )
     (tmp_path / "ask.py").write_text(script)

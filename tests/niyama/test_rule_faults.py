@@ -147,6 +147,11 @@ MISTAKES = {
         6,
         "rules keep no state: 'n'",
     ),
+    "an array to count in": (
+        "import numpy as np\nn = np.zeros(64)\n@rank_rule\ndef r(job, alpha):\n    return n[job.tenant]\n",
+        7,
+        "'n' is an array of zeros, in which nobody counts, for rules keep no state",
+    ),
     "a global": (
         "n = 0\n@rank_rule\ndef r(job, alpha):\n    global n\n    return 1.0\n",
         6,
