@@ -85,6 +85,18 @@ def equals(column: pa.ChunkedArray, value: str) -> np.ndarray:
     return np.asarray(pc.fill_null(pc.equal(pc.cast(column, pa.string()), value), False))
 
 
+def conversations(own: Labels, parents: pa.ChunkedArray) -> Labels:
+    """Each request's conversation, by the first request of it. own: the request's own name; parents: of the one before,
+    which is no request's name where there is none."""
+    places = {name: code for code, name in enumerate(own.names)}
+    before = np.arange(len(own.names))
+    for code, parent in zip(own.codes.tolist(), pc.cast(parents, pa.string()).to_pylist(), strict=True):
+        before[code] = places.get(str(parent).strip(), code)
+    for _ in range(max(1, int(before.size).bit_length())):  # each time twice as far back
+        before = before[before]
+    return Labels(before[own.codes].astype(np.int32), own.names)
+
+
 def is_filled(column: pa.ChunkedArray) -> np.ndarray:
     """bool[n]: whether a cell, such as an error's, says anything."""
     if pa.types.is_null(column.type):

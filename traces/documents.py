@@ -74,14 +74,16 @@ def _bench(path: Path, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _spans(documents: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Spans of OpenTelemetry with their attributes; those that count no tokens are no requests to a model."""
+    """Spans of OpenTelemetry with their attributes. Those that count no prompt tokens are no requests to a model; those
+    that count no output tokens made none, as embeddings and calls that failed."""
     for document in documents:
         for resource in document.get("resourceSpans", ()):
             for scope in resource.get("scopeSpans", ()):
                 for span in scope.get("spans", ()):
                     attributes = {a["key"]: _value(a.get("value", {})) for a in span.get("attributes", ())}
                     if "gen_ai.usage.input_tokens" in attributes:
-                        yield {"startTimeUnixNano": span.get("startTimeUnixNano"), **attributes}
+                        own = {"startTimeUnixNano": span.get("startTimeUnixNano"), "gen_ai.usage.output_tokens": 0}
+                        yield own | attributes
 
 
 def _value(value: Mapping[str, Any]) -> Any:

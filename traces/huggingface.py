@@ -9,7 +9,7 @@ from typing import Any
 
 from traces.documents import as_text, flattened
 from traces.errors import TraceError
-from traces.layouts import REQUIRED
+from traces.layouts import LAYOUTS, REQUIRED
 from traces.lengths import Lengths, Reading
 from traces.readers import read_table
 from traces.sharegpt_text import CountTokens, first_pair, load_tokenizer
@@ -31,9 +31,12 @@ def read_data_set(name: str, reading: Reading) -> tuple[Lengths, str]:
     if first is None:
         raise TraceError(f"{name} has no rows; give another split (hf:OWNER/NAME:SPLIT)")
     counted = _counted(name, rows, flattened(first), reading)
-    kept: list[Mapping[str, Any]] = list(counted)
-    names = tuple(kept[0])
+    wanted = KNOWN_COLUMNS | {column.lower() for column in reading.columns.values()}
+    kept = [{column: row[column] for column in row if column.lower() in wanted} for row in counted]
+    names = tuple(dict.fromkeys(column for row in kept for column in row))
     table = Tabular(Path(name), names, lambda wanted: as_text(kept, wanted), lambda at: [i + 1 for i in at], "row")
+    if not names:
+        raise TraceError(f"{name} has the columns {', '.join(flattened(first))}; say --columns prompt=NAME,output=NAME")
     columns = dict(zip(REQUIRED, _CHAT_COUNTS, strict=True)) if names == _CHAT_COUNTS else reading.columns
     lengths = read_table(table, Reading(columns, reading.time_unit))
     digest = hashlib.sha256()
@@ -42,6 +45,9 @@ def read_data_set(name: str, reading: Reading) -> tuple[Lengths, str]:
     return lengths, digest.hexdigest()
 
 
+#: Columns of any layout, in lower case: the others, texts among them, are not kept.
+KNOWN_COLUMNS = {name.lower() for layout in LAYOUTS for name in (*layout.columns.values(), *layout.optional.values())}
+KNOWN_COLUMNS |= {"question_tokens", "answer_tokens"}
 _CHAT_COUNTS = ("question_tokens", "answer_tokens")
 
 

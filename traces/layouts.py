@@ -26,7 +26,8 @@ class Layout:
     also: tuple[str, ...] = ()  # further columns that tell it from other layouts
     one_of: tuple[str, ...] = ()  # the same: one of them is enough
     only: Mapping[str, str] = field(default_factory=dict)  # rows whose column has another value are no requests
-    failed: str | None = None  # a request whose column is not empty has failed
+    failed: str | None = None  # a request has failed whose column, or one within that, is not empty
+    parent: str | None = None  # the session of the request before it in the same conversation
     starts_at_0: bool = True  # times count from the first request; else from wherever the file's do
     what: str = field(default="", compare=False)
 
@@ -34,6 +35,15 @@ class Layout:
         """Whether a file with these columns, in lower case, has this layout."""
         known = not self.one_of or any(name in have for name in self.one_of)
         return known and all(name.lower() in have for name in (*self.columns.values(), *self.also))
+
+    def within(self, column: str) -> Layout:
+        """The same layout where each row stands in one column of another object."""
+        inside = {
+            field_name: {role: f"{column}.{name}" for role, name in getattr(self, field_name).items()}
+            for field_name in ("columns", "optional")
+        }
+        also, only = tuple(f"{column}.{name}" for name in self.also), {f"{column}.{n}": v for n, v in self.only.items()}
+        return replace(self, name=f"{self.name}-{column}", also=also, only=only, **inside)
 
 
 _AZURE = {"time": "TIMESTAMP", "prompt": "ContextTokens", "output": "GeneratedTokens"}
@@ -83,7 +93,8 @@ LAYOUTS = (
         "bailian",
         _MOONCAKE,
         "s",
-        {"hash_ids": "hash_ids"},  # chat_id is one request's, and no session
+        {"hash_ids": "hash_ids", "session": "chat_id"},
+        parent="parent_chat_id",
         one_of=("chat_id", "parent_chat_id", "turn"),
         what="Qwen-Bailian: as Mooncake's, in seconds",
     ),
@@ -176,6 +187,7 @@ LAYOUTS = (
     ),
     Layout("niyama-lengths", _OWN, optional=_OWN_MORE, what="ours, without times"),
 )
+LAYOUTS += tuple(layout.within("event") for layout in LAYOUTS if layout.name.startswith("dynamo"))
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
 

@@ -59,6 +59,11 @@ def read_table(table: Tabular, reading: Reading) -> Lengths:
     return _Rows(table, layout, say=True).lengths(reading.time_unit)
 
 
+def _is_within(name: str, column: str) -> bool:
+    """Whether a column is that one, or a part of it."""
+    return name.lower() == column or name.lower().startswith(f"{column}.")
+
+
 class _Rows:
     """The rows of one file, read once. say: note what was understood too."""
 
@@ -66,7 +71,8 @@ class _Rows:
         as_written = {name.lower(): name for name in table.names}
         optional = {role: name for role, name in layout.optional.items() if name.lower() in as_written}
         self.roles = {role: as_written[name.lower()] for role, name in {**layout.columns, **optional}.items()}
-        more = [as_written[n.lower()] for n in (*layout.only, layout.failed) if n and n.lower() in as_written]
+        failed = [name for name in table.names if layout.failed and _is_within(name, layout.failed)]
+        more = [as_written[n.lower()] for n in (*layout.only, layout.parent) if n and n.lower() in as_written] + failed
         self.table, self.layout, self.say = table, layout, say
         self.columns: Columns = table.read(list(dict.fromkeys((*self.roles.values(), *more))))
         self.rows = len(next(iter(self.columns.values()), ()))
@@ -76,9 +82,9 @@ class _Rows:
         for name, value in layout.only.items():
             column = self.columns[as_written[name.lower()]]
             self._keep(cells.equals(column, value), f"{name} is not {value}")
-        failed = as_written.get(layout.failed.lower(), "") if layout.failed else ""
-        if failed in self.columns:
-            self._keep(~cells.is_filled(self.columns[failed]), f"failed requests ({failed})")
+        said = [cells.is_filled(self.columns[name]) for name in failed if name in self.columns]
+        if said:
+            self._keep(~np.logical_or.reduce(said), f"failed requests ({layout.failed})")
 
     def lengths(self, time_unit: str | None) -> Lengths:
         """The rows that are requests, in order of time."""
@@ -93,7 +99,8 @@ class _Rows:
         extras = self._extras()
         means = np.ones(len(prompt), bool)
         for name, values in (("output", output), ("prompt", prompt)):
-            text = "failed requests (0 output tokens)" if name == "output" else f"rows with 0 {name} tokens"
+            means_failed = name == "output" and self.layout.name == "burstgpt"
+            text = f"failed requests (0 {name} tokens)" if means_failed else f"rows with 0 {name} tokens"
             self._note_dropped(means & (values == 0), text)
             means &= values != 0
         if not means.any():
@@ -146,6 +153,9 @@ class _Rows:
                 made[field_name] = self._of(role, parse)
                 if made[field_name] is None:
                     self.notes.append(f"{self.roles[role]} are no lists of whole numbers, and not used")
+        if "session" in made and self.layout.parent in self.columns:
+            parents = self.columns[self.layout.parent].take(self.kept)
+            made["session"] = cells.conversations(made["session"], parents)
         return Extras(**made)
 
     def _keep(self, mask: np.ndarray, why: str) -> None:

@@ -25,7 +25,6 @@ from traces.errors import TraceError
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
 _DELIMITERS = ",;\t|"
-_SAMPLE_LINES = 50  # of a JSON lines file, to see its columns
 _BLOCK_BYTES = 1 << 24
 
 
@@ -188,22 +187,16 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _json_lines(path: Path) -> Tabular:
-    names: dict[str, None] = {}
-    for (line, text), _ in zip(_text_lines(path), range(_SAMPLE_LINES), strict=False):
-        names.update(dict.fromkeys(flattened(_json_row(path, line, text))))
-
-    def read(wanted: list[str]) -> Columns:
-        try:
-            table = pajson.read_json(open_bytes(path), pajson.ReadOptions(block_size=_BLOCK_BYTES))
-            return _flat(table, wanted)
-        except (pa.ArrowInvalid, OSError):  # not JSON, or a column whose values are of several types
-            rows = (flattened(_json_row(path, line, text)) for line, text in _text_lines(path))
-            return as_text(rows, wanted)
-
     def line_of(rows: Iterable[int]) -> list[int]:
         return _lines_of((line for line, _ in _text_lines(path)), rows)
 
-    return Tabular(path, tuple(names), read, line_of)
+    try:  # whole, because a column may first stand in the last line
+        table = pajson.read_json(open_bytes(path), pajson.ReadOptions(block_size=_BLOCK_BYTES))
+        return Tabular(path, tuple(_leaf_names(table.schema)), lambda wanted: _flat(table, wanted), line_of)
+    except (pa.ArrowInvalid, OSError):  # not JSON, or a column whose values are of several types
+        rows = [flattened(_json_row(path, line, text)) for line, text in _text_lines(path)]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return Tabular(path, tuple(names), lambda wanted: as_text(rows, wanted), line_of)
 
 
 def _json_row(path: Path, line: int, text: str) -> dict[str, Any]:

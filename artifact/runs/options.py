@@ -26,7 +26,7 @@ TYPES = {"requests": int, "max_total_tokens": int, "classes": Path, **dict.fromk
 WRITTEN = {
     "replicas": ", such as 4 or 7,3,3",
     "requests": "; in a replay all rows",
-    "arrivals": ', as JSON such as {"kind": "gamma", "cv": 3}; lengths come in random order, but for --replay',
+    "arrivals": ', as JSON such as {"kind": "gamma", "cv": 3}; lengths are rows in random order, except with --replay',
     "columns": ", as time=NAME,prompt=NAME,output=NAME and class, tenant, importance, session, hash_ids",
     "classes": ", as a YAML list; none: the paper's Table 3",
     "policy": ', as JSON such as {"margin": 1.0}',

@@ -38,7 +38,7 @@ def completed(
     known["classes"] = _with_shares(classes, classes_of(source, [c.name for c in classes], rules))
     _say_understood(source)
     longest = spec.longest(load_card(spec.latency).kv_tokens if simulated else None)
-    _say_too_long(source, spec.too_long, longest)
+    _say_too_long(source, spec.too_long, longest, replay)
     if replay is None:
         return known
     found = played(source, replay, None if spec.too_long == "refuse" else fitting(source, longest, spec.too_long))
@@ -48,14 +48,17 @@ def completed(
     return known
 
 
-def _say_too_long(source: Trace, too_long: TooLong, longest: int | None) -> None:
-    """On stderr how many rows are dropped or truncated."""
+def _say_too_long(source: Trace, too_long: TooLong, longest: int | None, replay: ReplayArrivals | None) -> None:
+    """On stderr how many rows are dropped or truncated, of those that are played."""
     if too_long == "refuse" or longest is None:
         return
     fits = fitting(source, longest, "drop")
-    if fits is not None and (count := int(np.count_nonzero(~fits))):
+    if fits is not None:
+        fits = fits if replay is None else fits[played(source, replay, None).rows]
+        count = int(np.count_nonzero(~fits))
+    if fits is not None and count:
         done = {"drop": "dropped", "truncate": "truncated"}[too_long]
-        announce(f"{source.name}: {count} of {len(source)} rows have more than {longest} tokens and are {done}")
+        announce(f"{source.name}: {count} of {len(fits)} rows have more than {longest} tokens and are {done}")
 
 
 def _say_understood(source: Trace) -> None:

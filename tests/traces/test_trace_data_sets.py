@@ -40,7 +40,7 @@ def test_lengths_of_a_saved_data_set(tmp_path):
 
 def test_first_questions_of_chats_are_counted(tmp_path):
     trace = load_trace(saved(tmp_path, CHATS), reading=Reading(tokenizer=tmp_path))
-    assert pairs(trace) == [(2, 1), (3, 2)] and trace.notes == ("1 failed requests (0 output tokens) dropped (row 2)",)
+    assert pairs(trace) == [(2, 1), (3, 2)] and trace.notes == ("1 rows with 0 output tokens dropped (row 2)",)
 
 
 def test_texts_of_named_columns_are_counted(tmp_path):
@@ -78,7 +78,7 @@ def iter_twice(rows):
             Reading({"prompt": "question", "output": "answer"}),
             "holds texts in question, answer; give --tok",
         ),
-        (TEXTS, Reading(), "those of no known layout"),
+        (TEXTS, Reading(), "say --columns prompt=NAME"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line(tmp_path, rows, reading, words):

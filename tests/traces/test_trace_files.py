@@ -45,7 +45,7 @@ RIGHT = {
 SAID = {
     "azure.csv.gz": "1 rows came before their predecessor in time: sorted by timestamp",
     "burst-sample.csv": "1 failed requests (0 output tokens) dropped (line 4)",
-    "zero-output.csv": "1 failed requests (0 output tokens) dropped (line 2)",
+    "zero-output.csv": "1 rows with 0 output tokens dropped (line 2)",
     "zero-prompt.csv": "1 rows with 0 prompt tokens dropped (line 2)",
     "unsorted.csv": "1 rows came before their predecessor in time: sorted by timestamp",
 }
@@ -175,6 +175,13 @@ LAYOUT_SAMPLES = {
         [0],
     ),
     "servegen": ("request_id,timestamp,input_tokens,output_tokens\n0,1,5,2\n1,3.5,6,2\n", [5, 6], [2, 2], [0, 2.5]),
+}
+
+
+LAYOUT_SAMPLES |= {
+    f"{name}-event": ("".join(f'{{"timestamp": 1, "event": {row}}}\n' for row in text.splitlines()), *table)
+    for name, (text, *table) in LAYOUT_SAMPLES.items()
+    if name.startswith("dynamo")
 }
 
 
@@ -335,3 +342,36 @@ def test_a_compressed_file_cut_short_is_one_line(tmp_path):
     (path := tmp_path / "cut.gz").write_bytes(gzip.compress(text.encode())[:20_000])
     with pytest.raises(TraceError, match=r"cut\.gz"):
         load_trace(str(path))
+
+
+FAILED = {**AIPERF, "metrics": {"error_isl": {"value": 5}}, "error": {"code": 500, "message": "lost"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((AIPERF, FAILED), "1 failed requests (error) dropped (line 2)"),
+        ((OTEL, {"resourceSpans": [{"scopeSpans": [{"spans": [{**SPAN, "attributes": SPAN["attributes"][:1]}]}]}]}),
+         "1 rows with 0 output tokens dropped (request 2)"),
+    ],
+)  # fmt: skip
+def test_a_request_that_failed_is_dropped_whatever_it_lacks(tmp_path, rows, said):
+    (tmp_path / "t").write_text(lines(*rows))
+    trace = load_trace(str(tmp_path / "t"))
+    assert len(trace) == 1 and trace.notes == (said,)
+
+
+def test_a_conversation_is_one_session_however_its_requests_are_linked(tmp_path):
+    chats = ((1, -1), (2, 1), (7, -1), (3, 2), (4, 3))
+    rows = [{**MOONCAKE, "timestamp": t, "chat_id": own, "parent_chat_id": p} for t, (own, p) in enumerate(chats)]
+    (tmp_path / "t").write_text(lines(*rows))
+    assert list(load_trace(str(tmp_path / "t")).extras.session.by_row()) == ["1", "1", "7", "1", "1"]
+
+
+def test_a_column_that_first_stands_in_the_last_line_counts(tmp_path):
+    rows = [{**MOONCAKE, "timestamp": t} for t in range(300)] + [{**MOONCAKE, "timestamp": 300, "session_id": "late"}]
+    (tmp_path / "t").write_text(lines(*rows))
+    assert load_trace(str(tmp_path / "t")).extras.session.by_row()[-1] == "late"
+    tools = [{"schema": DYNAMO["schema"], "event_type": "tool_end"}] * 60
+    (tmp_path / "t").write_text(lines(*tools, DYNAMO))
+    assert load_trace(str(tmp_path / "t")).notes[0].startswith("60 event_type is not request_end dropped")
