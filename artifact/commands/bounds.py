@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from artifact.config import LEAST_STEP_QPS, MOST_QPS, MOST_REQUESTS, MOST_SEED, ConfigError
+from artifact.config import LEAST_QPS, LEAST_STEP_QPS, MOST_QPS, MOST_REQUESTS, MOST_SEED, ConfigError
 
 #: Least and most. Loads, noise and shares are checked where a run is specified (`RunSpec`).
 BOUNDS = {
@@ -14,6 +14,10 @@ BOUNDS = {
     "jobs": (1, 64),
     "step": (LEAST_STEP_QPS, MOST_QPS),
     "capacity": (0.001, MOST_QPS),
+    "qps": (LEAST_QPS, MOST_QPS),
+    "gpu_hour": (0.001, 10_000),
+    "headroom": (0, 10),
+    "cold_start": (0, 86_400),
     "repeats": (1, 10_000),
     "http": (0, 1000),
     "port": (1, 65_535),

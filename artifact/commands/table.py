@@ -33,6 +33,9 @@ COMMANDS = {
         "panel": "One panel of the section `panels`.",
         "merge": "Join tables of one kind.",
     },
+    "artifact.planning.cli": {
+        "plan": "Plan: how many GPUs a trace with its classes needs, in silos or shared, and what they cost.",
+    },
     "artifact.report.cli": {
         "figure": "Draw one figure from the tables.",
         "figures": "List the figures, and what each is drawn from.",

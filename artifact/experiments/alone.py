@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -10,9 +11,19 @@ from artifact.config import ConfigError
 from artifact.results import metrics
 from artifact.runs.run import Result, run
 from artifact.runs.spec import RunSpec
+from niyama.sim import Requests, Run
 
 #: A load and near-regular gaps at which a replica is done with one request before the next comes.
 ALONE_QPS, ALONE_ARRIVALS = 1e-4, {"kind": "gamma", "cv": 0.1}
+
+
+class Ran(Protocol):
+    """Requests and their times."""
+
+    @property
+    def requests(self) -> Requests: ...
+    @property
+    def run(self) -> Run: ...
 
 
 def refuse_infeasible(spec: RunSpec, seeds: Iterable[int], *, with_tbt: bool) -> None:
@@ -27,7 +38,7 @@ def refuse_infeasible(spec: RunSpec, seeds: Iterable[int], *, with_tbt: bool) ->
         qos = spec.classes[worst]
         raise ConfigError(
             f"class {qos.name!r} misses {rates[worst]:.1%} of its requests on any number of replicas "
-            f"({spec.system} on {spec.trace}, {spec.latency_name}): {_why(runs, worst, with_tbt)}; "
+            f"({spec.system} on {spec.trace}, {spec.latency_name}): {why_alone(runs, worst, with_tbt)}; "
             "relax its SLO, or drop such requests"
         )
 
@@ -37,13 +48,13 @@ def _alone(spec: RunSpec, seed: int) -> Result:
     return run(spec.model_copy(update=more))
 
 
-def class_rates(done: Result, with_tbt: bool) -> np.ndarray:
+def class_rates(done: Ran, with_tbt: bool) -> np.ndarray:
     """float64[classes]: violation rates of a run; a class that nobody was in has none."""
     columns = metrics.request_columns(done.requests, done.run)
     return np.nan_to_num(metrics.violation_rates(done.requests, columns)[0 if with_tbt else 1])
 
 
-def _why(runs: list[Result], class_index: int, with_tbt: bool) -> str:
+def why_alone(runs: Sequence[Ran], class_index: int, with_tbt: bool) -> str:
     """Which SLO is missed alone, and from what prompt length on."""
     done = runs[0]
     qos, mine = done.requests.classes[class_index], done.requests.class_index == class_index

@@ -25,7 +25,8 @@ class Planner:
     """Looks for the smallest fleet whose worst violation rate, averaged over seeds, is within the threshold.
 
     rates: of a fleet under one seed, one for each pool or one for all; each is asked for more than once. with_tbt:
-    whether they count token deadlines. near_seed_0: climb by the first seed alone, until all are asked.
+    whether they count token deadlines. near_seed_0: climb by the first seed alone, until all are asked. feasible: it is
+    known that enough replicas do.
     """
 
     spec: RunSpec  # its replicas and seed are those of each fleet
@@ -33,6 +34,7 @@ class Planner:
     rates: Callable[[Sizes, int], np.ndarray]
     with_tbt: bool
     near_seed_0: bool = False
+    feasible: bool = False
 
     def holds(self, sizes: Sizes) -> bool:
         """Whether the worst rate is within the threshold; stops at the first seed that settles it."""
@@ -55,7 +57,7 @@ class Planner:
         while self.near_seed_0 and sum(sizes) < patience and self.rates(sizes, 0).max() > THRESHOLD:
             sizes = self._larger(sizes, by_an_eighth=False)
         while not self.holds(sizes):
-            if sum(sizes) == patience:
+            if sum(sizes) == patience and not self.feasible:
                 refuse_infeasible(self.spec, range(self.seeds), with_tbt=self.with_tbt)
             if sum(sizes) >= max(patience, self.spec.requests):
                 raise ConfigError(

@@ -27,6 +27,7 @@ MADE_BY: dict[str, tuple[str, ...]] = {
     "trace": ("artifact.runs.sources",),
     "simulate": ("artifact.runs.run",),
     "cluster": ("artifact.experiments.fleets",),
+    "plan": ("artifact.planning.answer",),
     "grid": ("artifact.experiments.grid",),
     "search": ("artifact.experiments.grid",),
     "disaggregated": ("artifact.experiments.disaggregated",),

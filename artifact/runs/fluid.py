@@ -14,9 +14,11 @@ def fluid_bound_qps(
     output_tokens: np.ndarray,
     max_chunk_tokens: int = 2552,
     shared_chunk: bool = False,
+    chunk_step: int = 1,
 ) -> float:
     """Best rate over all chunk sizes up to `max_chunk_tokens` prefill tokens, when every iteration is full.
 
+    chunk_step: tries only each of so many chunk sizes.
     With `shared_chunk` the decodes count towards the chunk, as in Sarathi.
 
     In steady state an iteration with C prompt tokens starts C / mean(prompt) requests, so that
@@ -29,7 +31,7 @@ def fluid_bound_qps(
     pairs_per_token = float((prompt**2).sum() / 2 / prompt.sum())
     model = card.build()
     best = 0.0
-    for chunk in range(1, max_chunk_tokens + 1):
+    for chunk in range(1, max_chunk_tokens + 1, chunk_step):
         starts = chunk / prompt.mean()
         decodes = starts * steps.mean()
         full = shared_chunk and chunk + decodes > max_chunk_tokens

@@ -55,6 +55,8 @@ def arguments(command, tmp_path):
         return []
     if command == "capacity":
         return [*POINT, "--seeds", "1", "--step", "1"]
+    if command == "plan":
+        return ["--trace", "azure-code-2023-synth", "--qps", "2", "--requests", "100", "--seeds", "1", "--jobs", "1"]
     if command == "replay":
         log = tmp_path / "log.jsonl"
         assert main(["simulate", *POINT, "--load", "3", "--decision-log", str(log)]) == 0
@@ -67,7 +69,7 @@ def arguments(command, tmp_path):
     return ENGINE[command]
 
 
-@pytest.mark.parametrize("command", ["simulate", "capacity", "replay", "fit", "cards"])
+@pytest.mark.parametrize("command", ["simulate", "capacity", "replay", "fit", "cards", "plan"])
 def test_json_and_nothing_else(command, tmp_path):
     assert printed(tmp_path, command, *arguments(command, tmp_path))
 
@@ -88,4 +90,4 @@ def test_json_and_nothing_else_beside_an_engine(command, tmp_path):
 def test_every_command_that_has_json_is_tried():
     parsers = next(action for action in parser()._actions if isinstance(action.choices, dict)).choices
     have = {name for name, parser in parsers.items() if any("--json" in a.option_strings for a in parser._actions)}
-    assert have == {"simulate", "capacity", "replay", "fit", "cards", *ENGINE, *SERVERS, *FILES}
+    assert have == {"simulate", "capacity", "replay", "fit", "cards", "plan", *ENGINE, *SERVERS, *FILES}

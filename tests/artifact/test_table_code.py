@@ -68,7 +68,7 @@ def stale_after(edit, *change: str) -> set[str]:
 
 
 #: What imports `artifact.servers`, whose processes are started from modules that no import tells.
-STARTS_SERVERS = {"server-sweep", "server-simulated", "engine-sweep", "fidelity", "overhead"}
+STARTS_SERVERS = {"plan", "server-sweep", "server-simulated", "engine-sweep", "fidelity", "overhead"}
 FUTURE = "from __future__ import annotations\n"
 OTHER = FUTURE + "OTHER = 1\n"
 
@@ -82,8 +82,11 @@ OTHER = FUTURE + "OTHER = 1\n"
         (("artifact/experiments/polyserve.py", FUTURE, OTHER), {"polyserve_fleets"}),
         (("niyama/vllm/planner.py", FUTURE, OTHER), {"server-sweep", "engine-sweep", "fidelity", "overhead"}),
         (("artifact/report/report.py", FUTURE, OTHER), set()),
-        (("artifact/experiments/config.py", FUTURE, OTHER), {"cluster", "grid", "search"}),
-        (("figures/estimates.py", FUTURE, OTHER), {"grid", "search", "disaggregated", "fidelity", "engine-sweep"}),
+        (("artifact/experiments/config.py", FUTURE, OTHER), {"cluster", "grid", "search", "plan"}),
+        (
+            ("figures/estimates.py", FUTURE, OTHER),
+            {"grid", "search", "disaggregated", "fidelity", "engine-sweep", "plan"},
+        ),
         (("figures/__init__.py", '"fig2",', '"fig2", "fig3",'), set()),
         (("artifact/router/pools.py", FUTURE, OTHER), STARTS_SERVERS),
         (("artifact/servers/guard.py", FUTURE, OTHER), STARTS_SERVERS),
@@ -91,7 +94,7 @@ OTHER = FUTURE + "OTHER = 1\n"
             ("niyama/vllm/serving/middleware.py", FUTURE, OTHER),
             {"server-sweep", "engine-sweep", "fidelity", "overhead"},
         ),
-        (("artifact/servers/config.py", FUTURE, OTHER), {"server-sweep", "server-simulated", "engine-sweep"}),
+        (("artifact/servers/config.py", FUTURE, OTHER), {"server-sweep", "server-simulated", "engine-sweep", "plan"}),
         (("artifact/reference/latency/kernels/gemm.csv", "0", "1"), {"predictor-accuracy"}),
         (("artifact/reference/latency/a100-llama3-8b-linear-grid.csv", "0", "1"), {"predictor-accuracy"}),
         (("niyama/latency/cards/a100-llama3-8b-linear.json", "1", "2"), {"predictor-accuracy"}),
