@@ -36,6 +36,9 @@ COMMANDS = {
     "artifact.planning.cli": {
         "plan": "Plan: how many GPUs a trace with its classes needs, in silos or shared, and what they cost.",
     },
+    "artifact.explore.cli": {
+        "explore": "Serve a page to play with: GPUs, cost and violations for a trace, classes and a load."
+    },
     "artifact.report.cli": {
         "figure": "Draw one figure from the tables.",
         "figures": "List the figures, and what each is drawn from.",

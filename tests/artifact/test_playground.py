@@ -1,6 +1,4 @@
-"""The playground: numbers in, a figure's table out; sliders that redraw."""
-
-import sys
+"""The playground: numbers in, a figure's table out."""
 
 import pytest
 
@@ -30,23 +28,3 @@ def test_violations_move_with_load_and_slos():
 def test_a_number_that_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="ttft_s"):
         playground.mixed({"Q1": 1}, {"Q1": {"ttft_s": -1.0, "tbt_s": 0.05}})
-
-
-def test_letting_a_slider_go_redraws(monkeypatch):
-    pytest.importorskip("ipywidgets")
-    shown = []
-    monkeypatch.setattr(playground, "display", shown.append)
-    playground.sliders(requests=100)
-    knobs, image = shown[0].children
-    before = bytes(image.value)
-    assert before.startswith(b"\x89PNG")
-    (tbt,) = [knob for knob in knobs.children if knob.description == "Q1 TBT, ms"]
-    tbt.value = 20.0
-    after = bytes(image.value)
-    assert after.startswith(b"\x89PNG") and after != before
-
-
-def test_without_ipywidgets_a_line_says_what_to_do(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    playground.sliders()
-    assert capsys.readouterr().out.startswith("ipywidgets is not installed: change the variables")
