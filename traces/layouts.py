@@ -38,12 +38,14 @@ class Layout:
 
     def within(self, column: str) -> Layout:
         """The same layout where each row stands in one column of another object."""
-        inside = {
-            field_name: {role: f"{column}.{name}" for role, name in getattr(self, field_name).items()}
-            for field_name in ("columns", "optional")
-        }
-        also, only = tuple(f"{column}.{name}" for name in self.also), {f"{column}.{n}": v for n, v in self.only.items()}
-        return replace(self, name=f"{self.name}-{column}", also=also, only=only, **inside)
+        return replace(
+            self,
+            name=f"{self.name}-{column}",
+            columns={role: f"{column}.{name}" for role, name in self.columns.items()},
+            optional={role: f"{column}.{name}" for role, name in self.optional.items()},
+            also=tuple(f"{column}.{name}" for name in self.also),
+            only={f"{column}.{name}": value for name, value in self.only.items()},
+        )
 
 
 _AZURE = {"time": "TIMESTAMP", "prompt": "ContextTokens", "output": "GeneratedTokens"}
@@ -60,7 +62,7 @@ _DYNAMO_ALSO, _DYNAMO_ONLY = ("schema", "event_type"), {"event_type": "request_e
 _DYNAMO_MORE = {"session": "agent_context.session_id", "time": "request.request_received_ms"}
 
 #: The first that fits counts, so a layout with more columns stands before one with some of them.
-LAYOUTS = (
+LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "niyama",
         {"time": "arrival_s", **_OWN},

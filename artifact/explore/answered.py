@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from artifact.config import ConfigError
 from artifact.planning.facts import label
-from artifact.planning.question import HOURS_A_MONTH, NIYAMA, Question, Served, gpus_of
+from artifact.planning.question import HOURS_A_MONTH, NIYAMA, Question, Served
 from artifact.planning.sizing import Sizing
 from artifact.results.metrics import THRESHOLD
 from artifact.runs.fluid import fluid_bound_qps
@@ -59,7 +59,7 @@ class Answer:
 
 def answer(question: Question) -> Answer:
     """Plan every system, then run each on as many GPUs as the smallest Niyama has. ConfigError as from the planner."""
-    per_replica = gpus_of(question.card)
+    per_replica, price = question.card.gpus, question.price(question.card)
     found: dict[str, tuple[tuple[int, ...] | None, str]] = {}
     sizings = {name: Sizing(question) for name in question.systems}
     for name, sizing in sizings.items():
@@ -74,7 +74,7 @@ def answer(question: Question) -> Answer:
         same = _same_gpus(min(own), fleet, len(sizings[name].pools(name)))
         runs = [sizings[name].served(name, same, 0, times) for times in TIMES]
         gpus = None if fleet is None else sum(fleet) * per_replica
-        usd = None if gpus is None or question.gpu_hour_usd is None else gpus * question.gpu_hour_usd * HOURS_A_MONTH
+        usd = None if gpus is None or price is None else gpus * price.usd_per_gpu_hour * HOURS_A_MONTH
         at_load = runs[TIMES.index(1.0)].rates(question.with_tbt)
         by_class = {qos: float(rate) for qos, rate in zip(question.names, at_load, strict=True) if not np.isnan(rate)}
         rows.append(Row(name, gpus, usd, by_class, tuple(_violated(run, question.with_tbt) for run in runs), reason))

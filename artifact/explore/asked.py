@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 
 from artifact.config import ConfigError, parse
-from artifact.latency.gpu_prices import gpu_hour_usd, load_prices
+from artifact.latency.gpu_prices import load_prices
 from artifact.planning import Question
 from artifact.runs.sources import trace
 from artifact.runs.spec import ClassSpec
-from niyama import load_card
 
 #: Requests of a run: few enough that every system is planned while one waits.
 REQUESTS = 3_000
@@ -40,15 +39,6 @@ class Asked:
         rows = [{**row, "share": row["share"] / total} for row in self.classes if row["share"] > 0]
         return tuple(parse(ClassSpec, row, f"class {row['name']!r}") for row in rows)
 
-    def price(self) -> float | None:
-        """USD for an hour of one GPU; None where nobody says."""
-        if self.gpu_hour_usd is not None:
-            return self.gpu_hour_usd
-        try:
-            return gpu_hour_usd(load_card(self.latency), load_prices())
-        except ConfigError:
-            return None
-
     def question(self) -> Question:
         """One seed and a constant load: a first answer, of which `command` gives the whole."""
         return Question(
@@ -61,7 +51,8 @@ class Asked:
             steady=True,
             most_requests=REQUESTS,
             systems=self.systems,
-            gpu_hour_usd=self.price(),
+            gpu_hour_usd=self.gpu_hour_usd,
+            prices=load_prices(),
         )
 
     def classes_yaml(self) -> str:

@@ -155,6 +155,8 @@ def one_less(question: Question, best: Outcome) -> WhatIf:
     what, fewer = "one replica less", tuple(n - 1 for n in best.sized.sizes)
     if min(fewer) < 1:
         return WhatIf(what, 0, "there is only one")
+    if (behind := Sizing(question).falls_behind(best.system, fewer, 1.0)) is not None:
+        return WhatIf(what, sum(fewer) * best.gpus_per_replica, f"{behind}: more than these can do", question)
     shares = attained(Sizing(question), best.system, fewer)
     worst = min(shares, key=lambda name: shares[name])
     note = f"{worst} then meets its SLOs in {100 * shares[worst]:.4g} % of its requests"

@@ -55,7 +55,8 @@ class Demand:
     @cached_property
     def steps(self) -> tuple[float, np.ndarray]:
         """Length of a step in s, and the rate in each, from the trace's start to its end."""
-        least_s = max(STEP_S, LEAST_ROWS * self.span_s / len(self.times))
+        busiest = int(np.diff(self.rows_of_bin).max())
+        least_s = max(STEP_S, LEAST_ROWS * self.bin_s / busiest)
         per_bin = max(1, int(self.bin_s / least_s))
         counts, _ = np.histogram(self.times, self.bins * per_bin, (0.0, self.span_s))
         return self.bin_s / per_bin, counts * self.scale / (self.bin_s / per_bin)

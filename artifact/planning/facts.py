@@ -15,6 +15,7 @@ from figures import style
 from niyama.policies import BUILT_IN
 
 DIGITS = 4
+LEAST_PER_REPLICA = 50  # requests of a run
 LABELS = {"sarathi-silo": "Silos", "vllm-fcfs": "Shared vLLM, FCFS", "vllm-priority": "Shared vLLM, priority"}
 
 
@@ -192,7 +193,21 @@ def sentence(plan: Plan) -> str:
     cost = "" if price is None else f" at USD {round(usd_a_month(best.gpus, price.usd_per_gpu_hour)):,} a month"
     text = f"{label(best.system)} serves {load}{more} on {gpus_text(best.gpus)} ({question.card.gpu}){cost}; "
     others = [found for found in plan.outcomes if not found.system.startswith("niyama")]
+    text = f"{_caution(plan, best)}{text}"
     return text + "; ".join(_compared(best.gpus, found) for found in others) + "." if others else text[:-2] + "."
+
+
+def _caution(plan: Plan, best: Outcome) -> str:
+    """What a reader must know before the number: that it is a close call, or that runs were short for it."""
+    question, breaks, gpus = plan.question, best.breaks, best.gpus or 1
+    requests = question.most_requests if plan.demand is None else plan.demand.window.requests
+    replicas = gpus / best.gpus_per_replica
+    if requests < LEAST_PER_REPLICA * replicas:
+        return f"Runs of {requests:.0f} requests are short for {replicas:.0f} replicas (give --requests): "
+    if breaks is not None and breaks.low is not None and breaks.low < 1.0 + question.headroom:
+        low, high = number(breaks.low), number(breaks.high or breaks.mean)
+        return f"A close call, the first class breaks at {low} to {high} times the load: "
+    return ""
 
 
 def _compared(gpus: int, found: Outcome) -> str:

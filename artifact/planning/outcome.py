@@ -61,22 +61,30 @@ def outcome(question: Question, system: str) -> Outcome:
 
 
 def first_break(sizing: Sizing, sized: Sized) -> tuple[Estimate | None, str | None]:
-    """Times the load at which the planned fleet's first class crosses the threshold, over seeds, and that class."""
+    """Times the load at which the planned fleet's first class crosses the threshold, over seeds, and that class.
+
+    Or from which on more work arrives than the fleet can do: then what piles up, in place of the class.
+    """
     question = sizing.question
     mean, criterion = question.mean_qps, CRITERIA[0 if question.with_tbt else 1]
 
     def rates(spec: RunSpec) -> dict[str, float]:
-        found = sizing.rates(sized.system, sized.sizes, spec.seed, spec.load_qps / mean)
-        return {criterion: float(np.nanmax(found))}
+        times = spec.load_qps / mean
+        if sizing.falls_behind(sized.system, sized.sizes, times) is not None:
+            return {criterion: 1.0}
+        return {criterion: float(np.nanmax(sizing.rates(sized.system, sized.sizes, spec.seed, times)))}
 
     search = Search(question.spec(sized.system), LOAD_STEP * mean, measure=rates)
     ((_, found),) = crossings(search, [criterion], question.seeds, mean, sizing.planned * mean, MOST_LOAD * mean)
     over = found[0].fails_qps
     if over is None:
         return None, None
-    worst = np.nan_to_num(sizing.rates(sized.system, sized.sizes, 0, over / mean))
     breaks = estimate([crossing.capacity_qps for crossing in found])
-    return breaks and breaks.scaled(1.0 / mean), question.names[int(np.argmax(worst))]
+    first = sizing.falls_behind(sized.system, sized.sizes, over / mean)
+    if first is None:
+        worst = np.nan_to_num(sizing.rates(sized.system, sized.sizes, 0, over / mean))
+        first = question.names[int(np.argmax(worst))]
+    return breaks and breaks.scaled(1.0 / mean), first
 
 
 def attained(sizing: Sizing, system: str, sizes: Sizes) -> dict[str, float]:

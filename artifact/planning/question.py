@@ -62,7 +62,10 @@ class Question:
         if self.qps is not None and not LEAST_QPS <= self.qps <= MOST_QPS:
             raise ConfigError(f"qps is {self.qps}; give a load from {LEAST_QPS:g} to {MOST_QPS:g} requests/s")
         if self.qps is None and self.own_qps is None:
-            raise ConfigError(f"trace {self.trace.name} has no times, so no load of its own; give --qps")
+            why = "no times" if self.trace.arrival_s is None else "all its requests at one time"
+            raise ConfigError(f"trace {self.trace.name} has {why}, so no load of its own; give --qps")
+        if idle := [c.name for c in self.classes if not c.share > 0]:
+            raise ConfigError(f"class {idle[0]!r} has no requests (share 0); leave it out of the classes")
         total = sum(c.share for c in self.classes)
         if abs(total - 1) > 1e-6:
             raise ConfigError(

@@ -61,7 +61,7 @@ class Sizing:
     def _pool(self, system: str, qos: ClassSpec | None) -> tuple[int, tuple[int, ...]]:
         """Replicas of a pool, and those that each seed alone would have."""
         question = self.question
-        floor = self.floor(system, qos)
+        floor = self.floor(system, qos, self.planned)
         least = floor if question.sustained else 1
         classes = None if qos is None else (qos.model_copy(update={"share": 1.0}),)
         spec = question.spec(system, classes)
@@ -95,8 +95,15 @@ class Sizing:
             low, high = (middle, high) if rates((middle,), 0).max() > THRESHOLD else (low, middle)  # type: ignore[operator]
         return high
 
-    def floor(self, system: str, qos: ClassSpec | None) -> int:
-        """Replicas at the fluid bound of what is simulated: fewer only seem to hold, because a run ends."""
+    def falls_behind(self, system: str, sizes: Sizes, times: float) -> str | None:
+        """What piles up at `times` the load, although a run may end before that shows; None: nothing does."""
+        for size, qos in zip(sizes, self.pools(system), strict=True):
+            if self.question.sustained and size < self.floor(system, qos, times):
+                return "work piles up" if qos is None else f"work of {qos.name} piles up"
+        return None
+
+    def floor(self, system: str, qos: ClassSpec | None, times: float) -> int:
+        """Replicas at the fluid bound of `times` what is simulated: fewer only seem to hold, because a run ends."""
         requests = self.workloads.requests(0, 1.0, qos)
         (pool, *_) = system_of(system, (qos,) if qos else self.question.classes, None, self.question.card).pools
         shared = source_of(pool.policy.prefill_budget) is source_of(rules.fixed_chunk)
@@ -104,7 +111,7 @@ class Sizing:
         bound = fluid_bound_qps(self.question.card, *lengths, chunk, shared, chunk_step=8)
         demand = self.workloads.demand
         whole = self.question.mean_qps if demand is None else demand.window.requests / _length_s(demand.window)
-        return max(1, ceil(whole * self.planned * (qos.share if qos else 1.0) / bound - 1e-9)) if bound else 1
+        return max(1, ceil(whole * times * (qos.share if qos else 1.0) / bound - 1e-9)) if bound else 1
 
     def rates(self, system: str, sizes: Sizes, seed: int, times: float, qos: ClassSpec | None = None) -> np.ndarray:
         """float64[classes]: violation rates of a fleet at `times` the load; qos: of the pool of that class alone.

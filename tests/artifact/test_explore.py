@@ -30,7 +30,7 @@ def page():
 def test_shares_are_in_any_unit_and_the_list_has_the_price():
     question = ASKED.question()
     assert [c.share for c in question.classes] == [0.75, 0.25] and question.names == ("chat", "nightly")
-    assert question.gpu_hour_usd == 1.6 and question.mean_qps == 8.0
+    assert question.price(question.card).usd_per_gpu_hour == 1.6 and question.mean_qps == 8.0
 
 
 def test_the_command_and_the_file_that_it_shows_ask_the_same(tmp_path):

@@ -127,7 +127,39 @@ def test_no_fleet_is_smaller_than_the_work_although_the_run_is_short():
     batch = (ClassSpec(name="nightly", share=1.0, ttlt_s=3600.0),)
     question = Question(made_trace(), batch, qps=20.0, steady=True, seeds=1, most_requests=1000)
     sizing = Sizing(question)
-    assert sizing.size("niyama").sizes == (sizing.floor("niyama", None),) > (2,)
+    assert sizing.size("niyama").sizes == (sizing.floor("niyama", None, 1.0),) > (2,)
+
+
+def test_what_piles_up_breaks_a_fleet_that_a_short_run_would_call_idle():
+    """The same class: its fleet does not break `not found` times the load, and one replica less is no fleet."""
+    batch = (ClassSpec(name="nightly", share=1.0, ttlt_s=3600.0),)
+    question = Question(made_trace(), batch, qps=20.0, steady=True, seeds=2, most_requests=1000, systems=("niyama",))
+    found = plan(question)
+    (own,) = found.outcomes
+    assert own.first_class == "work piles up" and 1.0 <= own.breaks.mean < 1.5
+    less = found.what_ifs[-1]
+    assert less.what == "one replica less" and "work piles up" in less.note
+
+
+def test_a_stray_request_a_day_later_takes_no_gpu_away():
+    batch = (ClassSpec(name="chat", share=1.0, ttft_s=6.0, tbt_s=0.05),)
+    busy = np.arange(6000) / 20.0
+    fleets = []
+    for times in (busy, np.append(busy, 86_400.0)):
+        lengths = np.full(len(times), 1000, np.int32), np.full(len(times), 50, np.int32)
+        trace = Trace("t.csv", *lengths, times, "local", None, "", "")
+        fleets.append(quick(Question(trace, batch)).gpus)
+    assert fleets[1] >= fleets[0] > 1
+
+
+def test_a_class_without_requests_and_times_that_are_one_are_told():
+    with pytest.raises(ConfigError, match="class 'idle' has no requests"):
+        Question(
+            made_trace(), (ClassSpec(name="chat", share=1.0, ttlt_s=9.0), ClassSpec(name="idle", share=0.0, ttlt_s=9.0))
+        )
+    lengths = np.full(3, 9, np.int32)
+    with pytest.raises(ConfigError, match="all its requests at one time"):
+        Question(Trace("t.csv", lengths, lengths, np.zeros(3), "local", None, "", ""))
 
 
 def test_the_papers_table_comes_out_as_cluster_has_it():
