@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def add_commands(verb: Verb) -> None:
     own.add_argument("--no-browser", action="store_true", help="open none; the address is printed")
 
 
-def explore(options: argparse.Namespace) -> int:
+def explore(options: argparse.Namespace) -> None:
     """Serve the page until interrupted, to this machine alone."""
     from importlib.util import find_spec
 
@@ -34,7 +33,4 @@ def explore(options: argparse.Namespace) -> int:
     announce(f"http://localhost:{options.port} (Ctrl-C stops it); the first answer takes some seconds")
     command = [sys.executable, "-m", "voila", str(NOTEBOOK), f"--port={options.port}", "--Voila.ip=127.0.0.1"]
     command += ["--no-browser"] if options.no_browser else []
-    try:
-        return subprocess.run(command, env={**os.environ, "NIYAMA_EXPLORE_FROM": os.getcwd()}, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    os.execve(sys.executable, command, {**os.environ, "NIYAMA_EXPLORE_FROM": os.getcwd()})  # signals reach Voila itself
