@@ -84,7 +84,8 @@ def _say_repeats(name: str, requests: int, rows: int) -> None:
 
 
 def to_requests(classes: tuple[ClassSpec, ...], workload: Workload) -> Requests:
-    """A workload with the SLOs of its classes."""
+    """A workload with the SLOs of its classes, and its tenants where it has them."""
+    tenant = workload.extras.tenant
     return Requests(
         tuple(c.qos() for c in classes),
         workload.qos_class,
@@ -92,6 +93,7 @@ def to_requests(classes: tuple[ClassSpec, ...], workload: Workload) -> Requests:
         workload.prompt_tokens,
         workload.output_tokens,
         workload.important,
+        tenant=None if tenant is None else tenant.codes,
     )
 
 

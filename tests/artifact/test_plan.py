@@ -176,7 +176,7 @@ def test_the_papers_table_comes_out_as_cluster_has_it():
     assert sizing.size("niyama").sizes == (shared,)
 
 
-@pytest.mark.nightly("artifact/planning/*.py", "artifact/experiments/*.py")
+@pytest.mark.nightly("artifact/planning", "artifact/experiments")
 def test_table_4_comes_out_of_plan():
     from artifact.runs.run import trace
 

@@ -195,7 +195,9 @@ def test_a_relegation_is_noticed_once_whosever_row_it_was_before() -> None:
     assert noticed(3, 2) == ([1], [1]) and looked_up == [1]
     mirror.scheduler.arrive = lambda new: 2  # the row of one that has ended
     table.relegations[2], table.relegated[2] = 0, False
-    served = SimpleNamespace(deadline_slo_s=1.0, tbt_s=0.1, interactive=True, important=True, app=0, class_index=0)
+    served = SimpleNamespace(
+        deadline_slo_s=1.0, tbt_s=0.1, interactive=True, important=True, app=0, class_index=0, tenant=0
+    )
     request = SimpleNamespace(request_id="new", lora_request=None, num_tokens=5, priority=0)
     mirror.ready(mirror.arrived(request, served, 0.0), 0)
     table.relegations[2], table.relegated[2] = 1, True
