@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from niyama import rules
 from niyama.kv import kv_blocks_wanted
 from niyama.requests import DECODING, FINISHED, QUEUED
+from tests.helpers.peers import PEERS
 from tests.helpers.stepping import plans
 from tests.helpers.workloads import COLUMN, DYNAMIC, POLICIES, cases
 from tests.laws.test_law_conservation import assert_counters_match, assert_kv_is_conserved, assert_progress_in_range
@@ -33,7 +34,8 @@ def test_a_plan_is_disjoint_and_within_budget_kv_and_slots(name, case):
         assert planned.batch.prefill_tokens == sum(tokens for _, tokens in chunks)
         left_out = ((table.state == DECODING) & (table.left_out > 0)).sum()
         assert planned.batch.decodes == planned.totals_before["running"] - len(gave_up) - left_out
-        shared_with_decodes = policy.prefill_budget in (rules.fixed_chunk, rules.grid_chunk)
+        of_its_own = name in PEERS and policy.prefill_budget not in (rules.fixed_chunk, rules.grid_chunk)
+        shared_with_decodes = not of_its_own and policy.prefill_budget not in (rules.dynamic_chunk, rules.tbt_chunk)
         used = planned.batch.prefill_tokens + (planned.batch.decodes if shared_with_decodes else 0)
         assert planned.batch.prefill_tokens == 0 or used <= policy.max_chunk_tokens
         new = [r for r in ids if before.kv_blocks[r] == 0 or r in gave_up]
