@@ -25,13 +25,13 @@ from artifact.results.code_hash import code_of
 from artifact.runs.rows import group_rows, identity_of, summary_rows
 from artifact.runs.run import arrivals_of
 from artifact.runs.spec import RunSpec
+from artifact.runs.stock import default_batched_tokens
 from artifact.servers.command_line import (
     DELIVERY_S,
     EMULATED,
     MAX_MODEL_TOKENS,
     MAX_RUNNING,
     SHAPES,
-    default_batched_tokens,
 )  # fmt: skip
 from artifact.servers.config import ServerExperiment, load_server_experiment, scaling, server_specs
 from artifact.servers.measured import check_fits

@@ -14,6 +14,7 @@ import yaml
 
 from artifact.config import ConfigError
 from artifact.runs.spec import LATENCY, ClassSpec
+from artifact.runs.stock import A100_BATCHED_TOKENS
 from artifact.servers.gpus import gpu_names
 from artifact.servers.model_files import SHAPES as MODEL_SHAPES
 from artifact.servers.model_files import model_folder
@@ -28,10 +29,6 @@ BLOCK_TOKENS = {GPU: 16, CPU: 32, EMULATED: 16}
 MAX_MODEL_TOKENS = 16_384  # longest prompt + output; the 2023 traces need 14,100
 MAX_RUNNING = 256
 SYNCHRONOUS_SCHEDULER = "niyama.vllm.NiyamaScheduler"
-# vLLM's own default on an A100; stated, because the default looks at the machine, which is not what is emulated.
-A100_BATCHED_TOKENS = 2048
-#: GPUs on which a vLLM server's default is more (EngineArgs.get_batch_defaults: by memory, 70 and 160 GiB).
-MORE_BATCHED_TOKENS = {"h100": 8192, "h200": 8192, "b200": 16_384, "b300": 16_384}
 CPU_KV_GIB = 1  # vLLM takes whole ones
 CPU_KV_BLOCKS = 16_384  # 524,288 tokens, more than any run holds: a quarter of a gigabyte with `one-layer`
 #: One core computes; the others are for the API server and the client. vLLM would bind a thread to each of them.
@@ -156,11 +153,6 @@ def _device(inherited: Mapping[str, str], replica: int) -> str:
     if replica >= len(devices):
         raise ConfigError(f"CUDA_VISIBLE_DEVICES is {allowed!r}: server {replica + 1} has no GPU; use fewer replicas")
     return devices[replica]
-
-
-def default_batched_tokens(hardware: str) -> int:
-    """Budget of a step that a vLLM server takes by itself on a GPU of that name."""
-    return next((n for name, n in MORE_BATCHED_TOKENS.items() if name in hardware.lower()), A100_BATCHED_TOKENS)
 
 
 def _anywhere(latency: str) -> str:

@@ -13,24 +13,13 @@ from dataclasses import replace
 from artifact.runs.rows import summary_rows
 from artifact.runs.run import Result, arrivals_of, trace_of
 from artifact.runs.spec import ClassSpec, RunSpec
+from artifact.runs.stock import stock_policy
 from artifact.servers import systems as servers
-from artifact.servers.command_line import DELIVERY_S, EMULATED, default_batched_tokens
+from artifact.servers.command_line import DELIVERY_S, EMULATED
 from artifact.servers.config import EngineForm, ServerExperiment, server_specs
 from niyama import BUILT_IN, QoSClass, load_card
 from niyama.latency import is_card_file
-from niyama.rules import rank_rule
 from niyama.sim import Pool, System, shared, simulate
-
-SECONDS_APART = 1e6  # longer than any run: an earlier class comes first whatever the arrival
-
-
-@rank_rule
-def by_class_then_arrival(job, alpha):
-    """vLLM's priority queue: the more urgent class first, arrival within a class; started prompts before all."""
-    if job.prefill_left < job.prompt_tokens:
-        return job.arrival_s - SECONDS_APART
-    urgency = 0.0 if job.interactive else job.deadline_s - job.arrival_s
-    return urgency * SECONDS_APART + job.arrival_s
 
 
 def simulated_system(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[int, ...], hardware: str) -> System:
@@ -39,10 +28,8 @@ def simulated_system(name: str, classes: tuple[ClassSpec, ...], replicas: tuple[
         pools = servers.build_server_system(name, classes, replicas).pools
         tokens = {servers.SILO_INTERACTIVE_TOKENS: "sarathi-fcfs", servers.SILO_BATCH_TOKENS: "sarathi-fcfs-2048"}
         return System(name, tuple(Pool(BUILT_IN[tokens[p.batched_tokens]], p.replicas, p.classes) for p in pools))
-    stock = replace(BUILT_IN["sarathi-fcfs-2048"], max_chunk_tokens=default_batched_tokens(hardware))
     policies = {
-        servers.FCFS: stock,
-        servers.PRIORITY: replace(stock, name=servers.PRIORITY, rank=by_class_then_arrival),
+        **{stock: stock_policy(stock, hardware) for stock in (servers.FCFS, servers.PRIORITY)},
         **{niyama: BUILT_IN[niyama] for niyama in servers.NIYAMA_SYSTEMS},
     }
     return shared(policies[name], *replicas)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from artifact.config import ConfigError
 from artifact.runs.spec import ClassSpec
+from artifact.runs.stock import VLLM_FCFS, VLLM_PRIORITY
 from niyama.names import unknown_name
 
-FCFS, PRIORITY, SILO = STOCK_SYSTEMS = ("vllm-fcfs", "vllm-priority", "silo")
+FCFS, PRIORITY, SILO = STOCK_SYSTEMS = (VLLM_FCFS, VLLM_PRIORITY, "silo")
 #: Systems of one server that runs Niyama's scheduler, each named after its policy.
 NIYAMA, NIYAMA_STEADY = NIYAMA_SYSTEMS = ("niyama", "niyama-steady")
 SERVER_SYSTEMS = (*STOCK_SYSTEMS, *NIYAMA_SYSTEMS)
