@@ -42,6 +42,7 @@ PAPER_FIGURES = (
     "fig_steady_loads",
     "fig_steady_elsewhere",
     "fig_steady_parts",
+    "fig_operators",
 )
 #: Of the default target, in the order of its report.
 FIGURES = ("fig7", "fig7_ratios", "fig10", "fig11", "fig_tbt", "fig1_table4")

@@ -65,6 +65,7 @@ SECTIONS = (
         "Run length, arrivals, other workloads (not in the paper)",
         ("run-length", "long-runs-", "arrivals", "sub-second", "long-context", "gaps-"),
     ),
+    Section("Bursts beside batch jobs (not in the paper)", ("operators-",)),
     Section(
         "Inside vLLM (not in the paper)",
         ("one-scheduler", "scheduling-", "engine-", "servers-", "gpu-"),

@@ -2,5 +2,6 @@
 
 config says what an experiment file holds. grid (runs at given loads), capacity (searches), fleets (GPUs for a load, by
 planner), disaggregated (Fig 8) and overload (Fig 12, 13) make rows; chunk_curve (Fig 4), five_requests (Fig 6),
-chunk_windows (Fig 9, 15a) and polyserve (Fig 15b) look inside a run or need a fleet of their own kind.
+chunk_windows (Fig 9, 15a), polyserve (Fig 15b) and operators (behind a gateway) look inside a run or need a fleet of
+their own kind.
 """

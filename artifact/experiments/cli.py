@@ -23,6 +23,7 @@ from artifact.experiments.chunk_curve import chunk_curve
 from artifact.experiments.chunk_windows import chunk_throughput, chunk_windows
 from artifact.experiments.config import Grid, Search, load_experiments, named_experiment
 from artifact.experiments.five_requests import five_requests
+from artifact.experiments.operators import operators
 from artifact.experiments.polyserve import polyserve_fleets
 from artifact.results import tables
 from artifact.results.code_hash import code_of
@@ -42,6 +43,7 @@ PANELS: dict[str, Callable[[Any, str], list[dict[str, Any]]]] = {
     "chunk_windows": chunk_windows,
     "chunk_throughput": chunk_throughput,
     "polyserve_fleets": polyserve_fleets,
+    "operators": operators,
 }
 
 

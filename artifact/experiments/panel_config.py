@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from artifact.config import Count, Load, Loads, Names, Once, Seed, Strict
+from artifact.config import Count, Load, Loads, Names, Once, Positive, Seed, Strict
 from artifact.runs.spec import PAPER_MIX, ClassSpec, RunSpec, every
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -75,6 +75,25 @@ class Fleets(Strict):
         return first.model_copy(update={"share": share}), second.model_copy(update={"share": round(1 - share, 12)})
 
 
+class Operators(Strict):
+    """The operators' scenario (`artifact.experiments.operators`)."""
+
+    systems: Names = Field(description="systems; also `interactive alone` and `vllm-fcfs behind AIMD`")
+    latencies: Names = Field(description="latency models to run with")
+    replicas: Annotated[tuple[Count, ...], Field(min_length=1, strict=False), Once]
+    high_qps: Load = Field(description="interactive requests/s of the first phase and of every second one after it")
+    low_qps: Load = Field(description="of the others")
+    dwell_s: Positive = Field(description="length of a phase")
+    cycles: Count = Field(description="of two phases each")
+    job_requests: Count = Field(description="requests of each batch job; all are there at the start")
+    windows_s: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False), Once] = Field(
+        description="time in which each job is due: a job for each"
+    )
+    ttft_s: Positive = Field(description="SLO of the interactive class")
+    tbt_s: Positive = Field(description="SLO of the interactive class")
+    seeds: Count
+
+
 class Panels(Strict):
     """The section `panels`; a panel that is left out is not made."""
 
@@ -83,6 +102,7 @@ class Panels(Strict):
     chunk_windows: dict[str, Window] | None = Field(default=None, description="figure -> its window")
     chunk_throughput: Throughput | None = None
     polyserve_fleets: Fleets | None = None
+    operators: Operators | None = Field(default=None, description="bursts beside batch jobs with windows")
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures import fig4, fig6, fig9, fig15a, fig15b, style
+from figures import fig4, fig6, fig9, fig15a, fig15b, fig_operators, style
 from figures.frames import Variant
 from tests.figures.test_drawings import marked, words
 from tests.helpers.figure_tables import LINEAR
@@ -123,3 +123,18 @@ def test_fig15b_lines_and_planned_fleets(frames):
     ax = fig15b.draw(frames, Variant(LINEAR, CONV_TWIN)).axes[0]
     hollow = [line.get_ydata() for line in ax.lines if line.get_markerfacecolor() == "white"]
     assert sorted(float(y.max()) for y in hollow if not np.isnan(y).all()) == [9, 10]
+
+
+def test_fig_operators_shows_waits_and_jobs_of_both_sizes(frames):
+    rows = fig_operators.table(frames).set_index(["system", "replicas"])
+    assert rows.loc[("niyama", 1), "ttft_p95_s"] == pytest.approx(0.21)
+    assert rows.loc[("niyama", 1), "ttft_p95_s_low"] < 0.21 < rows.loc[("niyama", 1), "ttft_p95_s_high"]
+    assert rows.loc[("niyama", 2), "jobs_done_s"] == 180.0
+    assert math.isnan(rows.loc[("interactive alone", 1), "jobs_done_s"])
+    figure = fig_operators.draw(frames, Variant(LINEAR))
+    waits, violated, jobs = figure.axes
+    assert waits.get_xscale() == "log" and violated.get_xscale() == "linear"
+    assert sorted(round(x) for x, _ in marked(jobs, style.look("niyama").marker)) == [180, 360]
+    assert [tick.get_text() for tick in waits.get_yticklabels()][1] == "unprotected (vLLM, FCFS)"
+    text = fig_operators.text_table(frames)
+    assert text.loc[text["system"] == "interactive alone", "jobs done (s)"].tolist() == ["–", "–"]

@@ -111,6 +111,26 @@ def polyserve_rows() -> dict[str, list[dict]]:
     return {"polyserve_classes": classes, "polyserve_mixes": mixes, "polyserve_fleets": fleets}
 
 
+def operators_rows() -> list[dict]:
+    """Two systems on one replica and on two; under niyama bursts wait 0.2 s, and the jobs take 360 s."""
+    return [
+        {
+            "backend": "sim", "trace": "operators", "system": system, "latency": LINEAR,
+            "predictor": f"{LINEAR} (oracle)", "replicas": replicas,
+            "seed": seed, "requests": 17_400, "ttft_p50_s": 0.05, "ttft_p95_s": ttft_s + 0.01 * seed,
+            "ttft_p99_s": 2 * ttft_s, "gap_p50_s": 0.02, "gap_p95_s": 0.05, "gap_p99_s": 0.06,
+            "violation_rate": violated, "windows_met": met, "jobs_done_s": done_s and done_s / replicas,
+            "gpu_hours": 0.5 * replicas,
+        }
+        for system, ttft_s, violated, met, done_s in (
+            ("interactive alone", 0.1, 0.0, None, None), ("vllm-fcfs", 200.0, 0.2, 3, 330.0),
+            ("niyama", 0.2, 0.001, 3, 360.0),
+        )
+        for replicas in (1, 2)
+        for seed in range(3)
+    ]  # fmt: skip
+
+
 def panel_rows() -> dict[str, list[dict]]:
     """Made-up rows by table."""
     return {
@@ -123,4 +143,5 @@ def panel_rows() -> dict[str, list[dict]]:
             *capacities(FIXED, {"sarathi-fcfs": 0.3, "medha": 0.31, "niyama-dc-fcfs": 0.41}, "no margin"),
         ],
         **polyserve_rows(),
+        "operators": operators_rows(),
     }

@@ -5,6 +5,14 @@ from artifact.experiments.panel_config import Panels
 PANELS = CONFIG.panels.tables
 
 
+def panel_latencies(table):
+    """The latency models that a panel is made with."""
+    own = {"chunk_curve": LATENCIES}
+    if CONFIG.panels.operators is not None:
+        own["operators"] = CONFIG.panels.operators.latencies
+    return own.get(table, CONFIG.latencies)
+
+
 wildcard_constraints:
     panel="|".join(Panels.model_fields),
 
@@ -33,7 +41,7 @@ rule panel_table:
     input:
         lambda w: expand(
             f"{RESULTS}/panels/{w.panel}/{{latency}}.parquet",
-            latency=(LATENCIES if w.panel == "chunk_curve" else CONFIG.latencies),
+            latency=panel_latencies(w.panel),
         ),
     output:
         f"{RESULTS}/tables/{{panel}}.parquet",
