@@ -12,10 +12,10 @@ from artifact.config import ConfigError
 from artifact.results.failures import OUTPUTS
 
 #: Options that name what a command writes, in any command; those that are no paths there (`--json`) are passed over.
-PLACES = (*OUTPUTS, "json", "results_page", "page", "html", "decision_log", "folder", "cache")
+PLACES = (*OUTPUTS, "json", "results_page", "page", "html", "decision_log", "folder", "cache", "leaderboard")
 FOLDERS = {"folder", "cache"}
 #: Commands whose --out is a folder.
-INTO_FOLDER = {"simulate", "load", "fit", "plan"}
+INTO_FOLDER = {"simulate", "load", "fit", "plan", "score"}
 
 
 def check_places(options: argparse.Namespace) -> None:

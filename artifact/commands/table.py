@@ -36,6 +36,9 @@ COMMANDS = {
     "artifact.planning.cli": {
         "plan": "Plan: how many GPUs a trace with its classes needs, in silos or shared, and what they cost.",
     },
+    "artifact.score.cli": {
+        "score": "Score a policy: the whole suite beside its peers, or two scorecards compared, or the leaderboard."
+    },
     "artifact.explore.cli": {
         "explore": "Serve a page to play with: GPUs, cost and violations for a trace, classes and a load."
     },
@@ -63,6 +66,9 @@ COMMANDS = {
     },
     "artifact.engine.sweep": {
         "engine-sweep": "Run one system of the server sweep in virtual time: vLLM's engine in process, without servers."
+    },
+    "artifact.engine.operators": {
+        "engine-operators": "The operators' scenario on vLLM's engine in virtual time: one replica, no gateway."
     },
     "artifact.latency.engine_profile": {"profile": "Measure an engine's step times by the shape of the batch."},
     "artifact.latency.card_list": {"cards": "List the latency cards: hardware, engine, source, error; or show one."},

@@ -26,6 +26,7 @@ NO_CODE = {"figures"}  # its __init__ lists the figures: a new one makes no tabl
 MADE_BY: dict[str, tuple[str, ...]] = {
     "trace": ("artifact.runs.sources",),
     "simulate": ("artifact.runs.run",),
+    "score": ("artifact.score.measure",),
     "cluster": ("artifact.experiments.fleets",),
     "plan": ("artifact.planning.answer",),
     "grid": ("artifact.experiments.grid",),
@@ -37,10 +38,12 @@ MADE_BY: dict[str, tuple[str, ...]] = {
     "chunk_windows": ("artifact.experiments.chunk_windows",),
     "chunk_throughput": ("artifact.experiments.chunk_windows",),
     "polyserve_fleets": ("artifact.experiments.polyserve",),
+    "operators": ("artifact.experiments.operators",),
     "predictor-accuracy": ("artifact.latency.accuracy",),
     "server-sweep": ("artifact.servers.sweep", PLUG_IN),
     "server-simulated": ("artifact.servers.simulated",),
     "engine-sweep": ("artifact.engine.sweep", PLUG_IN),
+    "engine-operators": ("artifact.engine.operators", PLUG_IN),
     "fidelity": ("artifact.engine.fidelity", PLUG_IN),
     "overhead": ("benchmarks.vllm_steps", PLUG_IN),
 }

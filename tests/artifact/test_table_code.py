@@ -68,7 +68,10 @@ def stale_after(edit, *change: str) -> set[str]:
 
 
 #: What imports `artifact.servers`, whose processes are started from modules that no import tells.
-STARTS_SERVERS = {"plan", "server-sweep", "server-simulated", "engine-sweep", "fidelity", "overhead"}
+STARTS_SERVERS = {
+    "plan", "server-sweep", "server-simulated", "engine-sweep", "engine-operators", "fidelity", "overhead",
+}  # fmt: skip
+PLUGIN_TABLES = {"server-sweep", "engine-sweep", "engine-operators", "fidelity", "overhead"}
 FUTURE = "from __future__ import annotations\n"
 OTHER = FUTURE + "OTHER = 1\n"
 
@@ -80,26 +83,26 @@ OTHER = FUTURE + "OTHER = 1\n"
         (("niyama/latency/model.py", FUTURE, OTHER), set(MADE_BY) - {"trace"}),
         (("artifact/experiments/overload.py", FUTURE, OTHER), {"overload"}),
         (("artifact/experiments/polyserve.py", FUTURE, OTHER), {"polyserve_fleets"}),
-        (("niyama/vllm/planner.py", FUTURE, OTHER), {"server-sweep", "engine-sweep", "fidelity", "overhead"}),
+        (("niyama/vllm/planner.py", FUTURE, OTHER), PLUGIN_TABLES),
         (("artifact/report/report.py", FUTURE, OTHER), set()),
-        (("artifact/experiments/config.py", FUTURE, OTHER), {"cluster", "grid", "search", "plan"}),
+        (("artifact/experiments/config.py", FUTURE, OTHER), {"cluster", "grid", "search", "plan", "engine-operators"}),
         (
             ("figures/estimates.py", FUTURE, OTHER),
-            {"grid", "search", "disaggregated", "fidelity", "engine-sweep", "plan"},
+            {"grid", "search", "disaggregated", "fidelity", "engine-sweep", "engine-operators", "plan", "score"},
         ),
         (("figures/__init__.py", '"fig2",', '"fig2", "fig3",'), set()),
         (("artifact/router/pools.py", FUTURE, OTHER), STARTS_SERVERS),
         (("artifact/servers/guard.py", FUTURE, OTHER), STARTS_SERVERS),
+        (("niyama/vllm/serving/middleware.py", FUTURE, OTHER), PLUGIN_TABLES),
         (
-            ("niyama/vllm/serving/middleware.py", FUTURE, OTHER),
-            {"server-sweep", "engine-sweep", "fidelity", "overhead"},
+            ("artifact/servers/config.py", FUTURE, OTHER),
+            {"server-sweep", "server-simulated", "engine-sweep", "engine-operators", "plan"},
         ),
-        (("artifact/servers/config.py", FUTURE, OTHER), {"server-sweep", "server-simulated", "engine-sweep", "plan"}),
         (("artifact/reference/latency/kernels/gemm.csv", "0", "1"), {"predictor-accuracy"}),
         (("artifact/reference/latency/a100-llama3-8b-linear-grid.csv", "0", "1"), {"predictor-accuracy"}),
         (("niyama/latency/cards/a100-llama3-8b-linear.json", "1", "2"), {"predictor-accuracy"}),
         (("niyama/latency/cards/a100-llama3-8b-roofline.json", "1", "2"), {"overhead"}),
-        (("artifact/reference/tables/capacity.parquet", "0", "1"), {"fidelity", "engine-sweep"}),
+        (("artifact/reference/tables/capacity.parquet", "0", "1"), {"fidelity", "engine-sweep", "engine-operators"}),
         (("traces/catalog.yaml", "rows: 8819", "rows: 8820"), set()),
         (("artifact/results/metrics.py", '"""', '"""Said otherwise: '), set()),
         (("artifact/results/metrics.py", FUTURE, FUTURE + "# a comment\n"), set()),
@@ -157,6 +160,8 @@ def test_predictors_and_files_of_ones_own_are_data_of_an_experiment(tmp_path, mo
 NOT_READ = {
     "artifact/latency/gpu_prices.yaml",
     "artifact/results/tables.yaml",
+    "artifact/score/papers.yaml",
+    "artifact/score/suite.yaml",
     "artifact/vllm_suite/expected.yaml",
     "figures/paper_values.yaml",
     "artifact/reference/cpu/card-monotone.json",
@@ -173,7 +178,8 @@ def test_every_data_file_is_known():
         for path in (path for suffix in ("csv", "json", "yaml", "npz", "txt") for path in folder.rglob(f"*.{suffix}")):
             name = f"{package}/{path.relative_to(folder).as_posix()}"
             read = name in known | NOT_READ or name.startswith(("artifact/reference/tables/", "artifact/claims/"))
-            assert read or ".egg-info/" in name, name  # which an installation leaves
+            read = read or name.startswith(("artifact/reference/scores/", "artifact/score/traces/"))  # by their paths
+        assert read or ".egg-info/" in name, name  # which an installation leaves
     assert all(data_hash(file) for own in table_data.READ_BY.values() for file in own)
     assert all(module_hash(module) for module in table_data.READ_BY)
 
