@@ -23,19 +23,20 @@ TARGET_REQUESTS_PER_S = {"azure-code-2023": 500_000.0, "azure-conv-2023": 150_00
 
 @contextmanager
 def _kernel_stopwatch() -> Iterator[list[float]]:
-    """Time the calls of the compiled `advance` inside `simulate`; the list holds the seconds of each."""
-    real, spent = run.advance, []
+    """Time the calls of the compiled loop inside `simulate`; the list holds the seconds of each."""
+    real, spent = run.run_until, []
 
-    def advance(*arguments: Any) -> None:
+    def run_until(*arguments: Any) -> int:
         start = time.perf_counter()
-        real(*arguments)
+        done = real(*arguments)
         spent.append(time.perf_counter() - start)
+        return done
 
-    run.advance = advance
+    run.run_until = run_until
     try:
         yield spent
     finally:
-        run.advance = real
+        run.run_until = real
 
 
 def timed_simulation(system: Any, requests: Requests, executor: ModelCard) -> tuple[run.Run, float, float]:

@@ -44,7 +44,8 @@ def write_run(folder: Path, result: Result) -> None:
     spec, done, columns = result.spec, result.run, raw_columns(result.requests, result.run)
     about = {"spec": spec.model_dump(mode="json"), "backend": result.backend, "trace": result.trace_name}
     read = spec.trace if is_own(spec.trace) else result.trace_name
-    about["code"] = code_of("simulate", spec.latency, spec.predictor_name, read, spec.system)
+    named = [name for name in (spec.system, spec.routing) if name is not None]
+    about["code"] = code_of("simulate", spec.latency, spec.predictor_name, read, *named)
     if is_own(spec.trace):
         about["trace"] = trace_about(trace_of(spec))
     write_table(folder / "requests.parquet", pa.table(columns), listed=False, **about)

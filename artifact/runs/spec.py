@@ -85,7 +85,9 @@ class RunSpec(Strict):
         default=False, description="plan while the iteration before is in flight, as asynchronous vLLM does"
     )
     routing: str | None = Field(
-        default=None, description="round-robin, least-work or packed; none: round-robin, or what the system has"
+        default=None,
+        description="round-robin, least-work or packed; or what sees the replicas: slack, slack-pack, least-requests, "
+        "power-of-two, llumnix, xllm, FILE.py:NAME; none: round-robin, or what the system has",
     )
     arrivals: str | dict[str, Any] = Field(default="poisson", description="poisson, trace, or another process")
     classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, strict=False)] = Field(

@@ -11,7 +11,7 @@ from artifact.runs.spec import ClassSpec
 from niyama import BUILT_IN, Policy
 from niyama.names import unknown_name
 from niyama.policy_files import load_from_file
-from niyama.sim import PACKED, ROUND_ROBIN, Pool, System, shared
+from niyama.sim import PACKED, ROUND_ROBIN, ROUTERS, ROUTINGS, Pool, Router, System, shared
 
 SILO, POLYSERVE = "sarathi-silo", "polyserve"
 SYSTEMS = (
@@ -41,17 +41,18 @@ def build_system(
     name: str,
     classes: tuple[ClassSpec, ...],
     replicas: tuple[int, ...] | None = None,
-    routing: str | None = None,
+    routing: str | Router | None = None,
     changes: Mapping[str, Any] = NO_CHANGES,
 ) -> System:
     """The system called `name` for these classes, with `replicas` per pool (default one each), routed round robin.
 
+    routing: a name of `niyama.sim`'s, or FILE.py:NAME of a Router of the user's.
     `sarathi-silo` has one pool per class: chunk 256 for interactive classes, 2048 for batch (paper section 4).
     `polyserve` has one pool per class too, each with steps of that class's TBT, and packs requests.
     FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
     its own. Raises ConfigError.
     """
-    own = _load(name) if ":" in name else None
+    own, routing = _load(name) if ":" in name else None, router(routing)
     if isinstance(own, System):
         _refuse(name, replicas=replicas, routing=routing)
         return replace(own, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in own.pools))
@@ -69,6 +70,23 @@ def build_system(
     if name not in SYSTEMS:
         raise ConfigError(unknown_name("system", name, SYSTEMS, ", or FILE.py:NAME"))
     return shared(changed(BUILT_IN[name], changes), _sizes(name, replicas, 1)[0], routing)
+
+
+def router(name: str | Router | None) -> str | Router | None:
+    """The router called `name`: decided before the run, or a Router that sees the replicas. Raises ConfigError."""
+    if name is None or isinstance(name, Router) or name in ROUTINGS:
+        return name
+    if name in ROUTERS:
+        return ROUTERS[name]
+    if ":" not in name:
+        raise ConfigError(unknown_name("routing", name, (*ROUTINGS, *ROUTERS), ", or FILE.py:NAME"))
+    try:
+        loaded = load_from_file(name)
+    except ValueError as error:
+        raise ConfigError(f"routing {name!r}: {str(error).removeprefix(f'{name!r}: ')}") from None
+    if not isinstance(loaded, Router):
+        raise ConfigError(f"routing {name!r} is {loaded!r}; it must be a niyama Router")
+    return loaded
 
 
 def silo_pool(qos: ClassSpec, replicas: int, changes: Mapping[str, Any] = NO_CHANGES) -> Pool:

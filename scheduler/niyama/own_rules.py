@@ -31,7 +31,13 @@ class RuleError(ValueError):
 
 
 #: Field of Policy -> the decorator that makes such a rule.
-DECORATORS = {"rank": "rank_rule", "prefill_budget": "budget_rule", "doomed": "doomed_rule", "due": "due_rule"}
+DECORATORS = {
+    "rank": "rank_rule",
+    "prefill_budget": "budget_rule",
+    "doomed": "doomed_rule",
+    "due": "due_rule",
+    "cost": "route_rule",
+}
 
 
 class RuleKind(NamedTuple):

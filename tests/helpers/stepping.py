@@ -19,7 +19,7 @@ from niyama.kv import secure_decode_blocks
 from niyama.latency import Batch, LatencyModel, seconds
 from niyama.plan import plan
 from niyama.requests import RequestTable
-from niyama.sim.run import _filled_table
+from niyama.sim.set_up import filled_table
 from niyama.state import State, new_state
 from niyama.waiting import enqueue
 from tests.helpers.typed import typed
@@ -49,7 +49,7 @@ class Planned:
 
 def plans(case: Case, policy: Policy, grant: Callable[[int], int] = lambda planned: planned) -> Iterator[Planned]:
     """Serve the case to the end, yielding every plan between planning and execution."""
-    requests, t = case.requests, _filled_table(case.requests, np.arange(len(case.requests)))
+    requests, t = case.requests, filled_table(case.requests, np.arange(len(case.requests)))
     s = new_state(
         len(requests),
         policy.max_running,

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 from hypothesis import strategies as st
+from numba.core.config import DISABLE_JIT
 
 from niyama import BUILT_IN, Policy, QoSClass, load_card
 from niyama.kernel import Kernel
@@ -27,11 +28,11 @@ from niyama.rules import (
 from niyama.sim import LOG_COLUMNS, Requests, Run, shared, simulate
 from niyama.sim.learning import nothing_learned
 from niyama.sim.noise import Noise, as_noise
-from niyama.sim.replica import World, advance
-from niyama.sim.run import _set_up
+from niyama.sim.replica import World
+from niyama.sim.set_up import set_up
+from niyama.sim.stepping import addresses, run_until
 from niyama.state import State
 from tests.helpers.peers import LEAVING_OUT, PEERS
-from tests.helpers.typed import typed
 
 LINEAR, ROOFLINE = load_card("a100-llama3-8b-linear"), load_card("a100-llama3-8b-roofline")
 COLUMN = {name: i + 1 for i, name in enumerate(LOG_COLUMNS)}  # of Run.log; column 0 is the replica
@@ -239,13 +240,13 @@ def steps(case: Case, policy: Policy) -> Iterator[tuple[World, RequestTable, Sta
     kv_tokens = case.executor.kv_tokens // 16 * 16
     noise, learning = as_noise(case.noise).numbers(case.seed), nothing_learned(case.predictor, True, False)
     token_s = np.zeros(start[-1])
-    state = _set_up(requests, np.arange(n), start, token_s, policy, kv_tokens, noise, False, False, learning)
+    state = set_up(requests, np.arange(n), start, token_s, policy, kv_tokens, noise, False, False, learning)
     world, table, scheduler = state
     kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
-    model = case.executor.build()
-    run = typed(advance, world, kernel, model, 1)
+    parts = world, kernel, case.executor.build(), None
+    where = np.zeros((1, 0), np.int64) if DISABLE_JIT else addresses(parts)[np.newaxis]
     while world.progress["finished"] < n:
-        run(world, kernel, model, 1)
+        run_until(where, [parts], np.inf, 1)
         yield world, table, scheduler
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from numba.core.config import DISABLE_JIT
 
 from niyama import load_policy
 from niyama.kernel import Kernel
@@ -10,9 +11,10 @@ from niyama.latency import empty_batch, seconds, with_prefill
 from niyama.sim import Requests, shared, simulate
 from niyama.sim.learning import nothing_learned
 from niyama.sim.noise import as_noise
-from niyama.sim.overlapped import advance_overlapped, new_flight
-from niyama.sim.run import SEED_STRIDE, _set_up
-from tests.helpers.typed import typed
+from niyama.sim.overlapped import new_flight
+from niyama.sim.run import SEED_STRIDE
+from niyama.sim.set_up import set_up
+from niyama.sim.stepping import addresses, run_until
 from tests.helpers.workloads import CLASSES, COLUMN, POLICIES, ROOFLINE, cases, last_token_s, tokens_of
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
@@ -70,14 +72,14 @@ def test_a_run_stops_and_goes_on_after_any_iteration(case):
     start = np.concatenate([[0], np.cumsum(requests.output_tokens)])
     rows, token_s, stream = np.arange(n), np.zeros(start[-1]), case.seed * SEED_STRIDE
     noise, learning = as_noise(case.noise).numbers(stream), nothing_learned(case.predictor, True, False)
-    state = _set_up(requests, rows, start, token_s, policy, kv_tokens, noise, False, False, learning)
+    state = set_up(requests, rows, start, token_s, policy, kv_tokens, noise, False, False, learning)
     world, table, scheduler = state
     kernel = Kernel(scheduler, table, policy.params(), policy.rules(), case.predictor.build())
-    flight, model = new_flight(n, policy.max_running), case.executor.build()
-    step = typed(advance_overlapped, world, flight, kernel, model, 1)
+    parts = world, kernel, case.executor.build(), new_flight(n, policy.max_running)
+    where = np.zeros((1, 0), np.int64) if DISABLE_JIT else addresses(parts)[np.newaxis]
     while world.progress["finished"] < n:
         before = world.progress["iterations"]
-        step(world, flight, kernel, model, 1)
+        run_until(where, [parts], np.inf, 1)
         assert world.progress["iterations"] - before == 1 or world.progress["finished"] == n
     whole = overlapped(case, "niyama")
     np.testing.assert_array_equal(world.token_s, whole.token_s)

@@ -18,13 +18,14 @@ from niyama.step import step
 ANSWER = 12  # numbers that `tell` writes
 
 
-def _kernel_type() -> types.Type:
+def kernel_type() -> types.Type:
+    """numba's type of every Kernel."""
     state, table = new_state(1, 1, 1, 1, 0.0), new_table(1)
     rules = types.NamedTuple(RULE_TYPES, Rules)
     return types.NamedTuple([typeof(state), typeof(table), PARAMS_TYPE, rules, MODEL_TYPE], Kernel)
 
 
-_kernel_at = None if config.DISABLE_JIT else rebuilt(types.Tuple([_kernel_type(), types.float64[::1]]))
+_kernel_at = None if config.DISABLE_JIT else rebuilt(types.Tuple([kernel_type(), types.float64[::1]]))
 _events_at = table_at(types.int32[:, ::1])
 
 

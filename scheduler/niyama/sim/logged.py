@@ -18,7 +18,9 @@ from niyama.scheduler import Arrival, Plan, Scheduler, Timing
 from niyama.sim.noise import Noise, as_noise, noise_factor
 from niyama.sim.replica import LOG_COLUMNS, in_order_of_removal
 from niyama.sim.requests import Requests, delivered
-from niyama.sim.run import ORACLE_ESTIMATOR, SEED_STRIDE, Run, blank_run, check_run, stall
+from niyama.sim.run import SEED_STRIDE, Run, blank_run, check_run
+from niyama.sim.set_up import ORACLE_ESTIMATOR
+from niyama.sim.stepping import stall
 from niyama.sim.system import System
 from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED
 

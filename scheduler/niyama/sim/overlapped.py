@@ -23,6 +23,7 @@ from niyama.sim.replica import (
     admit,
     engine_batch,
     mark_scheduled,
+    next_arrival_s,
     write_log,
 )
 from niyama.state import NO_FAULT
@@ -61,11 +62,11 @@ def new_flight(requests: int, max_running: int) -> Flight:
 @compiled
 def advance_overlapped(w, f, k, executor, most_iterations):
     """`niyama.sim.replica.advance`, planning ahead: a round begins the iteration in flight and plans the next one."""
-    s, n, rows = k.state, len(w.arrival_s), len(w.log)
+    s, n, rows = k.state, w.progress.sent, len(w.log)
     now_s = w.progress.now_s
     stop = w.progress.iterations + most_iterations
     while w.progress.finished < n and w.progress.iterations < stop and not (0 < rows <= w.progress.logged):
-        if s.totals.fault != NO_FAULT:
+        if s.totals.fault != NO_FAULT or now_s >= w.progress.until_s:
             break
         batch, predicted_s, scale, duration_s = _in_flight(f), f.numbers.predicted_s, f.numbers.scale, 0.0
         if _tokens(batch) > 0:
@@ -77,7 +78,7 @@ def advance_overlapped(w, f, k, executor, most_iterations):
         predicted_end_s = now_s + predicted_s
         _commit(w, f, k, predicted_end_s, now_s + duration_s)
         if s.totals.queued + s.totals.running == 0 and w.progress.finished < n:
-            now_s = max(now_s, w.arrival_s[w.progress.next_arrival])
+            now_s = max(now_s, next_arrival_s(w))
         admit(w, k, now_s)
         if predicted_s > 0.0:
             # not predicted_s itself: in the digits of the times that an engine in Python reports

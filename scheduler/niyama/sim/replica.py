@@ -6,6 +6,7 @@ The true output lengths are known here, in the engine; the scheduler is told onl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,15 +27,21 @@ class Progress(Numbers):
     """How far a run is."""
 
     now_s: float = 0.0
-    next_arrival: int = 0  # the first request that has not arrived
+    until_s: float = inf  # no iteration starts at this time or later
+    sent: int = 0  # requests that the router has sent here
+    next_arrival: int = 0  # the first of those that has not arrived, by its place in `order`
     finished: int = 0  # requests
     iterations: int = 0
     logged: int = 0  # rows of the log
 
 
 class World(NamedTuple):
-    """What the engine knows and records; n requests, sorted by arrival. Times in seconds."""
+    """What the engine knows and records; n requests, sorted by arrival. Times in seconds.
 
+    The requests may be all of a fleet's: a replica serves those that `order` has, of which `Progress.sent` are known.
+    """
+
+    order: np.ndarray  # int32; requests of this replica, in order of arrival
     arrival_s: np.ndarray  # float64[n]
     output_tokens: np.ndarray  # int32[n]; the truth
     token_start: np.ndarray  # int64[n]; output token k (0-based) of request r is token_s[token_start[r] + k]
@@ -63,20 +70,23 @@ LOG_COLUMNS = (
 
 @compiled
 def advance(w, k, executor, most_iterations):
-    """Run until all requests have finished, the log is full or `most_iterations` more have passed.
+    """Run until all requests sent so far have finished, `until_s` is reached, the log is full or `most_iterations` more
+    have passed.
 
     Also stops, before the iteration counts, where the policy plans nothing although requests wait and none decodes, and
     where one of its rules failed.
     """
-    s, t, n = k.state, k.table, len(w.arrival_s)
-    now_s = w.progress.now_s
+    s, t, n = k.state, k.table, w.progress.sent
+    now_s, until_s = w.progress.now_s, w.progress.until_s
     stop = w.progress.iterations + most_iterations
     rows = len(w.log)
     while w.progress.finished < n and w.progress.iterations < stop and not (0 < rows <= w.progress.logged):
         if s.totals.fault != NO_FAULT:
             break
         if s.totals.queued + s.totals.running == 0:
-            now_s = max(now_s, w.arrival_s[w.progress.next_arrival])
+            now_s = max(now_s, next_arrival_s(w))
+        if now_s >= until_s:
+            break
         admit(w, k, now_s)
         secure_decode_blocks(k)
         if s.totals.queued == 0 and rows == 0 and not k.params.leaves_out:
@@ -116,9 +126,17 @@ def engine_batch(s, t, decodes, decode_context):
 @compiled
 def admit(w, k, now_s):
     """Requests that have arrived by `now_s` are queued."""
-    while w.progress.next_arrival < len(w.arrival_s) and w.arrival_s[w.progress.next_arrival] <= now_s:
-        enqueue(k, w.progress.next_arrival)
+    while next_arrival_s(w) <= now_s:
+        enqueue(k, w.order[w.progress.next_arrival])
         w.progress.next_arrival += 1
+
+
+@compiled
+def next_arrival_s(w):
+    """When the next of the requests that were sent here arrives; inf where none is known."""
+    if w.progress.next_arrival < w.progress.sent:
+        return w.arrival_s[w.order[w.progress.next_arrival]]
+    return np.inf
 
 
 @compiled
@@ -186,11 +204,8 @@ def _decode_only_stretch(w, k, executor, now_s, stop):
         r = s.running[i]
         room = t.kv_room_tokens[r] - t.computed_tokens[r]
         most = min(most, w.output_tokens[r] - t.emitted_tokens[r], room)
-    next_arrival_s = np.inf
-    if w.progress.next_arrival < len(w.arrival_s):
-        next_arrival_s = w.arrival_s[w.progress.next_arrival]
-    steps = 0
-    while steps < most and now_s < next_arrival_s:
+    steps, stop_s = 0, min(next_arrival_s(w), w.progress.until_s)
+    while steps < most and now_s < stop_s:
         s.totals.now_s = now_s
         batch = empty_batch(n, s.totals.running_context + n * steps)
         duration_s = seconds(executor, batch) * noise_factor(w.noise, w.progress.iterations)

@@ -6,25 +6,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba.core.config import DISABLE_JIT
 
 from niyama.faults import refuse_fault, rule_error
-from niyama.jit import record
 from niyama.kernel import Kernel
 from niyama.latency import ModelCard
 from niyama.policies import Policy
 from niyama.qos import MOST_DELIVERY_S
-from niyama.requests import RequestTable, fill, hand_over, new_table
-from niyama.sim.learning import Learning, nothing_learned
+from niyama.requests import RequestTable
+from niyama.sim.fleet import FIRST_QUEUE, Fleet, Replica
+from niyama.sim.learning import nothing_learned
+from niyama.sim.live import known, route_live
 from niyama.sim.noise import Noise, as_noise
-from niyama.sim.overlapped import advance_overlapped, new_flight
-from niyama.sim.replica import LOG_COLUMNS, Progress, World, advance
+from niyama.sim.overlapped import new_flight
+from niyama.sim.replica import LOG_COLUMNS, World
 from niyama.sim.requests import Requests, delivered
+from niyama.sim.routers import Router
+from niyama.sim.set_up import set_up
+from niyama.sim.stepping import SLICE_ITERATIONS, Parts, addresses, run_until, stall
 from niyama.sim.system import System, route
-from niyama.state import KV_BLOCK_TOKENS, State, new_state
+from niyama.state import KV_BLOCK_TOKENS, State
 
-ORACLE_ESTIMATOR = "oracle"
-SLICE_ITERATIONS = 2_000_000
-LOG_ROWS = 65_536
 SEED_STRIDE = 1009  # noise streams of one seed; more than a system has replicas
 
 
@@ -78,12 +80,30 @@ def simulate(
     noise = as_noise(noise)
     kv_tokens, served = check_run(requests, executor, delivery_s), requests
     requests = delivered(requests, delivery_s)
+    if isinstance(system.routing, Router):
+        found = _simulate_live(
+            system,
+            requests,
+            kv_tokens,
+            executor,
+            predictor,
+            noise,
+            seed,
+            log,
+            overlapped,
+            started_first,
+            correct,
+            progress,
+        )
+        if served is not requests:
+            found.token_s[found.token_s > 0] += delivery_s
+        return found
     columns = requests.class_index, requests.arrival_s, requests.prompt_tokens
     replica = route(system, requests.classes, *columns, predictor)
     run, logs, iterations, un_relegations, done = blank_run(requests, replica), [], 0, 0, 0
     for k, policy in enumerate(pool.policy for pool in system.pools for _ in range(pool.replicas)):
         rows, stream = np.flatnonzero(replica == k), seed * SEED_STRIDE + k
-        world, table, state = _set_up(
+        world, table, state = set_up(
             requests, rows, run.token_start, run.token_s, policy, kv_tokens, noise.numbers(stream), log, started_first,
             nothing_learned(predictor, bool(noise) or predictor != executor, correct),
         )  # fmt: skip
@@ -100,6 +120,57 @@ def simulate(
     if served is not requests:
         run.token_s[run.token_s > 0] += delivery_s
     return replace(run, iterations=iterations, un_relegations=un_relegations, log=np.concatenate([run.log, *logs]))
+
+
+def _simulate_live(
+    system: System,
+    requests: Requests,
+    kv_tokens: int,
+    executor: ModelCard,
+    predictor: ModelCard,
+    noise: Noise,
+    seed: int,
+    log: bool,
+    overlapped: bool,
+    started_first: bool,
+    correct: bool,
+    progress: Callable[[int], None] | None,
+) -> Run:
+    """`simulate` where a router sees the replicas; all of them share one request table."""
+    assert isinstance(system.routing, Router)
+    n, run = len(requests), blank_run(requests, np.full(len(requests), -1, np.int32))
+    policies = [pool.policy for pool in system.pools for _ in range(pool.replicas)]
+    replicas: list[Replica] = []
+    table, logs = None, [run.log]
+    for k, policy in enumerate(policies):
+        numbers = noise.numbers(seed * SEED_STRIDE + k)
+        world, own, state = set_up(
+            requests, np.arange(n), run.token_start, run.token_s, policy, kv_tokens, numbers, log, started_first,
+            nothing_learned(predictor, bool(noise) or predictor != executor, correct),
+            table=table, room=min(n, FIRST_QUEUE),
+        )  # fmt: skip
+        table = own
+        world = world._replace(order=np.zeros(64, np.int32), first_scheduled_s=run.first_scheduled_s)
+        world.progress["sent"] = 0
+        kernel = Kernel(state, table, policy.params(), policy.rules(), predictor.build())
+        flight = new_flight(n, policy.max_running) if overlapped else None
+        replicas.append(Replica(world, kernel, policy, executor.build(), flight, min(n, FIRST_QUEUE)))
+    pools = np.array([system.pool_of(c.name) for c in requests.classes])[requests.class_index]
+    sizes = np.array([pool.replicas for pool in system.pools])
+    guesses = np.array([pool.policy.estimator_prior for pool in system.pools])
+    facts = known(requests, (np.cumsum(sizes) - sizes)[pools], sizes[pools], guesses[pools])
+    fleet = Fleet(replicas)
+    for k, chunk in route_live(system.routing, fleet, requests, facts, predictor.build(), seed, run.replica):
+        if len(chunk):
+            logs.append(np.column_stack([np.full(len(chunk), float(k)), chunk]))
+        if progress is not None:
+            progress(fleet.finished)
+    assert table is not None
+    run.relegations[:], run.still_relegated[:] = table.relegations[:n], table.relegated[:n]
+    run.preemptions[:] = table.preemptions[:n]
+    iterations = sum(int(one.world.progress["iterations"]) for one in fleet.replicas)
+    returned = sum(int(one.kernel.state.totals["un_relegations"]) for one in fleet.replicas)
+    return replace(run, iterations=iterations, un_relegations=returned, log=np.concatenate(logs))
 
 
 def check_run(requests: Requests, executor: ModelCard, delivery_s: float = 0.0) -> int:
@@ -120,59 +191,6 @@ def blank_run(requests: Requests, replica: np.ndarray) -> Run:
     return Run(replica, np.full(n, np.nan), start, tokens, relegations, np.zeros(n, bool), preemptions, 0, 0, log)
 
 
-def _set_up(
-    requests: Requests,
-    rows: np.ndarray,
-    start: np.ndarray,
-    token_s: np.ndarray,
-    policy: Policy,
-    kv_tokens: int,
-    noise: np.ndarray,
-    log: bool,
-    started_first: bool,
-    learning: Learning,
-) -> tuple[World, RequestTable, State]:
-    """The engine's world, the request table and the scheduler's state of one replica that serves `rows`."""
-    table, outputs = _filled_table(requests, rows), requests.output_tokens[rows].astype(np.int32)
-    if policy.estimator == ORACLE_ESTIMATOR:
-        table.decode_estimate[:] = outputs
-    apps = int(table.app.max(initial=0)) + 1
-    tenants = requests.tenants
-    state = new_state(len(rows), policy.max_running, apps, kv_tokens, policy.alpha_low, tenants=tenants)
-    world = World(
-        requests.arrival_s[rows].astype(np.float64),
-        outputs,
-        start[rows],
-        token_s,
-        np.full(len(rows), np.nan),
-        record(Progress()),
-        np.zeros((LOG_ROWS if log else 0, len(LOG_COLUMNS))),
-        noise,
-        started_first,
-        learning,
-    )
-    return world, table, state
-
-
-def _filled_table(requests: Requests, rows: np.ndarray) -> RequestTable:
-    """A request table that holds `rows` of the requests, all still to arrive."""
-    table, classes, index = new_table(len(rows)), requests.classes, requests.class_index[rows]
-    fill(
-        table,
-        arrival_s=requests.arrival_s[rows],
-        prompt_tokens=requests.prompt_tokens[rows],
-        deadline_slo_s=np.array([c.deadline_slo_s for c in classes])[index],
-        tbt_s=np.array([c.tbt_s or 0.0 for c in classes])[index],
-        interactive=np.array([c.interactive for c in classes])[index],
-        important=requests.important[rows],
-        app=requests.histories[rows],
-        tenant=0 if requests.tenant is None else requests.tenant[rows],
-    )
-    if requests.emitted_tokens is not None:
-        hand_over(table, requests.emitted_tokens[rows])
-    return table
-
-
 def _run_replica(
     world: World,
     state: State,
@@ -184,25 +202,16 @@ def _run_replica(
 ) -> Iterator[np.ndarray]:
     """Yield the iteration log slice by slice to the end; ValueError when the policy stalls or a rule of it fails."""
     kernel = Kernel(state, table, policy.params(), policy.rules(), predictor.build())
-    model = executor.build()
-    flight = (new_flight(len(world.arrival_s), policy.max_running),) if overlapped else ()
-    step = advance_overlapped if overlapped else advance
+    flight = new_flight(len(world.arrival_s), policy.max_running) if overlapped else None
+    parts: Parts = world, kernel, executor.build(), flight
+    where = np.zeros((1, 0), np.int64) if DISABLE_JIT else addresses(parts)[np.newaxis]
     while world.progress["finished"] < len(world.arrival_s):
-        before = world.progress["iterations"]
         try:
-            step(world, *flight, kernel, model, SLICE_ITERATIONS)
+            done = run_until(where, [parts], np.inf, SLICE_ITERATIONS)
         except Exception as error:
             raise rule_error(policy, error) from error
         refuse_fault(policy, state, kernel.model)
-        if world.progress["iterations"] == before:
+        if done == 0:
             raise stall(policy, world.progress["now_s"], state)
         yield world.log[: world.progress["logged"]].copy()
         world.progress["logged"] = 0
-
-
-def stall(policy: Policy, now_s: float, state: State) -> ValueError:
-    """The error of a policy that lets requests wait for nothing."""
-    return ValueError(
-        f"policy {policy.name!r} plans nothing at {now_s} s: {state.totals['queued']} requests "
-        "wait and none decodes; its prefill_budget must then be at least 1 token"
-    )

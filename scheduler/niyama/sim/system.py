@@ -12,6 +12,7 @@ from niyama.latency.model import empty_batch, seconds, with_prefill
 from niyama.policies import Policy
 from niyama.qos import QoSClass
 from niyama.sim.packing import bins_of, pack
+from niyama.sim.routers import Router
 
 ROUND_ROBIN, LEAST_WORK, PACKED = ROUTINGS = ("round-robin", "least-work", "packed")
 
@@ -34,18 +35,21 @@ class System:
     """Pools and the router before them.
 
     routing: `round-robin`; `least-work` by the router's own estimate; `packed`, as PolyServe does
-    (`niyama.sim.packing`), where a request may also go to a pool other than its class's, if its steps are shorter.
+    (`niyama.sim.packing`), where a request may also go to a pool other than its class's, if its steps are shorter; or a
+    Router, which sees the replicas (`niyama.sim.routers`).
     """
 
     name: str
     pools: tuple[Pool, ...]
-    routing: str = field(default=ROUND_ROBIN)
+    routing: str | Router = field(default=ROUND_ROBIN)
 
     def __post_init__(self) -> None:
         if not self.pools:
             raise ValueError(f"system {self.name!r}: pools is empty; give it at least one")
-        if self.routing not in ROUTINGS:
-            raise ValueError(f"system {self.name!r}: routing is {self.routing!r}; use {', '.join(ROUTINGS)}")
+        if not isinstance(self.routing, Router) and self.routing not in ROUTINGS:
+            raise ValueError(
+                f"system {self.name!r}: routing is {self.routing!r}; use {', '.join(ROUTINGS)} or a Router"
+            )
 
     @property
     def replicas(self) -> int:
@@ -60,7 +64,7 @@ class System:
         raise ValueError(f"system {self.name!r}: no pool serves class {class_name!r}; name it in a pool's classes")
 
 
-def shared(policy: Policy, replicas: int = 1, routing: str = ROUND_ROBIN) -> System:
+def shared(policy: Policy, replicas: int = 1, routing: str | Router = ROUND_ROBIN) -> System:
     """One pool for everybody."""
     return System(policy.name, (Pool(policy, replicas),), routing)
 
