@@ -51,7 +51,6 @@ def question_of(options: argparse.Namespace) -> Question:
     return Question(
         **traced(options),
         latency=options.latency,
-        qps=options.qps,
         headroom=options.headroom,
         seeds=options.seeds,
         with_tbt=not (options.without_tbt or options.as_paper),

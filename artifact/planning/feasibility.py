@@ -25,7 +25,8 @@ def refuse_impossible(sizing: Sizing) -> None:
     question = sizing.question
     system = next((name for name in question.systems if name in NIYAMA), NIYAMA[0])
     if found := impossible(sizing, system):
-        raise ConfigError("; ".join(found) + "; relax these SLOs, or give such requests another class")
+        advice = "relax these SLOs, give such requests another class, or plan --without the class"
+        raise ConfigError("; ".join(found) + f"; {advice}")
 
 
 def impossible(sizing: Sizing, system: str) -> list[str]:

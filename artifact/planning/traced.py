@@ -30,10 +30,13 @@ def add_trace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", type=Path, help=about("tokenizer"))
     parser.add_argument("--too-long", choices=get_args(TooLong), default="refuse", help=about("too_long"))
     parser.add_argument("--classes", type=Path, help="QoS classes, as a YAML list; none: the paper's Table 3")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="CLASS", help="leave a class and its requests out of the plan"
+    )
 
 
 def traced(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields `trace`, `classes` and `class_of_row` of a question. ConfigError or TraceError."""
+    """The fields `trace`, `classes`, `class_of_row` and `qps` of a question. ConfigError or TraceError."""
     columns = {} if options.columns is None else read_columns(options.columns)
     source = trace(options.trace, reading=Reading(columns, options.time_unit, options.tokenizer))
     if source.understood is not None:
@@ -49,7 +52,43 @@ def traced(options: argparse.Namespace) -> dict[str, Any]:
     if codes is not None:
         shares = np.bincount(codes, minlength=len(classes)) / len(codes)
         classes = tuple(c.model_copy(update={"share": float(s)}) for c, s in zip(classes, shares, strict=True))
-    return {"trace": source, "classes": classes, "class_of_row": codes}
+    found = {"trace": source, "classes": classes, "class_of_row": codes, "qps": options.qps}
+    return _without(found, options.without) if options.without else found
+
+
+def _without(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The fields of the question without these classes: their requests, and their part of the load, are not there."""
+    classes, codes, source = found["classes"], found["class_of_row"], found["trace"]
+    known = [c.name for c in classes]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"--without is {unknown[0]!r}; the classes are {', '.join(known)}")
+    kept = [i for i, name in enumerate(known) if name not in names]
+    share = sum(classes[i].share for i in kept)
+    if not share > 0:
+        raise ConfigError(f"--without {', '.join(names)} leaves no requests; leave fewer classes out")
+    own = tuple(classes[i].model_copy(update={"share": classes[i].share / share}) for i in kept)
+    announce(f"without {', '.join(names)}: {1 - share:.1%} of the requests are not planned for")
+    if codes is None:  # which request is of which class is drawn: all lengths stay, and the load is less
+        qps = found["qps"] if found["qps"] is not None else _own_qps(source)
+        return found | {"classes": own, "qps": None if qps is None else qps * share}
+    rows = np.flatnonzero(np.isin(codes, kept))
+    place = np.full(len(known), -1)
+    place[kept] = np.arange(len(kept))
+    qps = None if found["qps"] is None else found["qps"] * share
+    return {"trace": _rows_of(source, rows), "classes": own, "class_of_row": place[codes[rows]], "qps": qps}
+
+
+def _own_qps(source: Trace) -> float | None:
+    times = source.arrival_s
+    span_s = 0.0 if times is None else float(times[-1] - times[0])
+    return len(source) / span_s if span_s > 0 else None
+
+
+def _rows_of(source: Trace, rows: np.ndarray) -> Trace:
+    """The trace with these of its rows."""
+    times = source.arrival_s
+    lengths = {name: getattr(source, name)[rows] for name in ("prompt_tokens", "output_tokens")}
+    return replace(source, **lengths, arrival_s=None if times is None else times[rows], extras=source.extras.take(rows))
 
 
 def _fitting(source: Trace, longest: int, too_long: str) -> Trace:
@@ -67,6 +106,4 @@ def _fitting(source: Trace, longest: int, too_long: str) -> Trace:
     rows = np.flatnonzero(~long)
     if not len(rows):
         raise ConfigError(f"{what}: none is left; take a replica with more KV")
-    times = source.arrival_s
-    lengths = {name: getattr(source, name)[rows] for name in ("prompt_tokens", "output_tokens")}
-    return replace(source, **lengths, arrival_s=None if times is None else times[rows], extras=source.extras.take(rows))
+    return _rows_of(source, rows)

@@ -437,3 +437,49 @@ def test_requests_that_no_kv_cache_holds_follow_the_rule(rule, words, tmp_path, 
 def test_shares_that_are_no_whole_are_refused():
     with pytest.raises(ConfigError, match=r"classes have shares that sum to 0\.6; make them sum to 1"):
         Question(made_trace(), CLASSES[:1], qps=1.0)
+
+
+def classes_file(tmp_path, rows):
+    path = tmp_path / "classes.yaml"
+    path.write_text(yaml.safe_dump(rows))
+    return str(path)
+
+
+def test_a_plan_without_a_class_that_cannot_be_met(tmp_path, capsys):
+    """By rule: its requests leave the trace. By share: the lengths stay, and the load is less."""
+    trace = tmp_path / "mine.csv"
+    rows = [f"{i * 0.5},{9000 if i % 10 == 0 else 500},20" for i in range(400)]
+    trace.write_text("\n".join(["arrival_s,prompt_tokens,output_tokens", *rows]) + "\n")
+    by_rule = [
+        {"name": "chat", "ttft_s": 6.0, "tbt_s": 0.1},
+        {"name": "novel", "ttft_s": 0.5, "tbt_s": 0.1, "when": "prompt > 8000"},
+    ]
+    options = ["plan", "--trace", str(trace), "--seeds", "1", "--requests", "400", "--jobs", "1"]
+    asked = [*options, "--classes", classes_file(tmp_path, by_rule), "--json"]
+    assert main(asked) == 2
+    text = capsys.readouterr().err
+    assert "class 'novel' cannot be met" in text and "plan --without the class" in text
+    assert main([*asked, "--without", "novel"]) == 0
+    said = capsys.readouterr()
+    assert "without novel: 10.0% of the requests are not planned for" in said.err
+    found = json.loads(said.out)
+    assert [c["name"] for c in found["classes"]] == ["chat"]
+    assert found["load"]["mean_qps"] == pytest.approx(0.9 * 400 / 199.5, rel=0.01)
+    by_share = [
+        {"name": "chat", "share": 0.75, "ttft_s": 20.0, "tbt_s": 0.1},
+        {"name": "fast", "share": 0.25, "ttft_s": 0.01, "tbt_s": 0.1},
+    ]
+    asked = [*options, "--classes", classes_file(tmp_path, by_share), "--qps", "4", "--json", "--without", "fast"]
+    assert main(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["load"]["mean_qps"] == pytest.approx(3.0)
+    assert [c["share"] for c in found["classes"]] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [(["Q9"], "--without is 'Q9'; the classes are Q1, Q2, Q3"), (["Q1", "Q2", "Q3"], "no requests")]
+)
+def test_what_is_left_out_must_be_a_class_and_not_all(names, words, capsys):
+    options = ["plan", "--trace", "azure-code-2023-synth", "--qps", "4"]
+    assert main([*options, *(word for name in names for word in ("--without", name))]) == 2
+    assert words in capsys.readouterr().err
