@@ -52,13 +52,13 @@ def build_system(
     FILE.py:NAME loads a `Policy` or a `System` of the user's. changes: numbers of every pool's policy that are not
     its own. Raises ConfigError.
     """
-    own, routing = _load(name) if ":" in name else None, router(routing)
+    own = _load(name) if ":" in name else None
     if isinstance(own, System):
         _refuse(name, replicas=replicas, routing=routing)
         return replace(own, pools=tuple(replace(p, policy=changed(p.policy, changes)) for p in own.pools))
     if name == POLYSERVE:
         _refuse(name, routing=None if routing == PACKED else routing)
-    routing = routing or ROUND_ROBIN
+    routing = router(routing) or ROUND_ROBIN
     if own is not None:
         return shared(changed(own, changes), _sizes(name, replicas, 1)[0], routing)
     if name == SILO:
@@ -79,7 +79,8 @@ def router(name: str | Router | None) -> str | Router | None:
     if name in ROUTERS:
         return ROUTERS[name]
     if ":" not in name:
-        raise ConfigError(unknown_name("routing", name, (*ROUTINGS, *ROUTERS), ", or FILE.py:NAME"))
+        known = unknown_name("router", name, (*ROUTINGS, *ROUTERS), ", or FILE.py:NAME")
+        raise ConfigError(f"routing is {name!r}: {known}")
     try:
         loaded = load_from_file(name)
     except ValueError as error:

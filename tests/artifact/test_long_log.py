@@ -4,7 +4,7 @@ import numpy as np
 
 from artifact.runs.run import run
 from artifact.runs.spec import RunSpec
-from niyama.sim.run import LOG_ROWS
+from niyama.sim.set_up import LOG_ROWS
 
 
 def test_a_log_of_several_slices_is_whole_and_leaves_the_run_as_it_is():
