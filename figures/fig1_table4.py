@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures import marks, paper, style
+from figures.classes import classes
 from figures.frames import (
     CRITERION_ALL,
     CRITERION_PAPER,
@@ -53,10 +54,16 @@ def caption(tables: Tables, variant: Variant) -> str:
     stars = f" Stars: the paper ({paper.values()['table4']['requests']:,} requests)." if printed else ""
     return (
         f"Fig 1: GPUs needed for {rows['load_qps'].max():g} requests/s on {style.trace_label(variant.trace)}, latency "
-        f"model {variant.latency}. The silo's pools are planned one by one, each on its class's share of the load; "
+        f"model {variant.latency}. The silo's pools are planned one by one, each on its class's share of the load, or "
+        "together where the trace says each request's class; "
         "shared fleets are planned as a whole; all with TTFT and TTLT only, as in the paper. Percentages: fewer GPUs "
         f"than the silo.{stars}"
     )
+
+
+def _percentiles(frame: pd.DataFrame) -> dict[str, str]:
+    """The runs' classes, and the column that each one's SLO is about."""
+    return {found.name: f"{found.measure}_p99_s" for found in classes(frame)}
 
 
 def planned(frame: pd.DataFrame) -> pd.DataFrame:
@@ -75,13 +82,13 @@ def table(tables: Tables) -> pd.DataFrame:
         row = {**dict(zip(keys, key, strict=True)), "gpus": int(own["replicas"].iloc[0])}
         row |= {"load_qps": float(own["load_qps"].iloc[0]), "requests": int(own["requests"].iloc[0])}
         row["seeds"] = own["seed"].nunique()
-        for group, column in PERCENTILES.items():
+        for group, column in _percentiles(frame).items():
             row |= columns(f"{group}_p99_s", estimate(own.loc[own["group"] == group, column]))
         for criterion in (CRITERION_PAPER, CRITERION_ALL):
             row |= columns(criterion, estimate(own.loc[own["group"] == "all", criterion]))
         found = paper.fleet(row["trace"], row["system"], row["latency"], row["fleet"], row["load_qps"])
         printed = found or {}
-        row |= {f"paper_{group}_p99_s": printed.get(group, math.nan) for group in PERCENTILES}
+        row |= {f"paper_{group}_p99_s": printed.get(group, math.nan) for group in _percentiles(frame)}
         row["paper_violation_rate"] = printed.get("violation_rate", math.nan)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -89,7 +96,7 @@ def table(tables: Tables) -> pd.DataFrame:
 
 def text_table(tables: Tables) -> pd.DataFrame:
     """The table as formatted text: mean and interval, and the paper's number, in one row per fleet."""
-    rows = table(tables)
+    rows, known = table(tables), _percentiles(tables["cluster"])
     text = pd.DataFrame(
         {
             "trace": rows["trace"].map(style.trace_label),
@@ -99,10 +106,11 @@ def text_table(tables: Tables) -> pd.DataFrame:
             "GPUs": rows["gpus"].map(str),
         }
     )
-    for group, column in PERCENTILES.items():
+    for group, column in known.items():
         title = f"{group} p99 {column[:4].upper()} (s)"
         text[title] = _measured(rows, f"{group}_p99_s")
-        text[f"paper {group}"] = rows[f"paper_{group}_p99_s"].map(style.number_text)
+        if group in PERCENTILES:
+            text[f"paper {group}"] = rows[f"paper_{group}_p99_s"].map(style.number_text)
     text["violated (%)"] = _measured(rows, CRITERION_PAPER, 100)
     text["with token deadlines (%)"] = _measured(rows, CRITERION_ALL, 100)
     text["paper (%)"] = [style.number_text(v * 100) for v in rows["paper_violation_rate"]]
@@ -117,7 +125,7 @@ def _measured(rows: pd.DataFrame, name: str, scale: float = 1.0) -> list[str]:
 def draw(tables: Tables, variant: Variant) -> Figure:
     """One bar per planned fleet; the silo's is stacked by pool."""
     frame = variant.rows(require(tables, "cluster", COLUMNS))
-    bars = planned(frame)
+    bars, pools = planned(frame), _pool_colours(frame)
     with style.styled():
         figure = style.new_figure(style.SINGLE_IN, 3.5)
         ax = figure.subplots()
@@ -126,7 +134,7 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         stars = [paper.planned_gpus(variant.trace, s, variant.latency, load_qps) for s in bars["system"]]
         top = max([*bars["replicas"], *(star.value for star in stars if star)], default=1)
         for x, bar in enumerate(bars.itertuples()):
-            _bar(ax, x, bar, None if silo.empty else int(silo.iloc[0]), top)
+            _bar(ax, x, bar, None if silo.empty else int(silo.iloc[0]), top, pools)
             if stars[x]:
                 ax.plot(x + 0.42, stars[x].value, **marks.star(), clip_on=False)
                 ax.annotate(f"{stars[x].value}", (x + 0.42, stars[x].value), (0, 4), textcoords="offset points",
@@ -138,19 +146,27 @@ def draw(tables: Tables, variant: Variant) -> Figure:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylabel(f"GPUs for {load_qps:g} QPS", labelpad=2)
         style.tidy(ax)
-        _legend(figure, bars, any(stars))
+        _legend(figure, pools if SILO in set(bars["system"]) else {}, any(stars))
         style.footer(figure, frame, {frame["seed"].nunique()}, "planned on the mean over seeds, no interval")
     return figure
 
 
-def _bar(ax: Axes, x: int, bar, silo: int | None, top: float) -> None:
+def _pool_colours(frame: pd.DataFrame) -> dict[str, str]:
+    """The silo's pools, one a class: Table 3's have colours of their own."""
+    names = list(_percentiles(frame))
+    if set(names) <= set(style.POOLS):
+        return {name: style.POOLS[name] for name in names}
+    return dict(zip(names, style.ramp(len(names)), strict=True))
+
+
+def _bar(ax: Axes, x: int, bar, silo: int | None, top: float, pools: dict[str, str]) -> None:
     """A fleet: its pools when it has several, its total, and how many fewer GPUs than the silo's."""
     if bar.system == SILO:
         base = 0
-        for name, size in zip(style.POOLS, map(int, bar.fleet.split("-")), strict=False):
-            ax.bar(x, size, 0.62, bottom=base, color=style.POOLS[name], edgecolor="white", lw=0.5)
+        for i, (name, size) in enumerate(zip(pools, map(int, bar.fleet.split("-")), strict=False)):
+            ax.bar(x, size, 0.62, bottom=base, color=pools[name], edgecolor="white", lw=0.5)
             ax.text(x, base + size / 2, str(size), ha="center", va="center", fontsize=style.SMALL_PT,
-                    color="white" if name == "Q1" else style.INK)  # fmt: skip
+                    color=style.INK if i else "white")  # fmt: skip
             base += size
     else:
         ax.bar(x, bar.replicas, 0.62, color=style.look(bar.system).colour)
@@ -162,10 +178,8 @@ def _bar(ax: Axes, x: int, bar, silo: int | None, top: float) -> None:
     ax.text(x, bar.replicas + top * 0.02, text, ha="center", va="bottom", fontsize=style.SMALL_PT, fontweight=weight)
 
 
-def _legend(figure: Figure, bars: pd.DataFrame, stars: bool) -> None:
-    handles = (
-        [Patch(color=c, label=f"silo {name}") for name, c in style.POOLS.items()] if SILO in set(bars["system"]) else []
-    )
+def _legend(figure: Figure, pools: dict[str, str], stars: bool) -> None:
+    handles = [Patch(color=colour, label=f"silo {name}") for name, colour in pools.items()]
     if stars:
         handles.append(marks.star_handle())
     if handles:

@@ -6,19 +6,24 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from artifact.config import ConfigError, Count, Load, Loads, LoadStep, Names, Once, Strict, parse
+from artifact.config import ConfigError, Count, Loads, LoadStep, Names, Strict, parse
 from artifact.experiments.like import read_values
 from artifact.experiments.panel_config import Panels
-from artifact.experiments.scenario_config import DisaggregatedExperiment, OverloadExperiment
+from artifact.experiments.scenario_config import (
+    ClusterExperiment,
+    DisaggregatedExperiment,
+    OverloadExperiment,
+    refuse_axes,
+)
+from artifact.runs.recorded import with_classes_of_the_trace
 from artifact.runs.spec import RunSpec, every
 from artifact.runs.systems import build_system
 from niyama import load_card
 
-AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
 SCENARIOS = ("disaggregated", "overload", "overload_windows")
 #: Tables with rules of their own.
 TAKEN = ("cluster", "engine", "servers", "fidelity", "overhead", "predictor_accuracy", *SCENARIOS, *Panels.model_fields)
@@ -36,19 +41,6 @@ FORMER = {
 LABEL_COLUMNS: dict[str, str | None] = {"summary": None, "capacity": "run_length"}
 RUN_LENGTHS = {"paper", "long"}
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
-class ClusterExperiment(Strict):
-    """Replicas needed at one load, silo against shared; and fleets of given sizes."""
-
-    traces: Annotated[tuple[str, ...], Field(strict=False), Once]
-    load_qps: Load
-    requests: Count
-    seeds: Count
-    shared: Annotated[tuple[str, ...], Field(strict=False), Once]
-    fleets: dict[str, Annotated[list[list[int]], Once]] = Field(
-        description="fleets to run as they are: system -> replicas per pool"
-    )
 
 
 class NamedExperiment(Strict):
@@ -72,7 +64,8 @@ class NamedExperiment(Strict):
         for label, changes in self.variants.items():
             for system in self.systems:
                 values = {**axes, "system": system, **self.run, **changes}
-                yield label, parse(RunSpec, values, f"variant {label!r}" if label else "run")
+                spec = parse(RunSpec, values, f"variant {label!r}" if label else "run")
+                yield label, with_classes_of_the_trace(spec)
 
     def first_cases(self) -> Iterator[tuple[str, RunSpec]]:
         """Cases that between them have every value of the configuration, except latency models."""
@@ -83,8 +76,7 @@ class NamedExperiment(Strict):
         if self.label_column is None and len(self.variants) > 1:
             raise ConfigError("label_column is null: nothing would tell the variants apart; leave it out")
         for part, fields in {"run": self.run, **{f"variants.{k}": v for k, v in self.variants.items()}}.items():
-            for field in AXES.keys() & fields.keys():
-                raise ConfigError(f"{part}.{field} is {fields[field]!r}: it is no change; list it under {AXES[field]}")
+            refuse_axes(part, fields)
         for latency in latencies:
             load_card(latency)
         for label, spec in self.first_cases():
@@ -186,6 +178,7 @@ def load_experiments(path: Path) -> Experiments:
     for section, name in NEEDED.items():
         if name not in getattr(found, section):
             raise ConfigError(f"{path}: {section} has no {name!r}, which figures are drawn from; add it")
+    _check(f"{path}: cluster", partial(found.cluster.check, found.latencies[0]))
     for section in ("disaggregated", "overload"):
         if getattr(found, section) is not None:
             _check(f"{path}: {section}", getattr(found, section).check)

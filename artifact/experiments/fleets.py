@@ -13,6 +13,7 @@ import numpy as np
 from artifact.config import ConfigError
 from artifact.experiments.config import ClusterExperiment
 from artifact.experiments.planner import Planner, at_fluid_bound
+from artifact.runs.recorded import trace_says_classes
 from artifact.runs.rows import summary_rows
 from artifact.runs.run import run
 from artifact.runs.spec import ClassSpec, RunSpec
@@ -58,6 +59,16 @@ class Fleets:
         planner = Planner(spec, self.seeds, rates, with_tbt=False, near_seed_0=True)
         return planner.plan(start)[0]
 
+    def plan_pools(self, spec: RunSpec) -> tuple[int, ...]:
+        """Fewest replicas of each pool of a silo, planned together: where a class cannot be run without the others."""
+
+        def rates(sizes: tuple[int, ...], seed: int) -> np.ndarray:
+            rows = self.rows(spec.model_copy(update={"replicas": sizes}), seed)
+            by_class = {row["group"]: row["violation_rate_without_tbt"] for row in rows}
+            return np.array([by_class.get(c.name, 0.0) for c in spec.classes], float)
+
+        return Planner(spec, self.seeds, rates, with_tbt=False, near_seed_0=True).plan(at_fluid_bound(spec))
+
     def report(self, spec: RunSpec, sizing: str) -> list[dict[str, object]]:
         """The summary of a fleet, per seed and group, with its size and how that was found."""
         fleet = "-".join(str(n) for n in spec.replicas)
@@ -70,15 +81,12 @@ def cluster(
     experiment: ClusterExperiment, trace_name: str, latency: str, on_run: Callable[[RunSpec], None] | None = None
 ) -> list[dict[str, object]]:
     """All fleets of the experiment on one trace and latency model."""
-    base = RunSpec(
-        trace=trace_name,
-        system=SILO,
-        load_qps=float(experiment.load_qps),
-        requests=experiment.requests,
-        latency=latency,
-    )
+    base = experiment.spec(trace_name, latency, SILO)
     fleets = Fleets(experiment.seeds, on_run)
-    sizes = tuple(fleets.plan(silo_share(base, c)) for c in base.classes)
+    if trace_says_classes(base):
+        sizes = fleets.plan_pools(base)
+    else:
+        sizes = tuple(fleets.plan(silo_share(base, c)) for c in base.classes)
     rows = fleets.report(base.model_copy(update={"replicas": sizes}), PLANNED)
     for name in experiment.shared:
         spec = base.model_copy(update={"system": name})

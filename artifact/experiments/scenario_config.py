@@ -1,17 +1,50 @@
-"""The sections of a configuration with a shape of their own: a disaggregated deployment, and load in waves."""
+"""The sections of a configuration with a shape of their own: fleets, a disaggregated deployment, load in waves."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from artifact.config import ConfigError, Count, Load, LoadStep, Names, Positive, Strict
-from artifact.runs.spec import PAPER_MIX
+from artifact.config import ConfigError, Count, Load, LoadStep, Names, Once, Positive, Strict, parse
+from artifact.runs.recorded import with_classes_of_the_trace
+from artifact.runs.spec import PAPER_MIX, RunSpec
 from artifact.runs.systems import DISAGGREGATED, build_system
 from niyama import load_card
 
+AXES = {"trace": "traces", "system": "systems", "load_qps": "loads_qps", "seed": "seeds", "latency": "latencies"}
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def refuse_axes(part: str, fields: dict[str, Any]) -> None:
+    """ConfigError for a field that has a place of its own."""
+    for field in AXES.keys() & fields.keys():
+        raise ConfigError(f"{part}.{field} is {fields[field]!r}: it is no change; list it under {AXES[field]}")
+
+
+class ClusterExperiment(Strict):
+    """Replicas needed at one load, silo against shared; and fleets of given sizes."""
+
+    traces: Names
+    load_qps: Load
+    requests: Count
+    seeds: Count
+    shared: Annotated[tuple[str, ...], Field(strict=False), Once]
+    fleets: dict[str, Annotated[list[list[int]], Once]] = Field(
+        description="fleets to run as they are: system -> replicas per pool"
+    )
+    run: dict[str, Any] = Field(default_factory=dict, description="RunSpec fields that all runs share, such as classes")
+
+    def spec(self, trace: str, latency: str, system: str) -> RunSpec:
+        """A run on a trace and a latency model. Raises ConfigError."""
+        own = {"trace": trace, "latency": latency, "system": system, "load_qps": self.load_qps}
+        return with_classes_of_the_trace(parse(RunSpec, {**own, "requests": self.requests, **self.run}, "run"))
+
+    def check(self, latency: str) -> None:
+        """Raise ValueError on the first value that makes no sense."""
+        refuse_axes("run", self.run)
+        for trace in self.traces:
+            self.spec(trace, latency, "niyama").workload_spec()
 
 
 class DisaggregatedExperiment(Strict):

@@ -48,6 +48,26 @@ def completed(
     return known
 
 
+def with_classes_of_the_trace(spec: RunSpec) -> RunSpec:
+    """The run with the shares that its classes have in a user's own trace, where neither shares nor rules are given.
+
+    ConfigError or TraceError where the trace does not say them, or says others.
+    """
+    if not is_own(spec.trace) or any("share" in c.model_fields_set for c in spec.classes):
+        return spec
+    return spec.model_copy(update={"classes": _with_shares(spec.classes, _codes(spec))})
+
+
+def trace_says_classes(spec: RunSpec) -> bool:
+    """Whether each row of a run's trace is of a class of its own, by a column or by rules: none is drawn."""
+    return is_own(spec.trace) and _codes(spec) is not None
+
+
+def _codes(spec: RunSpec) -> np.ndarray | None:
+    rules = {c.name: c.when for c in spec.classes if c.when is not None}
+    return classes_of(trace_of(spec), [c.name for c in spec.classes], rules)
+
+
 def _say_too_long(source: Trace, too_long: TooLong, longest: int | None, replay: ReplayArrivals | None) -> None:
     """On stderr how many rows are dropped or truncated, of those that are played."""
     if too_long == "refuse" or longest is None:

@@ -8,7 +8,8 @@ import pytest
 from artifact.__main__ import main
 from artifact.config import ConfigError
 from artifact.experiments.capacity import find_capacity
-from artifact.experiments.config import Grid, Search, load_experiments, named_experiment
+from artifact.experiments.config import ClusterExperiment, Grid, Search, load_experiments, named_experiment
+from artifact.experiments.fleets import cluster
 from artifact.experiments.grid import grid_rows, search_rows
 from artifact.runs.rows import summary_rows
 from artifact.runs.run import run
@@ -240,3 +241,30 @@ def test_a_file_that_is_no_mapping_is_one_line(tmp_path, capsys, command, text):
     line = [*command, *more, "--config", str(path), "--latency", LATENCY, "--out", str(tmp_path / "t")]
     assert main(line) == 2
     assert re.fullmatch(rf"error: {re.escape(str(path))}: is .*, not a mapping; [^\n]+\n", capsys.readouterr().err)
+
+
+def test_a_trace_that_says_its_classes_is_run_by_them(tmp_path):
+    """Shares come from the trace; the silo's pools, whose rows are all in one trace, are planned together."""
+    trace = tmp_path / "mine.csv"
+    rows = [f"{600 + 50 * (i % 9)},{10 + i % 7},{('chat', 'batch')[i % 3 == 0]}" for i in range(300)]
+    trace.write_text("\n".join(["prompt_tokens,output_tokens,qos_class", *rows]) + "\n")
+    classes = [{"name": "chat", "ttft_s": 6.0, "tbt_s": 0.1}, {"name": "batch", "ttlt_s": 60.0}]
+    experiment = ClusterExperiment(
+        traces=(str(trace),),
+        load_qps=30.0,
+        requests=400,
+        seeds=1,
+        shared=("niyama",),
+        fleets={},
+        run={"classes": classes},
+    )
+    spec = experiment.spec(str(trace), "a100-llama3-8b-linear", "niyama")
+    assert [c.share for c in spec.classes] == pytest.approx([2 / 3, 1 / 3])
+    found = cluster(experiment, str(trace), "a100-llama3-8b-linear")
+    silo = {row["fleet"] for row in found if row["system"] == "sarathi-silo"}
+    assert len(silo) == 1 and silo.pop().count("-") == 1
+    assert {row["group"] for row in found} >= {"chat", "batch"}
+    worst = max(row["violation_rate_without_tbt"] for row in found if row["group"] in ("chat", "batch"))
+    assert worst <= 0.01
+    with pytest.raises(ConfigError, match=r"run\.trace is 'x'"):
+        experiment.model_copy(update={"run": {"trace": "x"}}).check("a100-llama3-8b-linear")

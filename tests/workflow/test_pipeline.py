@@ -168,6 +168,33 @@ def test_named_experiments_are_jobs_and_tables_of_their_own(results, tmp_path):
     assert "alpha 9" in {r["variant"] for r in read_table(results / "tables" / "steps.parquet").to_pylist()}
 
 
+OWN = """
+latencies: [a100-llama3-8b-linear]
+cluster: {traces: [TRACE], load_qps: 12, requests: 500, seeds: 2, shared: [niyama], fleets: {}, run: &own {classes: [
+  {name: chat, ttft_s: 4.0, tbt_s: 0.08}, {name: nightly, ttlt_s: 300.0}]}}
+grids:
+  summary: {traces: [TRACE], systems: [sarathi-fcfs, niyama], loads_qps: [3, 6], requests: 500, seeds: 2,
+    label_column: null, run: *own}
+searches:
+  capacity: {systems: [sarathi-fcfs, niyama], requests: {TRACE: 500}, seeds: 2, step_qps: 0.5,
+    label_column: run_length, variants: {paper: {}}, run: *own}
+"""
+
+
+@pytest.mark.nightly("Snakefile", "workflows", "artifact/experiments", "artifact/runs", "traces")
+def test_a_trace_of_ones_own_with_its_classes_goes_to_a_report(tmp_path):
+    trace, config = tmp_path / "mine.csv", tmp_path / "own.yaml"
+    rows = [f"{400 + 37 * (i % 50)},{5 + i % 60},{('chat', 'nightly')[i % 3 == 0]}" for i in range(900)]
+    trace.write_text("\n".join(["prompt_tokens,output_tokens,qos_class", *rows]) + "\n")
+    config.write_text(OWN.replace("TRACE", str(trace)))
+    done = snakemake(tmp_path / "results", experiments=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = (tmp_path / "results" / "report.html").read_text()
+    assert "not complete" not in report and "mine.csv@" in report and "nightly p99 TTLT (s)" in report
+    gpus = (tmp_path / "results" / "figures" / "fig1_table4.md").read_text()
+    assert "chat p99 TTFT (s)" in gpus and "Q1" not in gpus
+
+
 def test_every_claim_has_a_target():
     """What `verify` tells people to run is something that the workflow makes."""
     sources = load_claims().tables.values()
