@@ -16,8 +16,10 @@ import numpy as np
 
 from niyama import Policy, load_card
 from niyama.latency import ModelCard, seconds
-from niyama.scheduler import Arrival, Scheduler, Timing
+from niyama.scheduler import Scheduler, Timing
 from niyama.sim import Requests, Run
+from niyama.sim.replica import in_order_of_removal
+from niyama.sim.requests import arrival_of
 from niyama.sim.run import blank_run, check_run
 from niyama.step import ALL_DECODED, CHUNK, DECODED, ENDED
 
@@ -181,26 +183,13 @@ class _Server:
 
     def _arrive(self, request: int) -> None:
         requests, row = self._requests, self._arrived
-        qos = requests.classes[requests.class_index[request]]
-        self._scheduler.arrive(
-            Arrival(
-                float(requests.arrival_s[request]),
-                int(requests.prompt_tokens[request]),
-                qos.deadline_slo_s,
-                qos.tbt_s or 0.0,
-                qos.interactive,
-                bool(requests.important[request]),
-                int(requests.histories[request]),
-            )
-        )
+        self._scheduler.arrive(arrival_of(requests, request))
         self._request[row], self._outputs[row] = request, requests.output_tokens[request]
         self._arrived += 1
 
 
 def _in_order(decoding: np.ndarray, done: list[int], ended: set[int]) -> list[int]:
     """Those that ended, in the order in which the compiled simulator takes them out."""
-    from niyama.sim.replica import in_order_of_removal
-
     came = np.concatenate([decoding, np.array(done, np.int32)])
     return in_order_of_removal(came, [row for row in came.tolist() if row in ended])
 

@@ -14,10 +14,10 @@ import numpy as np
 from niyama.decision_log import DecisionLog
 from niyama.latency import Batch, ModelCard, empty_batch, seconds, with_prefill
 from niyama.latency.correction import Correction
-from niyama.scheduler import Arrival, Plan, Scheduler, Timing
+from niyama.scheduler import Plan, Scheduler, Timing
 from niyama.sim.noise import Noise, as_noise, noise_factor
 from niyama.sim.replica import LOG_COLUMNS, in_order_of_removal
-from niyama.sim.requests import Requests, delivered
+from niyama.sim.requests import Requests, arrival_of, delivered
 from niyama.sim.run import SEED_STRIDE, Run, blank_run, check_run
 from niyama.sim.set_up import ORACLE_ESTIMATOR
 from niyama.sim.stepping import stall
@@ -145,23 +145,9 @@ class _Replica:
         if self._arrived == self._finished:
             now_s = max(now_s, float(arrival_s[self._arrived]))
         while self._arrived < len(self._requests) and arrival_s[self._arrived] <= now_s:
-            self._scheduler.arrive(self._arrival(self._arrived))
+            self._scheduler.arrive(arrival_of(self._requests, self._arrived))
             self._arrived += 1
         return now_s
-
-    def _arrival(self, row: int) -> Arrival:
-        requests = self._requests
-        qos = requests.classes[requests.class_index[row]]
-        return Arrival(
-            float(requests.arrival_s[row]),
-            int(requests.prompt_tokens[row]),
-            qos.deadline_slo_s,
-            qos.tbt_s or 0.0,
-            qos.interactive,
-            bool(requests.important[row]),
-            int(requests.histories[row]),
-            0 if requests.tenant is None else int(requests.tenant[row]),
-        )
 
     def _execute(self, batch: Batch, now_s: float, predicted_s: float, chunks: list[tuple[int, int]]) -> float:
         """Begin an iteration; returns how long it takes, in seconds."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from niyama.qos import MIN_SLO_S, QoSClass
+from niyama.scheduler import Arrival
 
 MOST_TENANTS = 65_536
 
@@ -73,6 +74,21 @@ class Requests:
                 f"request {row}: prompt_tokens + output_tokens is {total[row]}, more than the KV cache holds "
                 f"({kv_tokens} tokens); drop such requests or use a replica with more KV"
             )
+
+
+def arrival_of(requests: Requests, row: int) -> Arrival:
+    """What a scheduler is told of one of the requests."""
+    qos = requests.classes[requests.class_index[row]]
+    return Arrival(
+        float(requests.arrival_s[row]),
+        int(requests.prompt_tokens[row]),
+        qos.deadline_slo_s,
+        qos.tbt_s or 0.0,
+        qos.interactive,
+        bool(requests.important[row]),
+        int(requests.histories[row]),
+        0 if requests.tenant is None else int(requests.tenant[row]),
+    )
 
 
 def delivered(requests: Requests, delivery_s: float) -> Requests:
